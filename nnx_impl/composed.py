@@ -1,0 +1,87 @@
+"""The exercise: N layers by scan, each with its own params; B examples by vmap, sharing them."""
+
+import functools
+
+import jax
+from flax import nnx
+
+from nnx_impl.block import Block
+from nnx_impl.rngs import linen_rngs
+
+
+def composed_lifts_forward(
+    seed: int, x_batch: jax.Array, num_layers: int, features: int
+) -> jax.Array:
+    """Initialises the stack from `seed` and runs it: (B, features) -> (B * features,)."""
+    rngs = linen_rngs(seed, draws=("Dense_0", "Dense_0"), num_scans=1)
+    graphdef, state = nnx.split(Shared(num_layers, features, rngs=rngs))
+    final = forward(graphdef, state, x_batch)
+    return final.reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(graphdef, state, x_batch):
+    """(B, F) -> (B, F). The graph is static; its state is an argument."""
+    final = nnx.merge(graphdef, state)(x_batch)
+    return final
+
+
+class Shared(nnx.Module):
+    """vmap(scan): every example goes through one stack; params (N, ...)."""
+
+    def __init__(self, num_layers: int, features: int, *, rngs: nnx.Rngs):
+        def init_layer(_, rngs):
+            return None, Block(features, rngs=rngs)
+
+        # Linen's split_rngs is the split, its variable_axes the axes. The vmap, which neither
+        # splits nor maps params, has no part in making them.
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        _, self.layers = scan(None, rngs.split(num_layers))
+
+    # Scan: one layer becomes N, each with its own params.
+    def scan_layer(self, x: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(self.layers, nnx.Param)
+
+        def layer(x, params):
+            return nnx.merge(graphdef, params)(x)
+
+        return nnx.scan(layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, params)
+
+    # Vmap: one example becomes B, all with the same params.
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(self, nnx.Param)
+
+        def scan_layer(params, x):
+            return nnx.merge(graphdef, params).scan_layer(x)
+
+        return nnx.vmap(scan_layer, in_axes=(None, 0), out_axes=0)(params, x_batch)
+
+
+class Reversed(nnx.Module):
+    """scan(vmap): the whole batch goes through layer after layer; params (N, ...), as in `Shared`."""
+
+    def __init__(self, num_layers: int, features: int, *, rngs: nnx.Rngs):
+        def init_layer(_, rngs):
+            return None, Block(features, rngs=rngs)
+
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        _, self.layers = scan(None, rngs.split(num_layers))
+
+    # Vmap: one example becomes B, all with the same params.
+    @staticmethod
+    def batched_layer(block: Block, x_batch: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(block, nnx.Param)
+
+        def layer(params, x):
+            return nnx.merge(graphdef, params)(x)
+
+        return nnx.vmap(layer, in_axes=(None, 0), out_axes=0)(params, x_batch)
+
+    # Scan: one layer becomes N, each with its own params.
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(self.layers, nnx.Param)
+
+        def batched_layer(x_batch, params):
+            return Reversed.batched_layer(nnx.merge(graphdef, params), x_batch)
+
+        return nnx.scan(batched_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x_batch, params)

@@ -1,0 +1,105 @@
+"""What else a vmap can do with params: own ones, own copies of one set, or a contradiction."""
+
+import jax
+from flax import nnx
+
+from nnx_impl.block import Block
+from nnx_impl.composed import Shared
+
+
+class Ensemble(nnx.Module):
+    """vmap(scan), params mapped and split: B stacks, one for each example; params (B, N, ...)."""
+
+    def __init__(self, num_layers: int, features: int, batch_size: int, *, rngs: nnx.Rngs):
+        def init_layer(_, rngs):
+            return None, Block(features, rngs=rngs)
+
+        def init_stack(rngs):
+            scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+            _, layers = scan(None, rngs.split(num_layers))
+            return layers
+
+        self.layers = nnx.vmap(init_stack, in_axes=0, out_axes=0)(rngs.split(batch_size))
+
+    # Scan: one layer becomes N, each with its own params.
+    def scan_layer(self, x: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(self.layers, nnx.Param)
+
+        def layer(x, params):
+            return nnx.merge(graphdef, params)(x)
+
+        return nnx.scan(layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, params)
+
+    # Vmap: one example becomes B, each with its own params.
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(self, nnx.Param)
+
+        def scan_layer(params, x):
+            return nnx.merge(graphdef, params).scan_layer(x)
+
+        return nnx.vmap(scan_layer, in_axes=(0, 0), out_axes=0)(params, x_batch)
+
+
+class ReversedEnsemble(nnx.Module):
+    """scan(vmap), params mapped and split: N layers, each of B members; params (N, B, ...)."""
+
+    def __init__(self, num_layers: int, features: int, batch_size: int, *, rngs: nnx.Rngs):
+        def init_member(rngs):
+            return Block(features, rngs=rngs)
+
+        def init_layer(_, rngs):
+            vmap = nnx.vmap(init_member, in_axes=0, out_axes=0)
+            return None, vmap(rngs.split(batch_size))
+
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        _, self.layers = scan(None, rngs.split(num_layers))
+
+    # Vmap: one example becomes B, each with its own params.
+    @staticmethod
+    def ensemble_layer(members: Block, x_batch: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(members, nnx.Param)
+
+        def layer(params, x):
+            return nnx.merge(graphdef, params)(x)
+
+        return nnx.vmap(layer, in_axes=(0, 0), out_axes=0)(params, x_batch)
+
+    # Scan: one layer becomes N, each with its own params.
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        graphdef, params = nnx.split(self.layers, nnx.Param)
+
+        def ensemble_layer(x_batch, params):
+            return ReversedEnsemble.ensemble_layer(nnx.merge(graphdef, params), x_batch)
+
+        return nnx.scan(ensemble_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x_batch, params)
+
+
+class IdenticalCopies(Ensemble):
+    """vmap(scan), params mapped but not split: B equal copies of one stack; params (B, N, ...)."""
+
+    def __init__(self, num_layers: int, features: int, batch_size: int, *, rngs: nnx.Rngs):
+        def init_layer(_, rngs):
+            return None, Block(features, rngs=rngs)
+
+        def init_stack(rngs):
+            scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+            _, layers = scan(None, rngs.split(num_layers))
+            return layers
+
+        vmap = nnx.vmap(init_stack, in_axes=None, out_axes=0, axis_size=batch_size)
+        self.layers = vmap(rngs)
+
+
+class Confused(Shared):
+    """vmap(scan), params split but not mapped: B different stacks where there is room for one."""
+
+    def __init__(self, num_layers: int, features: int, batch_size: int, *, rngs: nnx.Rngs):
+        def init_layer(_, rngs):
+            return None, Block(features, rngs=rngs)
+
+        def init_stack(rngs):
+            scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+            _, layers = scan(None, rngs.split(num_layers))
+            return layers
+
+        self.layers = nnx.vmap(init_stack, in_axes=0, out_axes=None)(rngs.split(batch_size))

@@ -1,0 +1,60 @@
+"""From a seed to the random streams that a model is initialised with."""
+
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from shared import linen_keys
+
+
+def linen_rngs(seed: int, draws: tuple[str, ...], num_scans: int) -> "LinenRngs":
+    """Streams that give an NNX module the initial params that Linen gives its twin.
+
+    NNX numbers its draws in order of construction, Linen derives them from names. So the caller
+    says which Linen scope each draw belongs to.
+
+    Args:
+      seed: the seed that the Linen twin is initialised with.
+      draws: Linen's scope of each draw, in the order in which NNX draws. A `nnx.Linear` draws
+        twice, kernel then bias: ("Dense_0", "Dense_0").
+      num_scans: how many `nn.scan` the Linen twin has around the layer.
+    """
+    words = linen_keys.draw_words(draws, num_scans)
+    return LinenRngs(LinenStream(jax.random.key(seed), tag="params", words=words))
+
+
+def native_rngs(seed: int) -> nnx.Rngs:
+    """NNX's own streams: the same distributions as `linen_rngs`, other numbers."""
+    return nnx.Rngs(params=seed)
+
+
+class LinenStream(nnx.RngStream):
+    """A stream whose draw number i folds `words[i]` into the key, and whose split folds nothing.
+
+    An `nnx.RngStream` folds in i itself, and folds before it splits.
+    """
+
+    def __init__(self, key: jax.Array, *, tag: str, words: tuple[int, ...]):
+        super().__init__(key, tag=tag)
+        self.words = words
+
+    def __call__(self) -> jax.Array:
+        count = self.count[...]
+        self.count[...] = count + 1
+        return jax.random.fold_in(self.key[...], jnp.array(self.words, jnp.uint32)[count])
+
+    def split(self, k: int | tuple[int, ...]) -> Self:
+        return type(self)(jax.random.split(self.key[...], k), tag=self.tag, words=self.words)
+
+
+class LinenRngs(nnx.Rngs):
+    """An `nnx.Rngs` for module construction, with `params` as its only stream."""
+
+    def __init__(self, params: LinenStream):
+        # The parent's constructor would rebuild the stream as a plain `nnx.RngStream`.
+        self.params = params
+
+    def split(self, k: int | tuple[int, ...]) -> "LinenRngs":  # type: ignore[override]
+        return LinenRngs(self.params.split(k))

@@ -1,0 +1,20 @@
+"""The `composed-lifts` script. Installed as the module `composed_lifts_main`, outside of `shared`."""
+
+import sys
+
+
+def main() -> int:
+    """Runs the command line, or says which foreign package called `shared` is in the way."""
+    import shared
+
+    if getattr(shared, "PROJECT", None) != "composed-lifts":
+        place = [*getattr(shared, "__path__", []), "?"][0]
+        print(
+            f"composed-lifts: error: needs its own package 'shared', but Python found another one "
+            f"at {place}; rename that one, or take its parent folder off PYTHONPATH",
+            file=sys.stderr,
+        )
+        return 70
+    from shared.cli import main as run
+
+    return run()

@@ -1,0 +1,53 @@
+"""The interface of an implementation: two functions over plain trees."""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from shared.cases import Case
+
+if TYPE_CHECKING:
+    import jax
+
+IMPLEMENTATIONS = ("linen", "nnx")
+INITS = ("linen", "native")
+
+Variables = Mapping[str, Any]
+Init = Literal["linen", "native"]
+
+
+class Implementation(Protocol):
+    """One way to write the cases. Laws, for every case:
+
+    * `init` of both implementations makes equal variables, up to the names of their leaves;
+    * `apply` of both gives equal activations, and equal gradients, on equal variables;
+    * both functions are pure and can be jitted, differentiated and mapped.
+    """
+
+    def init(self, case: Case, seed: int, init: Init = "linen") -> Variables:
+        """The initial variables of `case`, a plain nested dict keyed by collection.
+
+        Args:
+          case: what to initialise, with its sizes.
+          seed: of the default key type of JAX.
+          init: "linen" for Linen's numbers, "native" for the implementation's own.
+
+        Raises:
+          ValueError: for a case that cannot be initialised (`case.params_of` is set).
+        """
+        ...
+
+    def apply(self, case: Case, variables: Variables, x_batch: "jax.Array") -> "jax.Array":
+        """The activation: (B, F) -> (B, F), in the dtype of `x_batch`.
+
+        Raises:
+          InputError: a leaf of `variables` is missing, extra or of another shape.
+        """
+        ...
+
+
+def load_implementation(name: str) -> Implementation:
+    """The implementation called `name`, "linen" or "nnx". Imports no other."""
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation is {' or '.join(IMPLEMENTATIONS)}, not {name!r}")
+    return cast(Implementation, importlib.import_module(f"{name}_impl.implementation"))
