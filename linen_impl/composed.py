@@ -50,7 +50,7 @@ def Shared(num_layers: int, features: int) -> nn.Module:
 
 
 def Reversed(num_layers: int, features: int) -> nn.Module:
-    """scan(vmap): the whole batch goes through layer after layer; params (N, ...), as in `Shared`."""
+    """scan(vmap): the whole batch goes through layer after layer; params (N, ...)."""
 
     # Vmap: one example becomes B, all with the same params.
     BatchedLayer = nn.vmap(

@@ -4,7 +4,7 @@ import jax
 
 
 def linen_rngs(seed: int) -> dict[str, jax.Array]:
-    """The streams of `model.init`. Each draw's key is derived from names: see `shared/linen_keys.py`."""
+    """The streams of `model.init`. How a draw gets its key of them: `shared/linen_keys.py`."""
     return {"params": jax.random.key(seed)}
 
 

@@ -5,10 +5,10 @@ import shared
 if getattr(shared, "PROJECT", None) != "composed-lifts":
     raise ImportError(
         f"composed-lifts needs its own package 'shared', but Python found another one at "
-        f"{list(getattr(shared, '__path__', ['?']))[0]}; rename that one, or take its parent "
+        f"{next(iter(getattr(shared, '__path__', ['?'])))}; rename that one, or take its parent "
         f"folder off PYTHONPATH and the working directory"
     )
 
-from nnx_impl.composed import composed_lifts_forward  # noqa: E402  (after the guard)
+from nnx_impl.composed import composed_lifts_forward
 
 __all__ = ["composed_lifts_forward"]

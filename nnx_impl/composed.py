@@ -58,7 +58,7 @@ class Shared(nnx.Module):
 
 
 class Reversed(nnx.Module):
-    """scan(vmap): the whole batch goes through layer after layer; params (N, ...), as in `Shared`."""
+    """scan(vmap): the whole batch goes through layer after layer; params (N, ...)."""
 
     def __init__(self, num_layers: int, features: int, *, rngs: nnx.Rngs):
         def init_layer(_, rngs):

@@ -19,6 +19,7 @@ def linen_rngs(seed: int, draws: tuple[str, ...], num_scans: int) -> "LinenRngs"
       seed: the seed that the Linen twin is initialised with.
       draws: Linen's scope of each draw, in the order in which NNX draws. A `nnx.Linear` draws
         twice, kernel then bias: ("Dense_0", "Dense_0").
+        A draw that is not listed repeats the word of the last one.
       num_scans: how many `nn.scan` the Linen twin has around the layer.
     """
     words = linen_keys.draw_words(draws, num_scans)

@@ -102,7 +102,8 @@ CASES: dict[str, Case] = {
             model="Shared",
             lifts="vmap(scan)",
             lifted_axes=("layers",),
-            lesson="One stack serves every example: scan gives params a layer axis, vmap leaves them whole.",
+            lesson="One stack serves every example: scan gives params a layer axis, vmap leaves "
+            "them whole.",
         ),
         Case(
             "reversed",
@@ -110,7 +111,8 @@ CASES: dict[str, Case] = {
             model="Reversed",
             lifts="scan(vmap)",
             lifted_axes=("layers",),
-            lesson="For shared params the order of the lifts does not matter: same tree, same numbers.",
+            lesson="For shared params the order of the lifts does not matter: same tree, same "
+            "numbers.",
         ),
         Case(
             "ensemble",
@@ -118,7 +120,8 @@ CASES: dict[str, Case] = {
             model="Ensemble",
             lifts="vmap(scan)",
             lifted_axes=("members", "layers"),
-            lesson="Mapped and split: each example has a stack of its own, and the batch size is part of the params.",
+            lesson="Mapped and split: each example has a stack of its own, and the batch size is "
+            "part of the params.",
             model_args=_WITH_MEMBERS,
         ),
         Case(
@@ -127,7 +130,8 @@ CASES: dict[str, Case] = {
             model="ReversedEnsemble",
             lifts="scan(vmap)",
             lifted_axes=("layers", "members"),
-            lesson="For own params the order matters: the leading axes swap, and keys are split in the other order.",
+            lesson="For own params the order matters: the leading axes swap, and keys are split in "
+            "the other order.",
             model_args=_WITH_MEMBERS,
         ),
         Case(
@@ -136,7 +140,8 @@ CASES: dict[str, Case] = {
             model="IdenticalCopies",
             lifts="vmap(scan)",
             lifted_axes=("members", "layers"),
-            lesson="Mapped but not split: the members start as equal copies, silently, and are trained apart.",
+            lesson="Mapped but not split: the members start as equal copies, silently, and are "
+            "trained apart.",
             model_args=_WITH_MEMBERS,
         ),
         Case(

@@ -29,3 +29,8 @@ class CorruptFileError(ComposedLiftsError):
     """A file is damaged: it is not what its own header says."""
 
     exit_code = 5
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

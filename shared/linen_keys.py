@@ -4,7 +4,7 @@ From a seed to the key of one draw:
 
 1. `key = jax.random.key(seed)` is the key of the stream, here `params`.
 2. Every lifted transform with `split_rngs={"params": True}`, outermost first, replaces it by
-   `jax.random.split(key, size)[index]`: size N for a scan, B for a vmap. With `False` the key stays.
+   `jax.random.split(key, size)[index]`: size N for a scan, B for a vmap. With `False` it stays.
 3. Each draw folds in a hash of *where it is*: the names of the scopes from the root down to the
    module, then the number of the draw in that scope (`fold_in_path`).
 

@@ -1,4 +1,4 @@
-"""Plain trees: nested dicts of arrays, their leaves called by paths such as `params/Dense_0/kernel`."""
+"""Plain trees: nested dicts of arrays, each leaf called by its path: `params/Dense_0/kernel`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The `composed-lifts` script. Installed as the module `composed_lifts_main`, outside of `shared`."""
+"""The `composed-lifts` script, installed as the module `composed_lifts_main`."""
 
 import sys
 
@@ -14,7 +14,7 @@ def main() -> int:
             f"at {place}; rename that one, or take its parent folder off PYTHONPATH",
             file=sys.stderr,
         )
-        return 70
+        return 2
     from shared.cli import main as run
 
     return run()

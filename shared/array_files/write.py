@@ -1,0 +1,79 @@
+"""One array into a file, atomically."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from shared.errors import FileAccessError, UsageError
+
+WRITABLE = (".npy", ".csv")
+
+
+class Writer:
+    """Writes one array to a file, wholly or not at all.
+
+    What would stop the writing stops the making of the writer, before anything is computed.
+    """
+
+    def __init__(self, path: str, source: str | None = None):
+        """`source` is what the array is computed from; it may not be the same file.
+
+        Raises:
+          UsageError: the name ends in no format that can be written, or is that of `source`.
+          FileAccessError: the place cannot be written to.
+        """
+        self.path = os.path.realpath(path)
+        self.shown = path
+        self.suffix = os.path.splitext(path)[1].lower()
+        if self.suffix not in WRITABLE:
+            raise UsageError(
+                f"--output={path}: expected a name ending in {' or '.join(WRITABLE)}, "
+                f"received {self.suffix!r}"
+            )
+        if source and os.path.realpath(source.split(".npz:")[0]) == self.path:
+            raise UsageError(f"--output={path} is the --input itself; choose another name")
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise FileAccessError(f"--output={path}: is not a regular file; choose another name")
+        with self._temporary():
+            pass
+
+    def write(self, values: np.ndarray) -> None:
+        """Writes `values`, (B, F). On failure the file is as it was."""
+        with self._temporary() as (file, name):
+            if self.suffix == ".npy":
+                npy.write_array(file, values, allow_pickle=False)
+            else:
+                file.write(_csv_text(values).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(name, self.path)
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[tuple[IO[bytes], str]]:
+        """A new file and its name, beside the target, gone at the end unless it was moved away."""
+        try:
+            prefix = f".{os.path.basename(self.path)}."
+            descriptor, name = tempfile.mkstemp(".tmp", prefix, os.path.dirname(self.path))
+            try:
+                with open(descriptor, "wb") as file:
+                    yield file, name
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        except OSError as error:
+            raise FileAccessError(
+                f"--output={self.shown}: cannot be written: {error.strerror or error}; choose a "
+                f"writable folder with free space"
+            ) from error
+
+
+def _csv_text(values: np.ndarray) -> str:
+    """A header and rows. Each number is the shortest text that reads back as the same float."""
+    lines = [",".join(f"feature_{i}" for i in range(values.shape[1]))]
+    lines += [",".join(str(number) for number in row) for row in values]
+    return "\n".join(lines) + "\n"

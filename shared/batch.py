@@ -1,0 +1,81 @@
+"""The batch that a forward pass runs on: (B, F), float32, checked."""
+
+import dataclasses
+
+import numpy as np
+
+from shared.array_files import LoadedArray
+from shared.cases import Case
+from shared.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Examples and where they are from.
+
+    Attributes:
+      x: (B, F), float32.
+      source: a file or a seed, for people.
+      feature_names: F names.
+      notes: what the reader should know about the data, a line each.
+    """
+
+    x: np.ndarray
+    source: str
+    feature_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def seeded_batch(case: Case, seed: int) -> Batch:
+    """Standard normal examples at the sizes of `case`, the same for both implementations."""
+    x = np.random.default_rng(seed).standard_normal(case.input_shape, dtype=np.float32)
+    return Batch(x, f"standard normal, seed {seed}", _numbered(case.features))
+
+
+def check_batch(loaded: LoadedArray, features: int | None = None) -> Batch:
+    """The examples in `loaded`, ready for a model.
+
+    Args:
+      loaded: of any shape and floating dtype.
+      features: the width that the user asked for, or None to take the data's own.
+
+    Raises:
+      InputError: it is not (batch, features) with at least one feature, or of another width.
+    """
+    array, source = loaded.array, loaded.source
+    if array.ndim != 2:
+        hint = (
+            f"for one example, reshape it to (1, {array.size})" if array.ndim == 1 else "reshape it"
+        )
+        raise InputError(f"{source}: expected (batch, features), received {array.shape}; {hint}")
+    width = array.shape[1]
+    if width == 0:
+        raise InputError(f"{source}: expected at least one feature, received {array.shape}")
+    if features not in (None, width):
+        raise InputError(
+            f"{source}: x.shape[-1] is {width}, but --features={features}; they must be equal, for "
+            f"what a scan carries from layer to layer keeps its width; leave --features out, or "
+            f"pass data of width {features}"
+        )
+    with np.errstate(over="ignore"):  # reported below, as infinite
+        x = np.ascontiguousarray(array, np.float32)
+    names = loaded.column_names or _numbered(width)
+    return Batch(x, source, names, tuple(_notes(array, x, source)))
+
+
+def _notes(array: np.ndarray, x: np.ndarray, source: str) -> list[str]:
+    notes = []
+    if array.dtype.newbyteorder("=") != x.dtype:
+        notes.append(f"{source}: stored as {array.dtype.name}, computed in float32")
+    bad = ~np.isfinite(x)
+    if bad.any():
+        row, column = map(int, np.argwhere(bad)[0])
+        notes.append(
+            f"{source}: {int(bad.sum())} of {x.size} values are NaN or infinite, the first at "
+            f"[{row}, {column}]; they spread over their own example, to no other"
+        )
+    return notes
+
+
+def _numbered(features: int) -> tuple[str, ...]:
+    return tuple(f"feature_{i}" for i in range(features))

@@ -1,0 +1,60 @@
+"""The flags that pick a case and its sizes, and the case that they make."""
+
+import dataclasses
+import math
+
+from absl import flags
+
+from shared.cases import CASES, Case
+from shared.cli.names import define_name
+from shared.errors import UsageError
+
+MAX_BYTES = 4 * 2**30
+_FLOAT32_BYTES = 4
+
+
+def define_case_flags(values: flags.FlagValues) -> None:
+    """--case, --num_layers, --features, --batch_size."""
+    define_name("case", "shared", CASES, f"How the lifts compose: {', '.join(CASES)}.", values)
+    flags.DEFINE_integer(
+        "num_layers", 4, "Layers of the stack, N.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "features", None, "Width of every layer, F. (default: 8)", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, "Examples, B. (default: 8)", lower_bound=0, flag_values=values
+    )
+
+
+def case_from_flags(values: flags.FlagValues) -> Case:
+    """The case at the sizes that the flags give; a size not given is the case's own.
+
+    Raises:
+      UsageError: the params or the batch would not fit into memory.
+    """
+    given = {"num_layers": values.num_layers}
+    given |= {
+        name: values[name].value
+        for name in ("features", "batch_size")
+        if values[name].value is not None
+    }
+    return check_sizes(dataclasses.replace(CASES[values.case], **given))
+
+
+def check_sizes(case: Case) -> Case:
+    """`case`, unless its arrays are too large.
+
+    Raises:
+      UsageError: the params or the batch would take more than `MAX_BYTES`.
+    """
+    params = sum(math.prod(case.leaf_shape(leaf)) for leaf in case.leaves) * _FLOAT32_BYTES
+    batch = math.prod(case.input_shape) * _FLOAT32_BYTES
+    for what, size in (("params", params), ("batch", batch)):
+        if size > MAX_BYTES:
+            raise UsageError(
+                f"--num_layers={case.num_layers} --features={case.features} "
+                f"--batch_size={case.batch_size}: the {what} would take {size / 2**30:,.1f} GiB, "
+                f"the limit is {MAX_BYTES / 2**30:g} GiB; choose smaller sizes"
+            )
+    return case

@@ -1,0 +1,87 @@
+"""Faults to plant in an implementation: a check that none of them trips proves nothing."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from shared.interface import Implementation
+from shared.trees import flatten, unflatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Faulty:
+    """`base` with a change to what it makes, to what it is given or to what it returns."""
+
+    base: Implementation
+    on_init: Callable[[Any, Any], Any] = lambda case, variables: variables
+    on_variables: Callable[[Any, Any], Any] = lambda case, variables: variables
+    on_output: Callable[[Any, Any], Any] = lambda x, y: y
+
+    def init(self, case, seed, init="linen"):
+        return self.on_init(case, self.base.init(case, seed, init))
+
+    def apply(self, case, variables, x_batch):
+        y = self.base.apply(case, self.on_variables(case, variables), x_batch)
+        return self.on_output(x_batch, y)
+
+
+def _on(name, change):
+    """A change to the leaves called `name`."""
+
+    def changed(case, variables):
+        leaves = flatten(variables)
+        for path in leaves:
+            if path.endswith("/" + name):
+                leaves[path] = change(case, jnp.asarray(leaves[path]))
+        return unflatten(leaves)
+
+    return changed
+
+
+def _layers_axis(case):
+    return case.lifted_axes.index("layers")
+
+
+def _same_everywhere(case, kernel):
+    first = jnp.take(kernel, jnp.array([0]), axis=_layers_axis(case))
+    return jnp.broadcast_to(first, kernel.shape)
+
+
+FORWARD_FAULTS = {
+    "transposed square kernel": {
+        "on_variables": _on("kernel", lambda _, w: jnp.swapaxes(w, -1, -2))
+    },
+    "layers swapped": {
+        "on_variables": _on("kernel", lambda case, w: jnp.flip(w, _layers_axis(case)))
+    },
+    "dropped bias": {"on_variables": _on("bias", lambda _, b: b * 0)},
+    "lost scale": {"on_variables": _on("kernel", lambda _, w: w * 1.0001)},
+    "residual left in": {"on_output": lambda x, y: y + x},
+    "examples permuted": {"on_output": lambda x, y: y[::-1]},
+    "rounded to bfloat16": {"on_output": lambda x, y: y.astype(jnp.bfloat16).astype(y.dtype)},
+}
+GRADIENT_FAULTS = {
+    "stop_gradient on the params": {"on_variables": lambda _, v: jax.lax.stop_gradient(v)},
+    "stop_gradient on the output": {"on_output": lambda x, y: jax.lax.stop_gradient(y)},
+    "straight-through output": {"on_output": lambda x, y: x + jax.lax.stop_gradient(y - x)},
+}
+INIT_FAULTS = {
+    "shared key for all layers": {"on_init": _on("kernel", _same_everywhere)},
+    "layers swapped": {"on_init": _on("kernel", lambda case, w: jnp.flip(w, _layers_axis(case)))},
+    "transposed square kernel": {"on_init": _on("kernel", lambda _, w: jnp.swapaxes(w, -1, -2))},
+    "bias not zero": {"on_init": _on("bias", lambda _, b: b + 1e-6)},
+    "negative zero": {"on_init": _on("bias", lambda _, b: -b)},
+}
+SHAPE_FAULTS = {
+    "flattened": {"on_output": lambda x, y: y.reshape(-1)},
+    "extra axis": {"on_output": lambda x, y: y[None]},
+    "one example short": {"on_output": lambda x, y: y[:-1]},
+    "half precision": {"on_output": lambda x, y: y.astype(jnp.float16)},
+}
+PROGRAM_FAULTS = {
+    "another operation": {"on_output": lambda x, y: y * 1.0000001},
+    "layers swapped": FORWARD_FAULTS["layers swapped"],
+}

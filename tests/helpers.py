@@ -1,0 +1,49 @@
+"""Random values for every leaf, comparison by bits, and the text of a lowered program."""
+
+import re
+
+import jax
+import numpy as np
+
+from shared.trees import flatten, unflatten
+
+
+def random_variables(case, seed=0, dtype=np.float32):
+    """Linen's variables with random values in every leaf: initial zeros would hide a lost bias."""
+    rng = np.random.default_rng(seed)
+    leaves = {
+        leaf.linen: (rng.standard_normal(case.leaf_shape(leaf)) * 0.5).astype(dtype)
+        for leaf in case.leaves
+    }
+    return unflatten(leaves)
+
+
+def random_batch(case, seed=1, dtype=np.float32):
+    """(B, F)."""
+    return np.random.default_rng(seed).standard_normal(case.input_shape).astype(dtype)
+
+
+def assert_identical(expected, received, what=""):
+    """Two arrays or plain trees agree in every path, shape, dtype and bit."""
+    expected, received = _leaves(expected), _leaves(received)
+    assert expected.keys() == received.keys(), what
+    for path in expected:
+        a, b = expected[path], received[path]
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{what} {path}"
+        if a.tobytes() != b.tobytes():
+            worst = np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))
+            raise AssertionError(f"{what} {path}: not bitwise equal, max abs difference {worst}")
+
+
+def _leaves(tree):
+    leaves = flatten(tree) if isinstance(tree, dict) else {"": tree}
+    return {path: np.asarray(leaf) for path, leaf in leaves.items()}
+
+
+def lowered_text(function, *args):
+    """The StableHLO of `function`, its functions renamed in order, paths of arguments dropped."""
+    text = jax.jit(function).lower(*args).as_text()
+    text = re.sub(r"^module @\S+", "module", text, flags=re.M)
+    text = re.sub(r' \{jax\.result_info = "[^"]*"\}', "", text)
+    names = {}
+    return re.sub(r"@[\w.]+", lambda m: names.setdefault(m[0], f"@f{len(names)}"), text)

@@ -1,0 +1,64 @@
+"""On matched weights both implementations return the same bits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from faults import FORWARD_FAULTS, Faulty
+from helpers import assert_identical, random_batch, random_variables
+
+import linen_impl
+import nnx_impl
+from shared.cases import CASES
+from shared.weights import linen_to_nnx
+
+
+def check_forward_equal(linen, nnx, case):
+    for seed in range(3):
+        variables, x = random_variables(case, seed), random_batch(case, seed)
+        expected = linen.apply(case, variables, x)
+        assert np.any(expected), "a forward pass of zeros compares nothing"
+        assert_identical(expected, nnx.apply(case, linen_to_nnx(case, variables), x))
+
+
+def test_forward_is_equal(linen, nnx, case):
+    check_forward_equal(linen, nnx, case)
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "features", "batch_size"),
+    [(1, 5, 4), (3, 1, 4), (3, 5, 0), (3, 5, 1), (24, 4, 2)],
+)
+def test_forward_is_equal_at_the_edges(linen, nnx, case, num_layers, features, batch_size):
+    case = dataclasses.replace(
+        case, num_layers=num_layers, features=features, batch_size=batch_size
+    )
+    variables, x = random_variables(case), random_batch(case)
+    expected = linen.apply(case, variables, x)
+    assert expected.shape == (batch_size, features)
+    assert_identical(expected, nnx.apply(case, linen_to_nnx(case, variables), x))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, "jax", "float64"])
+def test_the_function_of_the_exercise(convert):
+    import jax.numpy as jnp
+
+    case = dataclasses.replace(CASES["shared"], num_layers=3, features=6, batch_size=4)
+    x = random_batch(case)
+    if convert == "float64":
+        x = x.astype(np.float64)
+    elif convert == "jax":
+        x = jnp.asarray(x)
+    received = [
+        package.composed_lifts_forward(7, x, case.num_layers, case.features)
+        for package in (linen_impl, nnx_impl)
+    ]
+    assert received[0].shape == (24,)
+    assert np.any(received[0])
+    assert_identical(*received)
+
+
+@pytest.mark.parametrize("fault", FORWARD_FAULTS)
+def test_planted_fault_is_caught(fault, linen, nnx, case):
+    with pytest.raises(AssertionError, match="not bitwise equal"):
+        check_forward_equal(linen, Faulty(nnx, **FORWARD_FAULTS[fault]), case)

@@ -1,0 +1,77 @@
+"""No implementation imports the other, `shared` no Flax modules, `--help` no JAX."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import linen_impl
+import nnx_impl
+import shared
+
+ROOTS = {
+    name: Path(package.__file__).parent
+    for name, package in (("linen", linen_impl), ("nnx", nnx_impl), ("shared", shared))
+}
+
+
+def imported_names(source):
+    """Every module that `source` imports, with `from a import b` as `a.b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def check_imports(source, forbidden):
+    bad = [name for name in imported_names(source) for f in forbidden if f"{name}.".startswith(f)]
+    assert not bad, bad
+
+
+FORBIDDEN = {
+    "linen": ["nnx_impl.", "flax.nnx."],
+    "nnx": ["linen_impl.", "flax.linen."],
+    "shared": ["linen_impl.", "nnx_impl.", "flax.linen.", "flax.nnx."],
+}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_source_imports(package):
+    files = sorted(ROOTS[package].rglob("*.py"))
+    assert files
+    for file in files:
+        check_imports(file.read_text(), FORBIDDEN[package])
+
+
+@pytest.mark.parametrize(
+    "line", ["import nnx_impl", "from flax import nnx", "import flax.nnx as n"]
+)
+def test_planted_import_is_caught(line):
+    with pytest.raises(AssertionError):
+        check_imports(f"def f():\n    {line}\n", FORBIDDEN["linen"])
+
+
+def modules_after(code):
+    """The names in sys.modules of a new interpreter that ran `code`."""
+    code += "\nimport json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(("chosen", "other"), [("linen", "nnx"), ("nnx", "linen")])
+def test_a_run_loads_one_implementation(chosen, other):
+    words = [f"--impl={chosen}", "--format=json"]
+    loaded = modules_after(f"from shared.cli import main; main({words})")
+    assert f"{chosen}_impl.composed" in loaded
+    assert f"{other}_impl" not in loaded
+
+
+@pytest.mark.parametrize("word", ["--help", "--impl=torch", "--imlp=nnx", "--version", "train"])
+def test_help_and_usage_errors_load_no_jax(word):
+    loaded = modules_after(f"from shared.cli import main; main([{word!r}])")
+    assert "shared.cli.command" in loaded
+    assert not loaded & {"jax", "flax", "numpy", "rich"}

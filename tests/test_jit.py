@@ -1,0 +1,43 @@
+"""Eager and jitted runs return the same bits, and a jitted one is traced once."""
+
+import jax
+import numpy as np
+import pytest
+from helpers import assert_identical, random_batch, random_variables
+
+from nnx_impl import composed
+from shared.weights import linen_to_nnx
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx"])
+def test_apply(name, case, request):
+    implementation = request.getfixturevalue(name)
+    variables = random_variables(case)
+    if name == "nnx":
+        variables = linen_to_nnx(case, variables)
+    traces = []
+
+    @jax.jit
+    def apply(variables, x):
+        traces.append(x)
+        return implementation.apply(case, variables, x)
+
+    for seed in (0, 1):
+        x = random_batch(case, seed)
+        assert_identical(implementation.apply(case, variables, x), apply(variables, x))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx"])
+def test_init(name, case, request):
+    implementation = request.getfixturevalue(name)
+    eager = implementation.init(case.params_case, 6)
+    assert_identical(eager, jax.jit(lambda: implementation.init(case.params_case, 6))())
+
+
+def test_the_nnx_exercise_is_compiled_once_for_all_models_of_one_graph():
+    composed.forward.clear_cache()
+    x = np.ones((4, 5), np.float32)
+    for seed in range(3):
+        composed.composed_lifts_forward(seed, x, 3, 5)
+    assert composed.forward._cache_size() == 1

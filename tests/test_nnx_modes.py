@@ -1,0 +1,66 @@
+"""NNX gives Linen's bits in all four combinations of its two graph flags."""
+
+import flax
+import jax
+import pytest
+from flax import nnx as flax_nnx
+from helpers import assert_identical, random_batch, random_variables
+
+import linen_impl
+import nnx_impl
+from nnx_impl import composed
+from shared.weights import linen_to_nnx, nnx_to_linen
+
+
+@pytest.fixture(params=[(g, u) for g in (True, False) for u in (True, False)], ids=str)
+def mode(request):
+    names = ("nnx_graph_mode", "nnx_graph_updates")
+    before = [getattr(flax.config, name) for name in names]
+    for name, value in zip(names, request.param, strict=True):
+        flax.config.update(name, value)
+    yield request.param
+    for name, value in zip(names, before, strict=True):
+        flax.config.update(name, value)
+
+
+def test_the_mode_takes_effect(mode):
+    def map_with_state_axes():
+        axes = flax_nnx.StateAxes({...: 0})
+        return flax_nnx.vmap(lambda variable: variable[...], in_axes=(axes,))
+
+    if mode == (True, True):
+        map_with_state_axes()
+    else:
+        with pytest.raises(ValueError, match="StateAxes"):
+            map_with_state_axes()
+
+
+def test_forward_and_gradients(linen, nnx, case, mode):
+    variables, x = random_variables(case), random_batch(case)
+    moved = linen_to_nnx(case, variables)
+
+    def run(implementation, variables):
+        apply = lambda v, x: implementation.apply(case, v, x)  # noqa: E731
+        activation, pull = jax.vjp(apply, variables, x)
+        return activation, pull(activation)
+
+    expected, (expected_grads, expected_input) = run(linen, variables)
+    for wrap in (lambda f: f, jax.jit):
+        received, (grads, input_grad) = wrap(lambda v: run(nnx, v))(moved)
+        assert_identical(expected, received)
+        assert_identical(expected_grads, nnx_to_linen(case, grads))
+        assert_identical(expected_input, input_grad)
+
+
+def test_init_eager_and_jitted(linen, nnx, case, mode):
+    expected = linen.init(case.params_case, 4)
+    assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, 4)))
+    jitted = jax.jit(lambda: nnx.init(case.params_case, 4))()
+    assert_identical(expected, nnx_to_linen(case, jitted))
+
+
+def test_the_function_of_the_exercise(case, mode):
+    composed.forward.clear_cache()  # it would keep the trace of another mode
+    x = random_batch(case)
+    expected = linen_impl.composed_lifts_forward(2, x, 3, case.features)
+    assert_identical(expected, nnx_impl.composed_lifts_forward(2, x, 3, case.features))

@@ -1,0 +1,58 @@
+"""Both implementations stay within float32 rounding of NumPy in float64."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from faults import FORWARD_FAULTS, Faulty
+from helpers import random_batch, random_variables
+
+import linen_impl
+import nnx_impl
+from shared import oracle
+from shared.cases import CASES
+from shared.weights import linen_to_nnx
+
+
+def check_against_oracle(case, activation, variables, x):
+    expected, bound = oracle.forward(case, variables, x)
+    error = np.abs(np.asarray(activation, np.float64) - expected)
+    assert np.all(error <= bound), f"error {error.max():.3g}, bound there {bound.max():.3g}"
+
+
+def test_both_agree_with_numpy(linen, nnx, case):
+    variables, x = random_variables(case), random_batch(case)
+    check_against_oracle(case, linen.apply(case, variables, x), variables, x)
+    moved = linen_to_nnx(case, variables)
+    check_against_oracle(case, nnx.apply(case, moved, x), variables, x)
+
+
+def test_the_function_of_the_exercise_agrees_with_numpy(linen):
+    case = dataclasses.replace(CASES["shared"], num_layers=5, features=16, batch_size=7)
+    x = random_batch(case)
+    variables = linen.init(case, 11)
+    for package in (linen_impl, nnx_impl):
+        flat = package.composed_lifts_forward(11, x, case.num_layers, case.features)
+        check_against_oracle(case, flat.reshape(case.input_shape), variables, x)
+
+
+def test_the_bound_is_tight_enough_to_mean_something(case):
+    expected, bound = oracle.forward(case, random_variables(case), random_batch(case))
+    assert bound.max() < 1e-4 * np.abs(expected).max()
+
+
+def test_one_example_by_hand():
+    case = dataclasses.replace(CASES["shared"], num_layers=2, features=2, batch_size=1)
+    kernel = np.array([[[1, 2], [3, 4]], [[1, 0], [0, -1]]])
+    variables = {"params": {"Dense_0": {"kernel": kernel, "bias": np.array([[0, 1], [5, 0]])}}}
+    activation, _ = oracle.forward(case, variables, np.array([[1, 1]]))
+    # [1, 1] @ [[1, 2], [3, 4]] + [0, 1] = [4, 7]; [4, 7] @ diag(1, -1) + [5, 0] = [9, -7]
+    assert activation.tolist() == [[9, 0]]
+
+
+@pytest.mark.parametrize("fault", sorted(FORWARD_FAULTS))
+def test_planted_fault_is_caught(fault, linen, case):
+    variables, x = random_variables(case), random_batch(case)
+    faulty = Faulty(linen, **FORWARD_FAULTS[fault])
+    with pytest.raises(AssertionError, match="bound there"):
+        check_against_oracle(case, faulty.apply(case, variables, x), variables, x)

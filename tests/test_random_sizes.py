@@ -1,0 +1,50 @@
+"""Init and forward are equal at sizes, seeds and dtypes that nobody chose."""
+
+import dataclasses
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+from helpers import assert_identical, random_batch, random_variables
+from hypothesis import strategies as st
+
+from shared.cases import CASES
+from shared.weights import linen_to_nnx, nnx_to_linen
+
+sizes = st.fixed_dictionaries(
+    {
+        "num_layers": st.integers(1, 6),
+        "features": st.integers(1, 9),
+        "batch_size": st.integers(0, 6),
+    }
+)
+seeds = st.integers(0, 2**32 - 1)
+names = st.sampled_from(sorted(CASES))
+dtypes = st.sampled_from([jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+
+
+@hypothesis.settings(max_examples=20)
+@hypothesis.given(names, sizes, seeds, dtypes)
+def test_forward_and_gradients(linen, nnx, name, sizes, seed, dtype):
+    case = dataclasses.replace(CASES[name], **sizes)
+    with jax.enable_x64(dtype == jnp.float64):
+        variables, x = random_variables(case, seed, dtype), random_batch(case, seed, dtype)
+        expected, pull = jax.vjp(lambda v, x: linen.apply(case, v, x), variables, x)
+        moved = linen_to_nnx(case, variables)
+        received, pull_nnx = jax.vjp(lambda v, x: nnx.apply(case, v, x), moved, x)
+        assert expected.dtype == dtype
+        assert_identical(expected, received)
+        (a, b), (c, d) = pull(expected), pull_nnx(expected)
+        assert_identical(a, nnx_to_linen(case, c))
+        assert_identical(b, d)
+
+
+@hypothesis.settings(max_examples=10)
+@hypothesis.given(names, sizes, seeds)
+def test_init(linen, nnx, name, sizes, seed):
+    case = dataclasses.replace(CASES[name], **sizes).params_case
+    expected = linen.init(case, seed)
+    assert_identical(expected, nnx_to_linen(case, nnx.init(case, seed)))
+    kernel = np.asarray(expected["params"]["Dense_0"]["kernel"])
+    assert np.isfinite(kernel).all()

@@ -1,0 +1,84 @@
+"""The same seed gives the same params, bit for bit, in both implementations."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import pytest
+from faults import INIT_FAULTS, Faulty
+from helpers import assert_identical
+
+from shared import linen_keys
+from shared.cases import CASES
+from shared.trees import flatten
+from shared.weights import nnx_to_linen
+
+
+def check_same_params(linen, nnx, case, seed=0):
+    expected = linen.init(case.params_case, seed)
+    assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, seed)))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 - 1])
+def test_params_are_equal(linen, nnx, case, seed):
+    check_same_params(linen, nnx, case, seed)
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_params_are_equal_with_other_key_types(linen, nnx, case, impl):
+    with jax.default_prng_impl(impl):
+        check_same_params(linen, nnx, case)
+
+
+def test_params_are_equal_without_partitionable_threefry(linen, nnx, case):
+    with jax.threefry_partitionable(False):
+        check_same_params(linen, nnx, case)
+
+
+def test_params_are_equal_with_the_rng_separator(linen, nnx, case):
+    without = linen.init(case.params_case, 0)
+    flax.config.update("flax_fix_rng_separator", True)
+    try:
+        check_same_params(linen, nnx, case)
+        with pytest.raises(AssertionError):
+            assert_identical(without, linen.init(case.params_case, 0))
+    finally:
+        flax.config.update("flax_fix_rng_separator", False)
+
+
+def test_a_case_that_cannot_be_initialised_fails_in_both(linen, nnx):
+    for implementation in (linen, nnx):
+        with pytest.raises(ValueError, match="got axis spec None but output was batched"):
+            implementation.init(CASES["confused"], 0)
+
+
+def test_the_formula_alone_gives_the_kernels(linen):
+    case = CASES["shared"]
+    keys = jax.random.split(jax.random.key(3), case.num_layers)
+    number = linen_keys.draw_number(draw=1, draws_per_trace=2, num_scans=1)
+    assert number == 3
+    initializer = jax.nn.initializers.lecun_normal()
+    kernels = [
+        initializer(linen_keys.fold_in_path(key, "Dense_0", number), (case.features,) * 2)
+        for key in keys
+    ]
+    assert_identical(jnp.stack(kernels), linen.init(case, 3)["params"]["Dense_0"]["kernel"])
+
+
+def test_native_init_is_the_one_of_nnx(nnx, case):
+    from flax import nnx as flax_nnx
+
+    from nnx_impl.implementation import build
+
+    model = build(case.params_case, flax_nnx.Rngs(params=5))
+    expected = {"params": flax_nnx.to_pure_dict(flax_nnx.state(model))}
+    native = nnx.init(case.params_case, 5, init="native")
+    assert_identical(expected, native)
+    kernel = flatten(native)["params/layers/dense/kernel"]
+    other = flatten(nnx.init(case.params_case, 5))["params/layers/dense/kernel"]
+    assert not jnp.any(kernel == other)
+
+
+@pytest.mark.parametrize("fault", INIT_FAULTS)
+def test_planted_fault_is_caught(fault, linen, nnx, case):
+    with pytest.raises(AssertionError, match="not bitwise equal"):
+        check_same_params(linen, Faulty(nnx, **INIT_FAULTS[fault]), case)

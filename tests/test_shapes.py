@@ -1,0 +1,36 @@
+"""Both return (B, F) in the dtype of the input, from params shaped as the table says."""
+
+import jax
+import numpy as np
+import pytest
+from faults import SHAPE_FAULTS, Faulty
+from helpers import random_batch, random_variables
+
+from shared.trees import flatten
+from shared.weights import linen_to_nnx
+
+
+def check_shapes(implementation, case, variables):
+    activation = implementation.apply(case, variables, random_batch(case))
+    assert activation.shape == case.input_shape
+    assert activation.dtype == np.float32
+
+
+def test_activation_has_the_shape_of_the_batch(linen, nnx, case):
+    variables = random_variables(case)
+    check_shapes(linen, case, variables)
+    check_shapes(nnx, case, linen_to_nnx(case, variables))
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx"])
+def test_params_have_the_lifted_axes_of_the_table(name, case, request):
+    implementation = request.getfixturevalue(name)
+    variables = jax.eval_shape(lambda: implementation.init(case.params_case, 0))
+    shapes = {path: leaf.shape for path, leaf in flatten(variables).items()}
+    assert shapes == {getattr(leaf, name): case.leaf_shape(leaf) for leaf in case.leaves}
+
+
+@pytest.mark.parametrize("fault", SHAPE_FAULTS)
+def test_planted_fault_is_caught(fault, linen, case):
+    with pytest.raises(AssertionError):
+        check_shapes(Faulty(linen, **SHAPE_FAULTS[fault]), case, random_variables(case))
