@@ -5,6 +5,7 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # results are compared bit for bit
 
+import jax
 import pytest
 from hypothesis import settings
 
@@ -13,6 +14,14 @@ from shared.interface import load_implementation
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Eager Linen compiles its program on every call: here each program is compiled once."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
