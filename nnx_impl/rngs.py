@@ -13,13 +13,13 @@ def linen_rngs(seed: int, draws: tuple[str, ...], num_scans: int) -> "LinenRngs"
     """Streams that give an NNX module the initial params that Linen gives its twin.
 
     NNX numbers its draws in order of construction, Linen derives them from names. So the caller
-    says which Linen scope each draw belongs to.
+    says which Linen scope each draw belongs to. A draw beyond those is an error, and so is a split
+    by `nnx.split_rngs`, which draws first: use `rngs.split`.
 
     Args:
       seed: the seed that the Linen twin is initialised with.
       draws: Linen's scope of each draw, in the order in which NNX draws. A `nnx.Linear` draws
         twice, kernel then bias: ("Dense_0", "Dense_0").
-        A draw that is not listed repeats the word of the last one.
       num_scans: how many `nn.scan` the Linen twin has around the layer.
     """
     words = linen_keys.draw_words(draws, num_scans)
@@ -40,18 +40,27 @@ class LinenStream(nnx.RngStream):
     def __init__(self, key: jax.Array, *, tag: str, words: tuple[int, ...]):
         super().__init__(key, tag=tag)
         self.words = words
+        self.drawn = 0
 
     def __call__(self) -> jax.Array:
-        count = self.count[...]
-        self.count[...] = count + 1
-        return jax.random.fold_in(self.key[...], jnp.array(self.words, jnp.uint32)[count])
+        if self.drawn == len(self.words):
+            raise ValueError(
+                f"draw {self.drawn + 1}, but `draws` names {len(self.words)}: name Linen's scope "
+                f"of every draw, in the order in which NNX draws"
+            )
+        word = self.words[self.drawn]
+        self.drawn += 1
+        return jax.random.fold_in(self.key[...], jnp.uint32(word))
 
     def split(self, k: int | tuple[int, ...]) -> Self:
         return type(self)(jax.random.split(self.key[...], k), tag=self.tag, words=self.words)
 
+    def fork(self, *, split: int | tuple[int, ...] | None = None) -> Self:
+        raise TypeError("these streams cannot be forked; use `rngs.split`, or native `nnx.Rngs`")
+
 
 class LinenRngs(nnx.Rngs):
-    """An `nnx.Rngs` for module construction, with `params` as its only stream."""
+    """An `nnx.Rngs` to construct modules with: its one stream is `params`, its one lift `split`."""
 
     def __init__(self, params: LinenStream):
         # The parent's constructor would rebuild the stream as a plain `nnx.RngStream`.

@@ -120,7 +120,7 @@ CASES: dict[str, Case] = {
             model="Ensemble",
             lifts="vmap(scan)",
             lifted_axes=("members", "layers"),
-            lesson="Mapped and split: each example has a stack of its own, and the batch size is "
+            lesson="Mapped and split: example i goes through stack i only, and the batch size is "
             "part of the params.",
             model_args=_WITH_MEMBERS,
         ),

@@ -21,28 +21,32 @@ def sparklines(
     shown = names[:MAX_FEATURES]
     label = max((len(name) for name in shown), default=0)
     room = max(8, width - label - 24)
+    repeat = min(_MAX_REPEAT, max(1, room // max(batch_size, 1)))
+    ramp = _BLOCKS if encoding.lower().startswith("utf") else _ASCII
     lines = []
     for name, column in zip(shown, values.T, strict=False):
         finite = column[np.isfinite(column)]
         extent = f"{finite.min():.3g} .. {finite.max():.3g}" if finite.size else "no finite value"
-        marks = _marks(column, room, _BLOCKS if encoding.lower().startswith("utf") else _ASCII)
+        marks = _marks(column, room, repeat, ramp)
         lines.append(f"{name:<{label}}  {marks}  {extent}")
     if features > MAX_FEATURES:
         lines.append(f"and {features - MAX_FEATURES} more features")
+    if repeat > 1 and batch_size:
+        lines.append(f"each example is {repeat} marks wide")
     if batch_size > room:
         low, high = batch_size // room, -(-batch_size // room)
-        lines.append(f"each mark is the mean of {low} to {high} examples")
+        count = low if low == high else f"{low} to {high}"
+        lines.append(f"each mark is the mean of {count} examples")
     return lines
 
 
-def _marks(column: np.ndarray, room: int, ramp: str) -> str:
+def _marks(column: np.ndarray, room: int, repeat: int, ramp: str) -> str:
     if column.size == 0:
         return "(no example)"
     means = np.array([part.mean() for part in np.array_split(column, min(room, column.size))])
     finite = means[np.isfinite(means)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     span = high - low if high > low else 1.0
-    repeat = min(_MAX_REPEAT, max(1, room // column.size))
     return "".join(
         (ramp[int((mean - low) / span * (len(ramp) - 1) + 0.5)] if np.isfinite(mean) else "?")
         * repeat

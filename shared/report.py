@@ -1,6 +1,7 @@
 """What a command found out, and its faces: terminal and JSON."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import sys
@@ -80,12 +81,19 @@ class ForwardReport:
         console = _console()
         case, names = self.case, self.batch.feature_names
         count = f"{case.batch_size} examples, {case.num_layers} layers"
+        if case.params_of:
+            count += f" (init fails, params of {case.params_of!r})"
         _title(console, f"{self.impl}  case {case.name}  seed {self.seed}  init {self.init}")
         _line(console, "in ", f"x {self.batch.x.shape} {self.batch.x.dtype}  {self.batch.source}")
         _picture(console, self.batch.x, names)
         _line(console, "via", f"{case.lifts}: {count}, each layer relu(x @ kernel + bias)")
-        console.print(Padding(_params_table({"params": self.params}), (0, 0, 0, 5)))
-        _line(console, "out", f"activation {self.activation.shape} {self.activation.dtype}")
+        _print_params(console, {"params": self.params}, indent=5)
+        digest = hashlib.sha256(self.activation.tobytes()).hexdigest()[:16]
+        _line(
+            console,
+            "out",
+            f"activation {self.activation.shape} {self.activation.dtype}  sha256 {digest}",
+        )
         _picture(console, self.activation, [f"feature_{i}" for i in range(case.features)])
         if self.activation.size and not self.activation.any():
             _line(
@@ -120,7 +128,7 @@ class LayoutReport:
         console = _console()
         _title(console, f"case {self.case.name}  {self.case.lifts}")
         console.print(Text(self.case.lesson))
-        console.print(_params_table({"linen": self.linen, "nnx": self.nnx}))
+        _print_params(console, {"linen": self.linen, "nnx": self.nnx})
         for impl, error in self.init_errors.items():
             _line(console, impl, f"init fails: {error}")
         if self.case.params_of:
@@ -172,7 +180,9 @@ def _picture(console: Console, values: np.ndarray, names: Sequence[str]) -> None
         console.print(Text("     " + text), soft_wrap=True)
 
 
-def _params_table(trees: Mapping[str, Sequence[ParamRow]]) -> Table:
+def _print_params(
+    console: Console, trees: Mapping[str, Sequence[ParamRow]], indent: int = 0
+) -> None:
     """One row for each leaf; the trees side by side; what the axes mean at the end."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for title in (*trees, "axes"):
@@ -180,4 +190,7 @@ def _params_table(trees: Mapping[str, Sequence[ParamRow]]) -> Table:
     for rows in zip(*trees.values(), strict=True):
         cells = [f"{row.path}\n{row.shape} {row.dtype}" for row in rows]
         table.add_row(*map(Text, cells), Text(" x ".join(rows[0].axes)))
-    return table
+    with console.capture() as captured:
+        console.print(Padding(table, (0, 0, 0, indent)))
+    for line in captured.get().splitlines():
+        console.file.write(line.rstrip() + "\n")

@@ -128,6 +128,17 @@ def test_nan_stays_in_its_example(package):
     assert np.all(np.isnan(dirty[2]))
 
 
+def test_a_linen_lift_made_in_a_function_is_compiled_again_and_an_nnx_graph_is_not():
+    x = random_batch(sized("shared"))
+    sizes = []
+    for composed in (linen_composed, nnx_composed):
+        composed.forward.clear_cache()
+        for _ in range(3):
+            composed.composed_lifts_forward(0, x, 3, 5)
+        sizes.append(composed.forward._cache_size())
+    assert sizes == [3, 1]
+
+
 def test_linen_asks_for_the_second_argument_of_a_scan_body():
     model = linen_composed.Shared(3, 5)
     with pytest.raises(TypeError, match="missing 1 required positional argument"):

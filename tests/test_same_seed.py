@@ -78,6 +78,26 @@ def test_native_init_is_the_one_of_nnx(nnx, case):
     assert not jnp.any(kernel == other)
 
 
+def test_a_draw_that_was_not_named_is_an_error():
+    from flax import nnx as flax_nnx
+
+    from nnx_impl.rngs import linen_rngs
+
+    rngs = linen_rngs(0, draws=("Dense_0",), num_scans=0)
+    with pytest.raises(ValueError, match="draw 2, but `draws` names 1"):
+        flax_nnx.Linear(3, 3, rngs=rngs)
+
+    @flax_nnx.split_rngs(splits=2)
+    @flax_nnx.vmap
+    def create(rngs):
+        return flax_nnx.Linear(3, 3, rngs=rngs)
+
+    with pytest.raises(ValueError, match="draw 3, but `draws` names 2"):
+        create(linen_rngs(0, draws=("Dense_0", "Dense_0"), num_scans=0))
+    with pytest.raises(TypeError, match="cannot be forked"):
+        linen_rngs(0, draws=(), num_scans=0).params.fork()
+
+
 @pytest.mark.parametrize("fault", INIT_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with pytest.raises(AssertionError, match="not bitwise equal"):

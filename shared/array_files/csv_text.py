@@ -37,7 +37,8 @@ def read_csv(path: str, size: int) -> tuple[np.ndarray, tuple[str, ...] | None]:
                     if not _is_number(cell):
                         raise InputError(
                             f"{path}: row {line}, column {column}: expected a number, "
-                            f"received {cell[:40]!r}"
+                            f"received {cell[:40]!r}; keep columns of numbers only, "
+                            f"separated by commas"
                         )
                     numbers.append(float(cell))
                 num_rows += 1

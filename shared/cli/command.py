@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if words[:1] == ["--version"]:
         print(f"{PROG} {metadata.version(PROG)}")
         return 0
@@ -73,7 +75,7 @@ def _help(name: str, values: flags.FlagValues) -> str:
     lines += ["", f"flags of {name}:"]
     for flag in sorted(values):
         value = values[flag].default
-        note = "" if value in (None, False) else f" Default: {value}."
+        note = "" if value is None or value is False else f" Default: {value}."
         lines.append(f"  --{flag}: {values[flag].help}{note}")
     lines += ["", f"{PROG} COMMAND --help shows the flags of another command."]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from absl import flags
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """ "; did you mean NAME?", or nothing where no name is near."""
-    close = difflib.get_close_matches(word.lower(), list(names), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(word.lower(), list(names), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -20,10 +20,10 @@ def define_case_flags(values: flags.FlagValues) -> None:
         "num_layers", 4, "Layers of the stack, N.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_integer(
-        "features", None, "Width of every layer, F. (default: 8)", lower_bound=1, flag_values=values
+        "features", None, "Width of every layer, F. Default: 8.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_integer(
-        "batch_size", None, "Examples, B. (default: 8)", lower_bound=0, flag_values=values
+        "batch_size", None, "Examples, B. Default: 8.", lower_bound=0, flag_values=values
     )
 
 
