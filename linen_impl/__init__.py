@@ -5,7 +5,7 @@ import shared
 if getattr(shared, "PROJECT", None) != "composed-lifts":
     raise ImportError(
         f"composed-lifts needs its own package 'shared', but Python found another one at "
-        f"{next(iter(getattr(shared, '__path__', ['?'])))}; rename that one, or take its parent "
+        f"{shared.__file__ or next(iter(shared.__path__))}; rename that one, or take its parent "
         f"folder off PYTHONPATH and the working directory"
     )
 

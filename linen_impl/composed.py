@@ -7,12 +7,14 @@ from flax import linen as nn
 
 from linen_impl.block import Block
 from linen_impl.rngs import linen_rngs
+from shared.arguments import check_arguments
 
 
 def composed_lifts_forward(
     seed: int, x_batch: jax.Array, num_layers: int, features: int
 ) -> jax.Array:
     """Initialises the stack from `seed` and runs it: (B, features) -> (B * features,)."""
+    check_arguments(x_batch, num_layers, features)
     model = Shared(num_layers, features)
     variables = model.init(linen_rngs(seed), x_batch, None)
     final = forward(model, variables, x_batch)
@@ -26,6 +28,7 @@ def forward(model, variables, x_batch):
     return final
 
 
+@functools.cache  # nn.scan makes a new class each time, which would be compiled anew
 def Shared(num_layers: int, features: int) -> nn.Module:
     """vmap(scan): every example goes through one stack; params (N, ...)."""
 

@@ -78,7 +78,7 @@ def IdenticalCopies(num_layers: int, features: int, batch_size: int) -> nn.Modul
 
 
 def Confused(num_layers: int, features: int, batch_size: int) -> nn.Module:
-    """vmap(scan), params split but not mapped: B different stacks where there is room for one."""
+    """vmap(scan), params split but not mapped: B stacks with room for one; init raises."""
 
     # Scan: one layer becomes N, each with its own params.
     ScanLayer = nn.scan(

@@ -1,5 +1,6 @@
 """Between Linen's idiom, a module that is applied to variables, and plain trees."""
 
+import functools
 import importlib
 
 import jax
@@ -14,7 +15,7 @@ from shared.trees import check_same_shapes
 
 def init(case: Case, seed: int, init: Init = "linen") -> Variables:
     """The variables of `case`: {"params": {"Dense_0": ...}}. See `shared.interface`."""
-    rngs = native_rngs(seed) if init == "native" else linen_rngs(seed)
+    rngs = {"linen": linen_rngs, "native": native_rngs}[init](seed)
     return build(case).init(rngs, jnp.zeros(case.input_shape), None)
 
 
@@ -26,6 +27,7 @@ def apply(case: Case, variables: Variables, x_batch: jax.Array) -> jax.Array:
     return final
 
 
+@functools.cache  # a class made anew would be compiled anew
 def build(case: Case) -> nn.Module:
     """The module of `case`."""
     constructor = getattr(importlib.import_module(f"linen_impl.{case.pattern}"), case.model)

@@ -7,12 +7,15 @@ from flax import nnx
 
 from nnx_impl.block import Block
 from nnx_impl.rngs import linen_rngs
+from shared.arguments import check_arguments
 
 
 def composed_lifts_forward(
     seed: int, x_batch: jax.Array, num_layers: int, features: int
 ) -> jax.Array:
     """Initialises the stack from `seed` and runs it: (B, features) -> (B * features,)."""
+    check_arguments(x_batch, num_layers, features)
+    # Linen's names for the two draws of a layer, kernel and bias, in one nn.scan.
     rngs = linen_rngs(seed, draws=("Dense_0", "Dense_0"), num_scans=1)
     graphdef, state = nnx.split(Shared(num_layers, features, rngs=rngs))
     final = forward(graphdef, state, x_batch)
@@ -33,8 +36,8 @@ class Shared(nnx.Module):
         def init_layer(_, rngs):
             return None, Block(features, rngs=rngs)
 
-        # Linen's split_rngs is the split, its variable_axes the axes. The vmap, which neither
-        # splits nor maps params, has no part in making them.
+        # Linen's split_rngs is the split, its variable_axes the axes of Block. The vmap, with
+        # neither for params, has no part in making them.
         scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
         _, self.layers = scan(None, rngs.split(num_layers))
 
@@ -42,19 +45,19 @@ class Shared(nnx.Module):
     def scan_layer(self, x: jax.Array) -> jax.Array:
         graphdef, params = nnx.split(self.layers, nnx.Param)
 
-        def layer(x, params):
+        def one_layer(x, params):
             return nnx.merge(graphdef, params)(x)
 
-        return nnx.scan(layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, params)
+        return nnx.scan(one_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, params)
 
     # Vmap: one example becomes B, all with the same params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
         graphdef, params = nnx.split(self, nnx.Param)
 
-        def scan_layer(params, x):
+        def one_example(params, x):
             return nnx.merge(graphdef, params).scan_layer(x)
 
-        return nnx.vmap(scan_layer, in_axes=(None, 0), out_axes=0)(params, x_batch)
+        return nnx.vmap(one_example, in_axes=(None, 0), out_axes=0)(params, x_batch)
 
 
 class Reversed(nnx.Module):
@@ -64,6 +67,7 @@ class Reversed(nnx.Module):
         def init_layer(_, rngs):
             return None, Block(features, rngs=rngs)
 
+        # As in `Shared`: only the scan splits and maps.
         scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
         _, self.layers = scan(None, rngs.split(num_layers))
 
@@ -72,16 +76,16 @@ class Reversed(nnx.Module):
     def batched_layer(block: Block, x_batch: jax.Array) -> jax.Array:
         graphdef, params = nnx.split(block, nnx.Param)
 
-        def layer(params, x):
+        def one_example(params, x):
             return nnx.merge(graphdef, params)(x)
 
-        return nnx.vmap(layer, in_axes=(None, 0), out_axes=0)(params, x_batch)
+        return nnx.vmap(one_example, in_axes=(None, 0), out_axes=0)(params, x_batch)
 
     # Scan: one layer becomes N, each with its own params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
         graphdef, params = nnx.split(self.layers, nnx.Param)
 
-        def batched_layer(x_batch, params):
+        def one_layer(x_batch, params):
             return Reversed.batched_layer(nnx.merge(graphdef, params), x_batch)
 
-        return nnx.scan(batched_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x_batch, params)
+        return nnx.scan(one_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x_batch, params)

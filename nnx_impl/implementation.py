@@ -14,10 +14,11 @@ from shared.trees import check_same_shapes
 
 def init(case: Case, seed: int, init: Init = "linen") -> Variables:
     """The variables of `case`: {"params": {"layers": ...}}. See `shared.interface`."""
-    if init == "native":
-        model = build(case, native_rngs(seed))
-    else:
-        model = build(case, linen_rngs(seed, case.draws, case.num_scans))
+    rngs = {
+        "linen": lambda: linen_rngs(seed, case.draws, case.num_scans),
+        "native": lambda: native_rngs(seed),
+    }[init]()
+    model = build(case, rngs)
     return {"params": nnx.to_pure_dict(nnx.state(model, nnx.Param))}
 
 

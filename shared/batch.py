@@ -16,20 +16,20 @@ class Batch:
     Attributes:
       x: (B, F), float32.
       source: a file or a seed, for people.
-      feature_names: F names.
+      feature_names: F names, if the data has any.
       notes: what the reader should know about the data, a line each.
     """
 
     x: np.ndarray
     source: str
-    feature_names: tuple[str, ...]
+    feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
 def seeded_batch(case: Case, seed: int) -> Batch:
     """Standard normal examples at the sizes of `case`, the same for both implementations."""
     x = np.random.default_rng(seed).standard_normal(case.input_shape, dtype=np.float32)
-    return Batch(x, f"standard normal, seed {seed}", _numbered(case.features))
+    return Batch(x, f"standard normal, seed {seed}")
 
 
 def check_batch(loaded: LoadedArray, features: int | None = None) -> Batch:
@@ -59,8 +59,7 @@ def check_batch(loaded: LoadedArray, features: int | None = None) -> Batch:
         )
     with np.errstate(over="ignore"):  # reported below, as infinite
         x = np.ascontiguousarray(array, np.float32)
-    names = loaded.column_names or _numbered(width)
-    return Batch(x, source, names, tuple(_notes(array, x, source)))
+    return Batch(x, source, loaded.column_names, tuple(_notes(array, x, source)))
 
 
 def _notes(array: np.ndarray, x: np.ndarray, source: str) -> list[str]:
@@ -75,7 +74,3 @@ def _notes(array: np.ndarray, x: np.ndarray, source: str) -> list[str]:
             f"[{row}, {column}]; they spread over their own example, to no other"
         )
     return notes
-
-
-def _numbered(features: int) -> tuple[str, ...]:
-    return tuple(f"feature_{i}" for i in range(features))

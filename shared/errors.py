@@ -31,6 +31,11 @@ class CorruptFileError(ComposedLiftsError):
     exit_code = 5
 
 
+def printable(text: str) -> str:
+    """`text` on one line, control characters escaped: names in files may hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what `error` says."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -33,6 +33,7 @@ class Implementation(Protocol):
           init: "linen" for Linen's numbers, "native" for the implementation's own.
 
         Raises:
+          KeyError: `init` is neither.
           ValueError: for a case that cannot be initialised (`case.params_of` is set).
         """
         ...
@@ -41,7 +42,8 @@ class Implementation(Protocol):
         """The activation: (B, F) -> (B, F), in the dtype of `x_batch`.
 
         Raises:
-          InputError: a leaf of `variables` is missing, extra or of another shape.
+          InputError: a leaf of `variables` is missing, extra, of another shape or not floating.
+          ValueError, TypeError: `x_batch` does not fit the params.
         """
         ...
 

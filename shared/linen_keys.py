@@ -17,6 +17,8 @@ Traps:
   its `Dense` is at `("Dense_0",)`; inside a parent it is at `("VmapScanBlock_0", "Dense_0")`.
 * The number of the draw is not 1. `nn.scan` traces its body twice (a first time to find which
   values do not change) and the scope goes on counting: see `draw_number`.
+* Under `jax.disable_jit()` the body runs N times instead, the numbers run on through the layers,
+  and Linen's params are others. This file does not follow it there.
 * A draw that nobody uses still counts: a zero `bias` takes number 4 after the kernel's 3.
 * `flax_fix_rng_separator` changes every hash.
 * With `rbg` keys `jax.vmap` draws other bits than a loop over the same keys, so the transforms

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from shared.errors import printable
+
 MAX_FEATURES = 12
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = "_.-~=+*#"
@@ -11,14 +13,15 @@ _MAX_REPEAT = 4
 
 
 def sparklines(
-    values: np.ndarray, names: Sequence[str], width: int, encoding: str = "utf-8"
+    values: np.ndarray, names: Sequence[str] | None, width: int, encoding: str = "utf-8"
 ) -> list[str]:
     """`values` (B, F) as at most `MAX_FEATURES` lines, F down, B across, lowest to highest mark.
 
     Examples that do not fit into `width` are drawn as means of neighbours. "?" is not finite.
     """
     batch_size, features = values.shape
-    shown = names[:MAX_FEATURES]
+    numbered = [f"feature_{i}" for i in range(min(features, MAX_FEATURES))]
+    shown = [printable(name) for name in (names or numbered)[:MAX_FEATURES]]
     label = max((len(name) for name in shown), default=0)
     room = max(8, width - label - 24)
     repeat = min(_MAX_REPEAT, max(1, room // max(batch_size, 1)))
@@ -43,7 +46,9 @@ def sparklines(
 def _marks(column: np.ndarray, room: int, repeat: int, ramp: str) -> str:
     if column.size == 0:
         return "(no example)"
-    means = np.array([part.mean() for part in np.array_split(column, min(room, column.size))])
+    parts = np.array_split(column.astype(np.float64), min(room, column.size))
+    with np.errstate(invalid="ignore"):  # infinite values of both signs have no mean
+        means = np.array([part.mean() for part in parts])
     finite = means[np.isfinite(means)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     span = high - low if high > low else 1.0

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from shared.batch import Batch
 from shared.cases import Case
+from shared.errors import printable
 from shared.picture import sparklines
 from shared.trees import flatten
 
@@ -79,13 +80,13 @@ class ForwardReport:
 
     def print_text(self, written_to: str | None = None) -> None:
         console = _console()
-        case, names = self.case, self.batch.feature_names
+        case = self.case
         count = f"{case.batch_size} examples, {case.num_layers} layers"
         if case.params_of:
             count += f" (init fails, params of {case.params_of!r})"
         _title(console, f"{self.impl}  case {case.name}  seed {self.seed}  init {self.init}")
         _line(console, "in ", f"x {self.batch.x.shape} {self.batch.x.dtype}  {self.batch.source}")
-        _picture(console, self.batch.x, names)
+        _picture(console, self.batch.x, self.batch.feature_names)
         _line(console, "via", f"{case.lifts}: {count}, each layer relu(x @ kernel + bias)")
         _print_params(console, {"params": self.params}, indent=5)
         digest = hashlib.sha256(self.activation.tobytes()).hexdigest()[:16]
@@ -94,7 +95,7 @@ class ForwardReport:
             "out",
             f"activation {self.activation.shape} {self.activation.dtype}  sha256 {digest}",
         )
-        _picture(console, self.activation, [f"feature_{i}" for i in range(case.features)])
+        _picture(console, self.activation)
         if self.activation.size and not self.activation.any():
             _line(
                 console, "   ", "every value is 0: relu has cut off every unit; try another --seed"
@@ -172,10 +173,10 @@ def _title(console: Console, text: str) -> None:
 
 def _line(console: Console, label: str, text: str) -> None:
     # Text, not markup: a path may hold square brackets, which rich would take for a style.
-    console.print(Text.assemble((label, "bold cyan"), "  ", text), soft_wrap=True)
+    console.print(Text.assemble((label, "bold cyan"), "  ", printable(text)), soft_wrap=True)
 
 
-def _picture(console: Console, values: np.ndarray, names: Sequence[str]) -> None:
+def _picture(console: Console, values: np.ndarray, names: Sequence[str] | None = None) -> None:
     for text in sparklines(values, names, width=console.width - 5, encoding=console.encoding):
         console.print(Text("     " + text), soft_wrap=True)
 

@@ -3,14 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from shared.errors import InputError
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """{"params": {"kernel": leaf}} -> {"params/kernel": leaf}, sorted by path."""
-    return dict(sorted(traverse_util.flatten_dict(tree, sep="/").items()))
+    """{"params": {"kernel": leaf}} -> {"params/kernel": leaf}, sorted by path.
+
+    Raises:
+      InputError: a name holds the separator, so that two leaves could get one path.
+    """
+    leaves = traverse_util.flatten_dict(tree)
+    for names in leaves:
+        if any("/" in str(name) for name in names):
+            raise InputError(f"{names}: a name in a tree may not hold '/'")
+    return {"/".join(map(str, names)): leaves[names] for names in sorted(leaves)}
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,18 +29,23 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same_shapes(expected: Mapping[str, Any], received: Mapping[str, Any]) -> None:
-    """Stops at leaves that are missing, extra or of another shape, all listed at once.
+    """Stops at leaves that are missing, extra of another shape or not floating, all listed.
 
     Raises:
-      InputError: the two trees differ in a path or a shape.
+      InputError: the two trees differ in a path or a shape, or a number is not floating.
     """
     want, have = flatten(expected), flatten(received)
     problems = [f"{path}: missing, expected {want[path].shape}" for path in want.keys() - have]
     problems += [f"{path}: unexpected" for path in have.keys() - want]
     problems += [
-        f"{path}: expected {want[path].shape}, received {tuple(have[path].shape)}"
-        for path in want.keys() & have
-        if tuple(want[path].shape) != tuple(have[path].shape)
+        f"{path}: expected {want[path].shape}, received {np.shape(have[path])}"
+        for path in want.keys() & have.keys()
+        if tuple(want[path].shape) != np.shape(have[path])
+    ]
+    problems += [
+        f"{path}: expected floating numbers, received {jnp.result_type(have[path])}"
+        for path in want.keys() & have.keys()
+        if not jnp.issubdtype(jnp.result_type(have[path]), jnp.floating)
     ]
     if problems:
         raise InputError("variables do not fit the model: " + "; ".join(sorted(problems)))

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -49,6 +51,8 @@ USAGE = {
     "absurd features": (["--impl=nnx", "--features=1000000"], "the params would take"),
     "absurd batch": (["--impl=nnx", "--batch_size=1000000000"], "the batch would take"),
     "absurd layout": (["layout", "--features=10000000"], "the params would take"),
+    "empty output": (["--impl=nnx", "--output="], "ending in .npy or .csv"),
+    "value of a switch": (["--impl=nnx", "--noverbose=3"], "verbose"),
     "output of another kind": (["--impl=nnx", "--output=a.txt"], "ending in .npy or .csv"),
 }
 
@@ -139,14 +143,40 @@ FILES = {
         "x.npy",
         npy_with_header(header(shape="(99999999999999999999, 9)")),
         3,
-        "the limit is",
+        "every length must be",
     ),
     "negative length": (
         "x.npy",
         npy_with_header(header(shape="(-4, 4)")),
         3,
-        "no length may be negative",
+        "every length must be",
     ),
+    "no byte, but wide": (
+        "x.npy",
+        npy_with_header(header(shape="(0, 99999999999)"), b""),
+        3,
+        "every length must be",
+    ),
+    "no byte, but 4 GiB of params": (
+        "x.npy",
+        npy_with_header(header(shape="(0, 50000000)"), b""),
+        3,
+        "the params would take",
+    ),
+    "length True": (
+        "x.npy",
+        npy_with_header(header(shape="(True, 16)")),
+        3,
+        "every length must be",
+    ),
+    "length of 40 digits": (
+        "x.npy",
+        npy_with_header(header(shape=f"({'9' * 40}, 0)"), b""),
+        3,
+        "every length must be",
+    ),
+    "70 axes": ("x.npy", npy_with_header(header(shape=f"({'1, ' * 70})")), 3, "70 axes"),
+    "header too deep": ("x.npy", npy_with_header("-" * 9000 + "1"), 5, "its header cannot be read"),
     "header that is no dict": ("x.npy", npy_with_header("[1, 2]"), 5, "its header cannot be read"),
     "header that is code": (
         "x.npy",
@@ -180,6 +210,18 @@ FILES = {
         b"a,2\n1,2\n",
         3,
         "row 1, column 1: expected a number, received 'a'",
+    ),
+    "only empty cells first": (
+        "x.csv",
+        b",\n1,2\n",
+        3,
+        "row 1, column 1: expected a number, received ''",
+    ),
+    "missing values first": (
+        "x.csv",
+        b"NA,NA\n1,2\n",
+        3,
+        "row 1, column 1: expected a number, received 'NA'",
     ),
     "empty cell": ("x.csv", b"1,2\n3,\n", 3, "row 2, column 2: expected a number, received ''"),
     "underscore": ("x.csv", b"1,2\n3,1_0\n", 3, "received '1_0'"),
@@ -289,6 +331,75 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(tmp_path, capsys, monkeypatch
     assert (code, "No space left on device" in line) == (4, True)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out.npy"]
+
+
+def test_output_keeps_the_permissions_of_the_file_that_was_there(tmp_path):
+    for path, mode in ((tmp_path / "old.npy", 0o664), (tmp_path / "new.npy", None)):
+        if mode:
+            path.write_bytes(b"")
+            path.chmod(mode)
+        (tmp_path / "reference").write_bytes(b"")
+        assert main(["--impl=nnx", f"--output={path}"]) == 0
+        expected = mode or (tmp_path / "reference").stat().st_mode & 0o777
+        assert path.stat().st_mode & 0o777 == expected
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
+    code, line = answer(capsys, "--impl=nnx", "--input=a\nb\x1b]0;title\x07.npy")
+    assert code == 3
+    assert r"a\nb\x1b]0;title\x07.npy: does not exist" in line
+    (tmp_path / "x.csv").write_bytes(b"a\x1b[31m,l\xc3\xa4ngd\n1,2\n")
+    assert main(["--impl=nnx", f"--input={tmp_path}/x.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "längd" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("JAX_PLATFORMS", "bogus", "check JAX_PLATFORMS"), ("JAX_DISABLE_JIT", "1", "unset it")],
+)
+@pytest.mark.parametrize("command", ["forward", "layout"])
+def test_an_environment_that_cannot_work(name, value, message, command):
+    words = [command] + (["--impl=nnx"] if command == "forward" else [])
+    done = subprocess.run(
+        [sys.executable, "-m", "shared", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {name: value},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--impl=nnx"], ["--impl=nnx", "--format=json"], ["--help"]])
+def test_a_full_disk_behind_stdout(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "shared", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_memory_that_jax_does_not_get(capsys, monkeypatch):
+    def starve(*args):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    monkeypatch.setattr("shared.batch.seeded_batch", starve)
+    code, line = answer(capsys, "--impl=nnx")
+    assert (code, "out of memory" in line) == (4, True)
+
+
+def test_very_large_numbers_are_drawn(tmp_path, capsys):
+    rows = "".join(f"{(-1) ** i * 3e38},{i}\n" for i in range(203))
+    (tmp_path / "x.csv").write_text(rows)
+    assert main(["--impl=nnx", f"--input={tmp_path}/x.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert "?" not in out.split("via")[0]
+    assert err == ""
 
 
 def test_our_own_bug_is_called_one(capsys, monkeypatch):

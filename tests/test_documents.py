@@ -26,6 +26,7 @@ def test_the_output_shown_is_the_output(capsys, monkeypatch):
     command = next(block for block in blocks("sh") if "--impl=nnx" in block)
     words = shlex.split(command.split("&&")[-1])[1:]
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(words) == 0
     # The last bits depend on the processor.
     printed, shown = (

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from helpers import assert_identical, random_batch, random_variables
 
-from nnx_impl import composed
+from linen_impl import composed as linen_composed
+from nnx_impl import composed as nnx_composed
 from shared.weights import linen_to_nnx
 
 
@@ -35,9 +36,10 @@ def test_init(name, case, request):
     assert_identical(eager, jax.jit(lambda: implementation.init(case.params_case, 6))())
 
 
-def test_the_nnx_exercise_is_compiled_once_for_all_models_of_one_graph():
-    composed.forward.clear_cache()
+def test_the_exercise_is_compiled_once_for_all_seeds():
     x = np.ones((4, 5), np.float32)
-    for seed in range(3):
-        composed.composed_lifts_forward(seed, x, 3, 5)
-    assert composed.forward._cache_size() == 1
+    for composed in (linen_composed, nnx_composed):
+        composed.forward.clear_cache()
+        for seed in range(3):
+            composed.composed_lifts_forward(seed, x, 3, 5)
+        assert composed.forward._cache_size() == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
@@ -32,8 +33,9 @@ def test_the_function_of_the_exercise_agrees_with_numpy(linen):
     x = random_batch(case)
     variables = linen.init(case, 11)
     for package in (linen_impl, nnx_impl):
-        flat = package.composed_lifts_forward(11, x, case.num_layers, case.features)
-        check_against_oracle(case, flat.reshape(case.input_shape), variables, x)
+        for given in (x, jnp.asarray(x), x.astype(np.float64)):
+            flat = package.composed_lifts_forward(11, given, case.num_layers, case.features)
+            check_against_oracle(case, flat.reshape(case.input_shape), variables, x)
 
 
 def test_the_bound_is_tight_enough_to_mean_something(case):

@@ -6,6 +6,8 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from faults import FORWARD_FAULTS, Faulty
 from helpers import assert_identical, random_batch, random_variables
 from hypothesis import strategies as st
 
@@ -28,6 +30,10 @@ dtypes = st.sampled_from([jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
 @hypothesis.given(names, sizes, seeds, dtypes)
 def test_forward_and_gradients(linen, nnx, name, sizes, seed, dtype):
     case = dataclasses.replace(CASES[name], **sizes)
+    check_equal(linen, nnx, case, seed, dtype)
+
+
+def check_equal(linen, nnx, case, seed, dtype):
     with jax.enable_x64(dtype == jnp.float64):
         variables, x = random_variables(case, seed, dtype), random_batch(case, seed, dtype)
         expected, pull = jax.vjp(lambda v, x: linen.apply(case, v, x), variables, x)
@@ -48,3 +54,10 @@ def test_init(linen, nnx, name, sizes, seed):
     assert_identical(expected, nnx_to_linen(case, nnx.init(case, seed)))
     kernel = np.asarray(expected["params"]["Dense_0"]["kernel"])
     assert np.isfinite(kernel).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_planted_fault_is_caught(linen, nnx, case, dtype):
+    faulty = Faulty(nnx, **FORWARD_FAULTS["dropped bias"])
+    with pytest.raises(AssertionError, match="not bitwise equal"):
+        check_equal(linen, faulty, case, 0, dtype)

@@ -61,3 +61,13 @@ def test_apply_refuses_variables_that_do_not_fit(linen, nnx, case, change, messa
     change(variables["params"]["layers"]["dense"])
     with pytest.raises(InputError, match=message):
         nnx.apply(case, variables, x)
+
+
+def test_a_name_with_a_separator_is_refused():
+    with pytest.raises(InputError, match="may not hold '/'"):
+        flatten({"params": {"a/b": 1, "a": {"b": 2}}})
+
+
+def test_numbers_that_are_not_floating_are_refused():
+    with pytest.raises(InputError, match="a: expected floating numbers, received int"):
+        check_same_shapes({"a": np.ones(2)}, {"a": np.ones(2, int)})

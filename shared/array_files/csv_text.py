@@ -10,9 +10,12 @@ import numpy as np
 from shared.array_files import limits
 from shared.errors import InputError, first_line
 
+# What programs write where a number is missing: no name of a column.
+_MISSING = {"", "na", "n/a", "#n/a", "null", "none", "?", "-", "."}
+
 
 def read_csv(path: str, size: int) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The rows (B, F), and the header: the first row, if none of its cells is a number."""
+    """The rows (B, F), and the header: the first row, if all its cells are names."""
     if size > limits.MAX_CSV_BYTES:
         raise InputError(
             f"{path}: {size:,} bytes of text, the limit is {limits.MAX_CSV_BYTES:,}; "
@@ -26,7 +29,7 @@ def read_csv(path: str, size: int) -> tuple[np.ndarray, tuple[str, ...] | None]:
             for line, row in _numbered_rows(file):
                 if width is None:
                     width = len(row)
-                    if not any(_is_number(cell) for cell in row):
+                    if all(_is_name(cell) for cell in row):
                         header = tuple(cell.strip() for cell in row)
                         continue
                 if len(row) != width:
@@ -57,6 +60,10 @@ def _numbered_rows(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     for row in reader:
         if row:
             yield reader.line_num, row
+
+
+def _is_name(cell: str) -> bool:
+    return not _is_number(cell) and cell.strip().lower() not in _MISSING
 
 
 def _is_number(cell: str) -> bool:

@@ -1,7 +1,8 @@
 """The .npy format: a header that is read first, then a body of exactly the size it gives."""
 
 import math
-from typing import IO
+import warnings
+from typing import IO, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -24,16 +25,17 @@ def read_npy(file: IO[bytes], size: int, source: str) -> np.ndarray:
                 f"{source}: NumPy format {version[0]}.{version[1]}, expected 1.0 or 2.0; "
                 f"save a plain array of floats"
             )
-        shape, _, dtype = readers[version](file)
-    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header that Python 2 wrote is read all the same
+            shape, fortran_order, dtype = readers[version](file)
+    except InputError:
+        raise
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise CorruptFileError(
             f"{source}: its header cannot be read: {first_line(error)}"
         ) from error
     _check_dtype(dtype, source)
-    if any(length < 0 for length in shape):
-        raise InputError(f"{source}: its header gives the shape {shape}; no length may be negative")
+    _check_shape(shape, source)
     declared, body = math.prod(shape) * dtype.itemsize, size - file.tell()
     if declared > limits.MAX_BYTES:
         raise InputError(
@@ -50,8 +52,8 @@ def read_npy(file: IO[bytes], size: int, source: str) -> np.ndarray:
             f"{source}: {body - declared:,} bytes after the end of its array {shape} {dtype.name}; "
             f"save one array to a file"
         )
-    file.seek(0)
-    return npy.read_array(file, allow_pickle=False)
+    order: Literal["C", "F"] = "F" if fortran_order else "C"
+    return np.frombuffer(file.read(declared), dtype).reshape(shape, order=order)
 
 
 def _guess(first: bytes) -> str:
@@ -62,6 +64,16 @@ def _guess(first: bytes) -> str:
     if not first:
         return "; it is empty"
     return "; if it is text, name it .csv"
+
+
+def _check_shape(shape: tuple[int, ...], source: str) -> None:
+    if any(type(length) is not int or not 0 <= length <= limits.MAX_LENGTH for length in shape):
+        raise InputError(
+            f"{source}: its header gives the shape {str(shape)[:80]}; every length must be a whole "
+            f"number from 0 to {limits.MAX_LENGTH:,}"
+        )
+    if len(shape) > limits.MAX_AXES:
+        raise InputError(f"{source}: {len(shape)} axes, expected 2: (batch, features)")
 
 
 def _check_dtype(dtype: np.dtype, source: str) -> None:

@@ -53,6 +53,14 @@ class Writer:
             os.fsync(file.fileno())
             os.replace(name, self.path)
 
+    def _mode(self) -> int:
+        """The permissions of the file that is there, or those that a new one would get."""
+        if os.path.exists(self.path):
+            return os.stat(self.path).st_mode & 0o777
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
+
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[IO[bytes], str]]:
         """A new file and its name, beside the target, gone at the end unless it was moved away."""
@@ -61,6 +69,7 @@ class Writer:
             descriptor, name = tempfile.mkstemp(".tmp", prefix, os.path.dirname(self.path))
             try:
                 with open(descriptor, "wb") as file:
+                    os.fchmod(descriptor, self._mode())
                     yield file, name
             finally:
                 with contextlib.suppress(FileNotFoundError):

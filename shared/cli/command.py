@@ -1,5 +1,6 @@
 """From the words of the command line to one command, and from its errors to one line."""
 
+import io
 import os
 import sys
 import traceback
@@ -11,30 +12,40 @@ from absl import flags
 
 from shared.cli import forward, layout
 from shared.cli.names import did_you_mean
-from shared.errors import ComposedLiftsError, UsageError
+from shared.errors import ComposedLiftsError, UsageError, printable
 
 PROG = "composed-lifts"
 COMMANDS: dict[str, ModuleType] = {"forward": forward, "layout": layout}
 DEFAULT_COMMAND = "forward"
+_OUT_OF_MEMORY = "out of memory; choose smaller sizes"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `argv`, the words after the program's name, and returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verbose = "--verbose" in words
+    verbose = any(word.lstrip("-") in ("verbose", "verbose=true", "verbose=1") for word in words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()  # a full disk is to be noticed here, not at exit
+        return code
     except ComposedLiftsError as error:
         return _fail(str(error), error.exit_code, verbose)
     except MemoryError:
-        return _fail("out of memory; try smaller sizes", 4, verbose)
+        return _fail(_OUT_OF_MEMORY, 4, verbose)
     except KeyboardInterrupt:
         return _fail("interrupted", 130, verbose)
     except BrokenPipeError:
         # The reader of our output is gone, as `head` goes. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        return _fail(f"the output cannot be written: {error.strerror or error}", 4, verbose)
     except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return _fail(_OUT_OF_MEMORY, 4, verbose)
         what = f"{type(error).__name__}: {_one_line(error)}"
         return _fail(f"internal error: {what}; this is our bug, --verbose shows where", 70, verbose)
 
@@ -58,7 +69,7 @@ def _run(words: list[str]) -> int:
         return 0
     try:
         _, *extra = values([PROG, *words])
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise UsageError(f"{_one_line(error)}; see {PROG} {name} --help") from error
     if extra:
         raise UsageError(
@@ -88,5 +99,5 @@ def _one_line(error: BaseException) -> str:
 def _fail(message: str, exit_code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
-    print(f"{PROG}: error: {message}", file=sys.stderr)
+    print(f"{PROG}: error: {printable(message)}", file=sys.stderr)
     return exit_code

@@ -8,10 +8,10 @@ def main() -> int:
     import shared
 
     if getattr(shared, "PROJECT", None) != "composed-lifts":
-        place = [*getattr(shared, "__path__", []), "?"][0]
         print(
             f"composed-lifts: error: needs its own package 'shared', but Python found another one "
-            f"at {place}; rename that one, or take its parent folder off PYTHONPATH",
+            f"at {shared.__file__ or next(iter(shared.__path__))}; rename that one, or take its "
+            f"parent folder off PYTHONPATH",
             file=sys.stderr,
         )
         return 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -9,7 +10,8 @@ from absl import flags
 from shared.cases import Case
 from shared.cli.names import define_name
 from shared.cli.sizes import case_from_flags, check_sizes, define_case_flags
-from shared.errors import UsageError
+from shared.cli.start import check_jax
+from shared.errors import UsageError, printable
 from shared.interface import IMPLEMENTATIONS, INITS
 
 if TYPE_CHECKING:
@@ -60,13 +62,14 @@ def run(values: flags.FlagValues) -> int:
 
     from shared.array_files import Writer
 
-    writer = Writer(values.output, source=values.input) if values.output else None
+    writer = None if values.output is None else Writer(values.output, source=values.input)
     for note in batch.notes:
-        print(f"composed-lifts: note: {note}", file=sys.stderr)
+        _note(note)
 
     import jax
     import numpy as np
 
+    check_jax()
     from shared.interface import load_implementation
     from shared.report import ForwardReport, params_rows, print_json
 
@@ -96,7 +99,7 @@ def _case_and_batch(values: flags.FlagValues) -> tuple[Case, "Batch"]:
     from shared.batch import check_batch, seeded_batch
 
     case = case_from_flags(values)
-    if not values.input:
+    if values.input is None:
         return case, seeded_batch(case, values.seed)
 
     from shared.array_files import read_array
@@ -109,24 +112,29 @@ def _case_and_batch(values: flags.FlagValues) -> tuple[Case, "Batch"]:
             f"leave --batch_size out, it follows from the data"
         )
     case = dataclasses.replace(case, batch_size=batch_size, features=features)
-    return check_sizes(case), batch
+    return check_sizes(case, source=values.input), batch
+
+
+def _note(text: str) -> None:
+    print(f"composed-lifts: note: {printable(text)}", file=sys.stderr)
 
 
 def _init(implementation: "Implementation", case: Case, seed: int, init: "Init") -> "Variables":
     """The variables of `case`, or those that fit it where its own init fails, and a note on it."""
     if case.params_of is not None:
-        print(
-            f"composed-lifts: note: case {case.name!r}: init fails with "
-            f"{init_error(implementation, case)}; apply runs on the params of {case.params_of!r}",
-            file=sys.stderr,
+        _note(
+            f"case {case.name!r}: init fails with {init_error(implementation, case)}; "
+            f"apply runs on the params of {case.params_of!r}"
         )
     return implementation.init(case.params_case, seed, init)
 
 
 def init_error(implementation: "Implementation", case: Case) -> str:
     """What init of a case that cannot be initialised raises, in one line."""
+    import jax
+
     try:
-        implementation.init(case, seed=0)
+        jax.eval_shape(partial(implementation.init, case, seed=0))
     except ValueError as error:
         return f"ValueError: {' '.join(str(error).split())}"
     raise AssertionError(f"case {case.name!r} was initialised, its row in CASES says it cannot be")

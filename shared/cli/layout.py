@@ -21,9 +21,11 @@ def run(values: flags.FlagValues) -> int:
     import jax
 
     from shared.cli.forward import init_error
+    from shared.cli.start import check_jax
     from shared.interface import IMPLEMENTATIONS, load_implementation
     from shared.report import LayoutReport, params_rows, print_json
 
+    check_jax()
     trees, init_errors = {}, {}
     for name in IMPLEMENTATIONS:
         implementation = load_implementation(name)

@@ -7,7 +7,7 @@ from absl import flags
 
 from shared.cases import CASES, Case
 from shared.cli.names import define_name
-from shared.errors import UsageError
+from shared.errors import InputError, UsageError
 
 MAX_BYTES = 4 * 2**30
 _FLOAT32_BYTES = 4
@@ -42,19 +42,21 @@ def case_from_flags(values: flags.FlagValues) -> Case:
     return check_sizes(dataclasses.replace(CASES[values.case], **given))
 
 
-def check_sizes(case: Case) -> Case:
+def check_sizes(case: Case, source: str | None = None) -> Case:
     """`case`, unless its arrays are too large.
 
     Raises:
       UsageError: the params or the batch would take more than `MAX_BYTES`.
+      InputError: the same, where the sizes are those of the data in `source`.
     """
     params = sum(math.prod(case.leaf_shape(leaf)) for leaf in case.leaves) * _FLOAT32_BYTES
     batch = math.prod(case.input_shape) * _FLOAT32_BYTES
     for what, size in (("params", params), ("batch", batch)):
         if size > MAX_BYTES:
-            raise UsageError(
-                f"--num_layers={case.num_layers} --features={case.features} "
-                f"--batch_size={case.batch_size}: the {what} would take {size / 2**30:,.1f} GiB, "
-                f"the limit is {MAX_BYTES / 2**30:g} GiB; choose smaller sizes"
+            problem = (
+                f"{case.num_layers} layers, {case.features} features, {case.batch_size} examples: "
+                f"the {what} would take {size / 2**30:,.1f} GiB, the limit is "
+                f"{MAX_BYTES / 2**30:g} GiB; choose smaller sizes"
             )
+            raise InputError(f"{source}: {problem}") if source else UsageError(problem)
     return case

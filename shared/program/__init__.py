@@ -1,0 +1,1 @@
+"""A traced program as a flat graph of operations, its canonical form and its evaluation."""

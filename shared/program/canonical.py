@@ -1,0 +1,152 @@
+"""Names for values that are the same in two programs whenever the values are computed the same way.
+
+Every name is a small integer from one `Names` for both programs: equal integers mean equal keys, so
+nothing rests on a hash.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+
+from shared.program.graph import Graph, Node, constant_value
+
+_COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
+_SAME_OPERATION = {"add_any": "add"}
+# Of a parameter's name: what says nothing about the value.
+_SILENT = re.compile(r"name|.*sharding|jvp.*|bwd|fwd.*|mesh|call_info|debug.*|ctx_mesh|.*thunk")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+class Names:
+    """Gives equal keys one integer."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+
+    def __call__(self, *key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
+
+
+def label(names: Names, node: Node) -> int:
+    """The name of an operation without its operands: what it is, its parameters, its results."""
+    results = tuple((tuple(aval.shape), str(aval.dtype)) for aval in node.avals)
+    if node.op == "constant":
+        value = constant_value(node)
+        return names("constant", value.shape, str(value.dtype), value.tobytes())
+    if node.op == "input":
+        return names("input", node.params["index"], results)
+    if _only_reshapes(node):
+        return names("reshape", results)
+    op = _SAME_OPERATION.get(node.op, node.op)
+    return names(op, frozen(params_that_matter(node)), results)
+
+
+def params_that_matter(node: Node) -> dict[str, Any]:
+    """The parameters of an operation that have a say in its results."""
+    params = {key: value for key, value in node.params.items() if not _SILENT.fullmatch(key)}
+    preferred = params.get("preferred_element_type")
+    if preferred is not None and preferred == node.avals[0].dtype:
+        del params["preferred_element_type"]
+    return {key: value for key, value in params.items() if value is not None}
+
+
+def frozen(value: Any) -> Hashable:
+    """`value` as something that can be compared and hashed."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(key), frozen(item)) for key, item in value.items()))
+    if isinstance(value, core.ClosedJaxpr):
+        return (str(value.jaxpr), tuple(frozen(const) for const in value.consts))
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, *map(frozen, value))
+    if isinstance(value, np.ndarray):
+        return (value.shape, str(value.dtype), value.tobytes())
+    if callable(value) and not isinstance(value, type):
+        return getattr(value, "__qualname__", type(value).__name__)
+    return _ADDRESS.sub("", str(value))
+
+
+def upward(names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable]) -> dict[Node, int]:
+    """Each value's name by how it is computed: its operation and the names of its operands.
+
+    Args:
+      names: shared between the programs that are compared.
+      graph: a program.
+      leaf_name: the name of a leaf, or of a slice of one.
+    """
+    up: dict[Node, int] = {}
+    for node in graph.nodes:
+        if node in graph.views or node.op == "leaf":
+            up[node] = names("leaf", leaf_name(node))
+        else:
+            operands = [(up[arg], which) for arg, which in node.args]
+            up[node] = names(label(names, node), *_in_order(node, operands))
+    return up
+
+
+def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
+    """Each value's name by what becomes of it, on the way to which outputs."""
+    uses: dict[Node, list[Hashable]] = defaultdict(list)
+    for position, (node, which) in enumerate(graph.outputs):
+        uses[node].append((-1, position, which))
+    down: dict[Node, int] = {}
+    for node in reversed(graph.nodes):
+        down[node] = names("used", *sorted(uses[node], key=repr))
+        for position, (arg, which) in enumerate(node.args):
+            place = 0 if node.op in _COMMUTATIVE else position
+            uses[arg].append((up[node], place, which, down[node]))
+    return down
+
+
+def local(
+    names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable], rounds: int
+) -> dict[Node, int]:
+    """Each value's name by its neighbourhood: operations up to `rounds` steps away, both ways.
+
+    Source: colour refinement, also known as the Weisfeiler-Leman algorithm.
+    """
+    colour = {
+        node: names("leaf", leaf_name(node))
+        if node in graph.views or node.op == "leaf"
+        else label(names, node)
+        for node in graph.nodes
+    }
+    consumers: dict[Node, list[tuple[Node, int]]] = defaultdict(list)
+    for node in graph.nodes:
+        for position, (arg, _) in enumerate(node.args):
+            consumers[arg].append((node, 0 if node.op in _COMMUTATIVE else position))
+    for _ in range(rounds):
+        colour = {
+            node: names(
+                colour[node],
+                *_in_order(node, [(colour[arg], which) for arg, which in node.args]),
+                "used",
+                *sorted((colour[user], position) for user, position in consumers[node]),
+            )
+            for node in graph.nodes
+        }
+    return colour
+
+
+def _in_order(node: Node, operands: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return sorted(operands) if node.op in _COMMUTATIVE else operands
+
+
+def _only_reshapes(node: Node) -> bool:
+    """Whether the elements of the operand stay as they are, in their order."""
+    if node.op not in ("reshape", "squeeze", "broadcast_in_dim", "expand_dims") or not node.args:
+        return False
+    arg, which = node.args[0]
+    return _count(arg.avals[which]) == _count(node.avals[0]) and len(node.args) == 1
+
+
+def _count(aval: Any) -> int:
+    return int(np.prod(aval.shape, dtype=np.int64))
+
+
+def names_of_outputs(graph: Graph, up: Mapping[Node, int]) -> list[tuple[int, int]]:
+    """The name of each output of a program."""
+    return [(up[node], which) for node, which in graph.outputs]

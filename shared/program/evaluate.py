@@ -1,0 +1,98 @@
+"""The value of every operation of a flat program, in float64.
+
+In float64 another order of summation moves a value by about 1e-16 of its size and an epsilon of
+1e-5 instead of 1e-6 by 1e-6: rounding and porting mistakes are far apart. Casts to a narrower type
+that the program itself makes are kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shared.program.graph import Graph, Node
+
+Values = dict[Node, tuple[Any, ...]]
+
+
+def evaluate(graph: Graph, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any]) -> Values:
+    """{node: its results} of a program.
+
+    Args:
+      graph: the program.
+      leaves: {path: array} of the weights.
+      inputs: the arrays of the inputs, flat.
+    """
+    values: Values = {}
+    with jax.enable_x64(True):
+        wide_inputs = [_widen(jnp.asarray(x)) for x in inputs]
+        for node in graph.nodes:
+            values[node] = _compute(node, values, leaves, wide_inputs)
+    return values
+
+
+def _compute(
+    node: Node, values: Values, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any]
+) -> tuple[Any, ...]:
+    if node.op == "leaf":
+        return (_widen(jnp.asarray(leaves[node.params["path"]])),)
+    if node.op == "input":
+        return (inputs[node.params["index"]],)
+    if node.op == "constant":
+        return (_widen(jnp.asarray(node.params["value"], dtype=node.avals[0].dtype)),)
+    args = [values[arg][which] for arg, which in node.args]
+    if node.op == "view":
+        place: list[Any] = [slice(None)] * args[0].ndim
+        for axis, position in node.params["index"]:
+            place[axis] = position
+        return (args[0][tuple(place)],)
+    if node.op == "index":
+        return (args[0][node.params["i"]],)
+    if node.op == "stack":
+        return (jnp.stack(args) if args else jnp.zeros(node.avals[0].shape, node.avals[0].dtype),)
+    if node.op == "convert_element_type":
+        return (_convert(args[0], node.params["new_dtype"]),)
+    try:
+        results = node.primitive.bind(*args, **_wide_params(node.params))
+    except (TypeError, ValueError, NotImplementedError):
+        # It insists on its own types: a bit pattern, say, or a program within the program.
+        narrow = [
+            arg if _is_key(arg) else arg.astype(source.avals[which].dtype)
+            for arg, (source, which) in zip(args, node.args, strict=True)
+        ]
+        results = node.primitive.bind(*narrow, **node.params)
+    if not node.primitive.multiple_results:
+        results = (results,)
+    return tuple(map(_widen, results))
+
+
+def _convert(x: Any, dtype: Any) -> Any:
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        return x.astype(dtype).astype(jnp.float64)
+    return x.astype(_wide(dtype))
+
+
+def _wide(dtype: Any) -> Any:
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.dtype(jnp.float64)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return jnp.dtype(jnp.complex128)
+    return dtype
+
+
+def _widen(x: Any) -> Any:
+    return x if _is_key(x) else x.astype(_wide(x.dtype))
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _wide_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"dtype", "preferred_element_type"}
+    return {
+        key: _wide(value) if key in names and value is not None else value
+        for key, value in params.items()
+    }

@@ -1,0 +1,58 @@
+"""Where in the user's files an operation was written."""
+
+import dataclasses
+import linecache
+import os
+import sysconfig
+from typing import Any
+
+import flax
+import jax
+
+_JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax, flax))
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD, _INSTALLED = (sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A line of a source file.
+
+    Attributes:
+      file: its path.
+      line: from 1.
+      function: the function that the line is in.
+    """
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def source(self) -> str:
+        """The text of the line."""
+        return linecache.getline(self.file, self.line).strip()
+
+    @property
+    def is_users(self) -> bool:
+        """Whether it is outside of the libraries."""
+        if self.file.startswith(_INSTALLED):
+            return not self.file.startswith((_JAX, _FLAX))
+        return not self.file.startswith((_JAX, _FLAX, _STANDARD, _OURS, "<"))
+
+
+def places(source_info: Any) -> tuple[Place, ...]:
+    """The call stack of an equation, innermost first, without lines of JAX and ours."""
+    if source_info.traceback is None:
+        return ()
+    frames = source_info.traceback.frames
+    return tuple(
+        Place(frame.file_name, frame.line_num, frame.function_name)
+        for frame in frames
+        if not frame.file_name.startswith((_JAX, _OURS))
+    )
+
+
+def users_place(stack: tuple[Place, ...]) -> Place | None:
+    """The innermost line of the user's own files, else the innermost line of all."""
+    return next((place for place in stack if place.is_users), stack[0] if stack else None)

@@ -1,0 +1,166 @@
+"""Finds which weight is which in two programs of one model.
+
+By what is done with each weight first: a weight's name is how its value flows to the outputs. Where
+the programs differ, by its neighbourhood, wide ones first. Names of paths decide only among weights
+that the programs do not tell apart.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from shared.program.canonical import Names, downward, local, upward
+from shared.program.graph import Graph, Node, View
+from shared.weights.names import similarity
+from shared.weights.weight_map import Entry
+
+_ROUNDS = (12, 8, 5, 3, 2, 1)
+_COLLECTIONS = ("params", "batch_stats", "cache")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A map of pieces, and the pieces that have no counterpart."""
+
+    entries: tuple[Entry, ...]
+    linen_left: tuple[View, ...]
+    nnx_left: tuple[View, ...]
+
+
+def find(
+    linen: Graph,
+    nnx: Graph,
+    linen_leaves: Mapping[str, Any],
+    nnx_leaves: Mapping[str, Any],
+    pinned: Mapping[str, str],
+) -> Found:
+    """The pieces of `linen` and `nnx` that are the same weights.
+
+    Args:
+      linen: the graph of the Linen program; nnx: that of the NNX program.
+      linen_leaves: {path: shape and dtype}, also of leaves that the program does not use.
+      nnx_leaves: the same of NNX.
+      pinned: {Linen's path: NNX's path} of leaves that the user has mapped.
+    """
+    search = _Search(linen, nnx)
+    search.pin(pinned)
+    search.by_flow()
+    for rounds in _ROUNDS:
+        search.by_neighbourhood(rounds)
+    search.by_shape()
+    return search.result(linen_leaves, nnx_leaves)
+
+
+class _Search:
+    def __init__(self, linen: Graph, nnx: Graph):
+        self.graphs = (linen, nnx)
+        self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
+        self.pairs: list[tuple[Node, Node, str]] = []
+        self.number: dict[Node, int] = {}
+
+    def view(self, side: int, node: Node) -> View:
+        return self.graphs[side].views[node]
+
+    def pair(self, linen: Node, nnx: Node, by: str) -> None:
+        self.number[linen] = self.number[nnx] = len(self.pairs)
+        self.pairs.append((linen, nnx, by))
+        self.left[0].remove(linen)
+        self.left[1].remove(nnx)
+
+    def colour(self, side: int) -> Any:
+        """The name of a piece: its pair where it has one, else its collection, shape and dtype."""
+
+        def name(node: Node) -> Hashable:
+            if node in self.number:
+                return ("pair", self.number[node])
+            if node not in self.graphs[side].views:
+                return "whole"
+            collection = self.view(side, node).leaf.split("/")[0]
+            aval = node.avals[0]
+            known = collection if collection in _COLLECTIONS else "other"
+            return (known, tuple(aval.shape), str(aval.dtype))
+
+        return name
+
+    def pin(self, pinned: Mapping[str, str]) -> None:
+        for linen_path, nnx_path in pinned.items():
+            a = [node for node in self.left[0] if self.view(0, node).leaf == linen_path]
+            b = [node for node in self.left[1] if self.view(1, node).leaf == nnx_path]
+            for x, y in zip(a, b, strict=len(a) == len(b)):
+                self.pair(x, y, "user")
+
+    def by_flow(self) -> None:
+        names = Names()
+        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+        downs = [downward(names, self.graphs[side], ups[side]) for side in (0, 1)]
+        self.pair_groups(
+            [lambda node, s=side: (ups[s][node], downs[s][node]) for side in (0, 1)], "dataflow"
+        )
+
+    def by_neighbourhood(self, rounds: int) -> None:
+        if not self.left[0] or not self.left[1]:
+            return
+        names = Names()
+        colours = [local(names, self.graphs[s], self.colour(s), rounds) for s in (0, 1)]
+        self.pair_groups([colours[0].__getitem__, colours[1].__getitem__], "dataflow")
+
+    def by_shape(self) -> None:
+        """The rest: equal shapes, nearest names first, then in order of use."""
+        candidates = [
+            (-similarity(self.view(0, a).leaf, self.view(1, b).leaf), abs(i - j), i, j, a, b)
+            for i, a in enumerate(self.left[0])
+            for j, b in enumerate(self.left[1])
+            if self.colour(0)(a) == self.colour(1)(b)
+        ]
+        for *_, a, b in sorted(candidates, key=lambda row: row[:4]):
+            if a in self.left[0] and b in self.left[1]:
+                self.pair(a, b, "names")
+
+    def pair_groups(self, keys: list[Any], by: str) -> None:
+        """Pairs pieces of equal keys where both sides have as many of them."""
+        groups: list[dict[Hashable, list[Node]]] = [
+            collections.defaultdict(list),
+            collections.defaultdict(list),
+        ]
+        for side in (0, 1):
+            for node in self.left[side]:
+                groups[side][keys[side](node)].append(node)
+        for key, linen in groups[0].items():
+            nnx = groups[1].get(key, [])
+            if len(linen) == len(nnx):
+                # What the programs do not tell apart goes by the order of its first use.
+                for a, b in zip(linen, nnx, strict=True):
+                    self.pair(a, b, by if len(linen) == 1 else f"{by} and order")
+
+    def result(self, linen_leaves: Mapping[str, Any], nnx_leaves: Mapping[str, Any]) -> Found:
+        entries = [Entry(self.view(0, a), self.view(1, b), by) for a, b, by in self.pairs]
+        left = [
+            [self.view(side, node) for node in self.left[side]]
+            + [
+                View(path)
+                for path in (linen_leaves, nnx_leaves)[side]
+                if path not in {view.leaf for view in self.graphs[side].views.values()}
+            ]
+            for side in (0, 1)
+        ]
+        # What no program uses can only be placed by name.
+        for a in list(left[0]):
+            same = [
+                b
+                for b in left[1]
+                if not a.index
+                and not b.index
+                and _spec(linen_leaves[a.leaf]) == _spec(nnx_leaves[b.leaf])
+                and a.leaf.split("/")[0] == b.leaf.split("/")[0]
+            ]
+            if same:
+                best = max(same, key=lambda b: similarity(a.leaf, b.leaf))
+                entries.append(Entry(a, best, "names"))
+                left[0].remove(a)
+                left[1].remove(best)
+        return Found(tuple(entries), tuple(left[0]), tuple(left[1]))
+
+
+def _spec(leaf: Any) -> tuple[tuple[int, ...], str]:
+    return tuple(leaf.shape), str(leaf.dtype)

@@ -1,0 +1,44 @@
+"""What the words and numbers in the paths of two weights have in common."""
+
+import re
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+# Short forms that models use for the same thing.
+_FULL = {
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "o": "out",
+    "wq": "query",
+    "wk": "key",
+    "wv": "value",
+    "wo": "out",
+    "emb": "embedding",
+    "embed": "embedding",
+    "wte": "embedding",
+    "ln": "norm",
+    "layernorm": "norm",
+    "attn": "attention",
+}
+
+
+def words(path: str) -> frozenset[str]:
+    """The words of `path`, without its numbers: "params/mlp_0/Dense_1" -> {params, mlp, dense}."""
+    found = (word.lower() for word in _WORD.findall(path) if not word.isdigit())
+    return frozenset(_FULL.get(word, word) for word in found)
+
+
+def numbers(path: str) -> tuple[int, ...]:
+    """The numbers of `path`, in order."""
+    return tuple(int(word) for word in _WORD.findall(path) if word.isdigit())
+
+
+def template(path: str) -> str:
+    """`path` with every number left out."""
+    return re.sub(r"\d+", "#", path)
+
+
+def similarity(a: str, b: str) -> float:
+    """From 0 to 1: how many words and numbers two paths share."""
+    first, second = words(a) | set(map(str, numbers(a))), words(b) | set(map(str, numbers(b)))
+    return len(first & second) / max(1, len(first | second))

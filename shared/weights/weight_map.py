@@ -1,0 +1,195 @@
+"""WeightMap: which piece of which Linen leaf is which piece of which NNX leaf."""
+
+import collections
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from shared.errors import CorruptFileError, InputError
+from shared.program.graph import View
+from shared.trees import flatten, unflatten
+
+Leaves = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """`linen` and `nnx` hold the same numbers. How that is known: `by`.
+
+    Attributes:
+      by: "dataflow", "names" or "user".
+    """
+
+    linen: View
+    nnx: View
+    by: str = "dataflow"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightMap:
+    """A one-to-one map of weights.
+
+    Attributes:
+      entries: the pieces; together they make up every leaf that is mapped.
+      linen: {path: shape and dtype} of the Linen leaves that are mapped.
+      nnx: the same of the NNX leaves.
+    """
+
+    entries: tuple[Entry, ...]
+    linen: Mapping[str, Any]
+    nnx: Mapping[str, Any]
+
+    def to_nnx(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Linen's variables as NNX's, a plain nested dict. Nothing is cast.
+
+        Raises:
+          InputError: a leaf is missing, extra or of another shape.
+        """
+        moved = self.move(flatten(variables), to="nnx")
+        return unflatten(moved)
+
+    def to_linen(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse of `to_nnx`."""
+        return unflatten(self.move(flatten(state), to="linen"))
+
+    def move(self, leaves: Leaves, to: str) -> dict[str, Any]:
+        """Flat leaves of one side as flat leaves of the other."""
+        source = self.linen if to == "nnx" else self.nnx
+        target = self.nnx if to == "nnx" else self.linen
+        _check(source, leaves)
+        pieces: dict[str, list[tuple[View, View]]] = collections.defaultdict(list)
+        for entry in self.entries:
+            here, there = (entry.linen, entry.nnx) if to == "nnx" else (entry.nnx, entry.linen)
+            pieces[there.leaf].append((here, there))
+        moved = {}
+        for path, spec in target.items():
+            (here, there), *rest = pieces[path]
+            if not rest and not here.index and not there.index:
+                moved[path] = leaves[here.leaf]
+                continue
+            dtypes = {leaves[view.leaf].dtype for view, _ in pieces[path]}
+            if len(dtypes) > 1:
+                raise InputError(
+                    f"{path}: its parts are of different dtypes, {sorted(map(str, dtypes))}"
+                )
+            whole = np.empty(spec.shape, dtypes.pop())
+            for here, there in pieces[path]:
+                whole[_place(there, len(spec.shape))] = _slice(np.asarray(leaves[here.leaf]), here)
+            moved[path] = whole
+        return moved
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each pair of leaves: paths, shapes, what becomes of one in the other."""
+        by_leaves: dict[tuple[str, str], list[Entry]] = collections.defaultdict(list)
+        for entry in self.entries:
+            by_leaves[entry.linen.leaf, entry.nnx.leaf].append(entry)
+        return [
+            {
+                "linen": linen,
+                "nnx": nnx,
+                "linen_shape": list(self.linen[linen].shape),
+                "nnx_shape": list(self.nnx[nnx].shape),
+                "transform": _transform(entries),
+                "by": ", ".join(sorted({entry.by for entry in entries})),
+            }
+            for (linen, nnx), entries in by_leaves.items()
+        ]
+
+    def save(self, path: str) -> None:
+        """Writes the map as JSON that a person can read."""
+        document = {
+            "schema_version": 1,
+            "entries": [dataclasses.asdict(entry) for entry in self.entries],
+            **{
+                side: {
+                    path: {"shape": list(spec.shape), "dtype": str(spec.dtype)}
+                    for path, spec in getattr(self, side).items()
+                }
+                for side in ("linen", "nnx")
+            },
+        }
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+
+    @classmethod
+    def load(cls, path: str) -> "WeightMap":
+        """The map in a file that `save` wrote.
+
+        Raises:
+          CorruptFileError: it is no such file.
+        """
+        import jax
+
+        def view(document: Mapping[str, Any]) -> View:
+            return View(document["leaf"], tuple((int(a), int(i)) for a, i in document["index"]))
+
+        def specs(document: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                path: jax.ShapeDtypeStruct(tuple(spec["shape"]), spec["dtype"])
+                for path, spec in document.items()
+            }
+
+        try:
+            with open(path, encoding="utf-8") as file:
+                document = json.load(file)
+            entries = tuple(
+                Entry(view(row["linen"]), view(row["nnx"]), row["by"])
+                for row in document["entries"]
+            )
+            return cls(entries, specs(document["linen"]), specs(document["nnx"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(f"{path}: not a weight map: {error}") from error
+
+
+def _check(expected: Leaves, received: Leaves) -> None:
+    problems = [f"{path}: missing" for path in sorted(expected.keys() - received.keys())]
+    problems += [f"{path}: not in the map" for path in sorted(received.keys() - expected.keys())]
+    problems += [
+        f"{path}: expected {tuple(expected[path].shape)}, received {tuple(received[path].shape)}"
+        for path in sorted(expected.keys() & received.keys())
+        if tuple(expected[path].shape) != tuple(received[path].shape)
+    ]
+    if problems:
+        raise InputError("weights cannot be moved: " + "; ".join(problems))
+
+
+def _place(view: View, ndim: int) -> tuple[Any, ...]:
+    """The numpy index of what `view` holds."""
+    place: list[Any] = [slice(None)] * ndim
+    for axis, position in view.index:
+        place[axis] = position
+    return tuple(place)
+
+
+def _slice(array: np.ndarray, view: View) -> np.ndarray:
+    return array[_place(view, array.ndim)]
+
+
+def _transform(entries: list[Entry]) -> str:
+    """What becomes of a Linen leaf in an NNX leaf, in words."""
+    linen, nnx = entries[0].linen.index, entries[0].nnx.index
+    if not linen and not nnx:
+        return "identity"
+    axes = tuple(axis for axis, _ in linen), tuple(axis for axis, _ in nnx)
+    positions = [
+        (tuple(i for _, i in entry.linen.index), tuple(i for _, i in entry.nnx.index))
+        for entry in entries
+    ]
+    if not nnx:
+        return f"unstack axis {_join(axes[0])} at {_join(positions[0][0])}"
+    if not linen:
+        return f"stack on axis {_join(axes[1])} at {_join(positions[0][1])}"
+    if any(a != b for a, b in positions):
+        return (
+            f"axis {_join(axes[0])} to {_join(axes[1])}, {len(positions)} slices in another order"
+        )
+    if axes[0] == axes[1]:
+        return "identity"
+    return f"move axis {_join(axes[0])} to {_join(axes[1])}"
+
+
+def _join(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
