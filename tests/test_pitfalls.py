@@ -19,7 +19,7 @@ from nnx_impl.block import Block as NnxBlock
 from shared.cases import CASES
 from shared.errors import InputError
 from shared.trees import flatten
-from shared.weights import linen_to_nnx, nnx_to_linen
+from shared.weights import linen_to_nnx
 
 
 def sized(name):
@@ -119,8 +119,10 @@ def test_without_jit_linen_counts_otherwise(linen, nnx):
     with jax.disable_jit():
         other = linen.init(case, 0)
         same = nnx.init(case, 0)
-    assert np.any(kernel_of(expected) != kernel_of(other))
-    assert_identical(expected, nnx_to_linen(case, same))
+    far = np.abs(kernel_of(expected) - kernel_of(other)).max(axis=(1, 2))
+    assert far[0] < 1e-6  # the first layer draws number 3 there too, up to rounding
+    assert np.all(far[1:] > 0.1)
+    assert np.abs(kernel_of(expected) - kernel_of(same)).max() < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.bool_, jnp.bfloat16])
