@@ -5,3 +5,21 @@ Nothing here knows a Linen or an NNX module class, and importing it imports no J
 
 # The implementations look for this mark: other projects have a package called `shared` too.
 PROJECT = "composed-lifts"
+
+_API = {
+    "Pair": "shared.pair",
+    "Verification": "shared.verification",
+    "verify": "shared.verification",
+    "find_weight_map": "shared.verification",
+    "WeightMap": "shared.weights.weight_map",
+}
+__all__ = ["PROJECT", *_API]
+
+
+def __getattr__(name: str) -> object:
+    """Imports what is asked for, and JAX with it, only then."""
+    if name not in _API:
+        raise AttributeError(f"module 'shared' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_API[name]), name)

@@ -15,9 +15,11 @@ from shared.program.graph import Graph, Node, View, constant_value, is_start
 from shared.program.source import Place, users_place
 from shared.weights.weight_map import Entry
 
-# Two float64 values are the same when they differ by less, relative to their size. Rounding is at
-# 1e-16 for an operation; what an epsilon of 1e-5 for 1e-6 does is at 1e-6.
-SAME = 1e-9
+# Two float64 values are the same when they differ by less, relative to their size. The programs
+# hold their constants in float32, 6e-8 off, which a deep network multiplies; what a mistake does is
+# far above, but for a wrong epsilon. That one is seen in the constants themselves.
+SAME = 1e-5
+SAME_CONSTANT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,49 +50,94 @@ class Divergence:
 
 
 class _Side:
-    """A program, the values in it, and which of them the other program has too."""
+    """A program, the values in it, and which of them the other program has too.
 
-    def __init__(self, graph: Graph, up: dict[Node, int], values: Values):
-        self.graph, self.up, self.values = graph, up, values
+    Attributes:
+      twin: for each value the same value of the other program.
+      settled: names of values that are known to be as they should.
+      conflicts: values that only a constant tells from those of the other program.
+    """
+
+    def __init__(self, graph: Graph, up: dict[Node, int], values: Values, settled: frozenset[int]):
+        self.graph, self.up, self.values, self.settled = graph, up, values, settled
         self.users: dict[Node, list[Node]] = collections.defaultdict(list)
-        for node in graph.nodes:
-            for arg, _ in node.args:
-                self.users[arg].append(node)
+        self.numbers: set[Node] = set()
         self.by_name: dict[int, Node] = {}
-        self.marks: dict[Node, tuple[Any, ...] | None] = {}
-        self.by_size: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
+        self.marks: dict[Node, list[Any]] = {}
+        self.twin: dict[Node, Node] = {}
+        self.conflicts: list[tuple[Node, Node]] = []
         for node in graph.nodes:
             self.by_name.setdefault(up[node], node)
-            for which in range(len(node.avals)):
-                mark = _mark(values[node][which])
-                if mark is not None:
-                    self.by_size[mark[0]].append((node, mark[1]))
-        self.twin: dict[Node, Node] = {}
+            self.marks[node] = [_mark(value) for value in values[node]]
+            for arg, _ in node.args:
+                self.users[arg].append(node)
+            single = all(aval.size == 1 for aval in node.avals)
+            if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
+                self.numbers.add(node)
 
     def find_twins(self, other: "_Side") -> None:
-        """For each value, the value of the other program that is the same."""
-        tables = {
-            size: (np.stack([mark for _, mark in rows]), [node for node, _ in rows])
-            for size, rows in other.by_size.items()
-        }
+        """Finds for each value the same value of the other program."""
+        by_size: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
+        for node, marks in other.marks.items():
+            for mark in marks:
+                if mark is not None and not is_start(node):
+                    by_size[mark[0]].append((node, mark[1]))
+        tables = {size: np.stack([sums for _, sums in rows]) for size, rows in by_size.items()}
         for node in self.graph.nodes:
             if self.up[node] in other.by_name:
                 self.twin[node] = other.by_name[self.up[node]]
-                continue
-            if is_start(node) or not node.avals:
-                continue
-            found = [self._same_value(value, tables) for value in self.values[node]]
-            if all(twin is not None for twin in found):
-                self.twin[node] = found[0]  # type: ignore[assignment]
+            elif not is_start(node) and node.avals:
+                found = [self._near(mark, by_size, tables) for mark in self.marks[node]]
+                if all(found):
+                    self._choose(node, found[0], other)
+
+    def _choose(self, node: Node, near: list[Node], other: "_Side") -> None:
+        """Takes the nearest kin among values that are the same, unless only a constant differs."""
+        conflicting = [y for y in near if self._conflict(node, y, other)]
+        fitting = [y for y in near if y not in conflicting]
+        kin = [y for y in fitting if y.op == node.op]
+        if conflicting and not kin:
+            self.conflicts.append((node, conflicting[0]))
+        else:
+            self.twin[node] = (kin or fitting)[0]
 
     @staticmethod
-    def _same_value(value: Any, tables: Mapping[Any, Any]) -> Node | None:
-        mark = _mark(value)
+    def _near(mark: Any, by_size: Mapping[Any, Any], tables: Mapping[Any, Any]) -> list[Node]:
         if mark is None or mark[0] not in tables:
-            return None
-        table, nodes = tables[mark[0]]
+            return []
+        table = tables[mark[0]]
         near = np.all(np.abs(table - mark[1]) <= SAME * np.abs(table[:, -1:]), axis=1)
-        return nodes[int(np.argmax(near))] if near.any() else None
+        return [by_size[mark[0]][i][0] for i in np.flatnonzero(near)]
+
+    def _conflict(self, x: Node, y: Node, other: "_Side") -> bool:
+        """Whether both are one operation on the same operands, but for a constant."""
+        if x.op != y.op or len(x.args) != len(y.args):
+            return False
+        pairs = [(a, b) for (a, _), (b, _) in zip(x.args, y.args, strict=True)]
+        constants = [(a, b) for a, b in pairs if a.op == b.op == "constant"]
+        others = [(a, b) for a, b in pairs if not a.op == b.op == "constant"]
+        return (
+            all(self.up[a] == other.up[b] or self._is_near(a, b, other) for a, b in others)
+            and bool(others)
+            and not all(_same_constant(a, b) for a, b in constants)
+        )
+
+    def _is_near(self, a: Node, b: Node, other: "_Side") -> bool:
+        for one, two in zip(self.marks[a], other.marks[b], strict=False):
+            if one is None or two is None or one[0] != two[0]:
+                return False
+            if np.any(np.abs(one[1] - two[1]) > SAME * np.abs(two[1][-1])):
+                return False
+        return True
+
+    def is_known(self, node: Node) -> bool:
+        """Whether the other program has it, or it is given, or a number computed from numbers."""
+        return (
+            node in self.twin
+            or is_start(node)
+            or node in self.numbers
+            or self.up[node] in self.settled
+        )
 
     def frontier(self, outputs: Sequence[Node]) -> list[Node]:
         """The first values that the other program lacks, on the way to `outputs`."""
@@ -101,19 +148,18 @@ class _Side:
             if node in seen:
                 continue
             seen.add(node)
-            todo += [arg for arg, _ in node.args if arg not in self.twin and not is_start(arg)]
+            todo += [arg for arg, _ in node.args if not self.is_known(arg)]
         first = [
             node
             for node in seen
-            if not is_start(node) and all(arg in self.twin or is_start(arg) for arg, _ in node.args)
+            if not is_start(node) and all(self.is_known(arg) for arg, _ in node.args)
         ]
         return sorted(first, key=lambda node: node.number)
 
-    def parts(self, other: "_Side", positions: Sequence[int]) -> list[Node]:
-        """The outputs at `positions` that are not the same value in the other program."""
-        return [
-            self.graph.outputs[i][0] for i in positions if self.graph.outputs[i][0] not in self.twin
-        ]
+    def parts(self, positions: Sequence[int]) -> list[Node]:
+        """The outputs at `positions` that the other program does not have anywhere."""
+        nodes = [self.graph.outputs[i][0] for i in positions]
+        return [node for node in nodes if node not in self.twin]
 
 
 def locate(
@@ -123,6 +169,9 @@ def locate(
     linen_leaves: Mapping[str, np.ndarray],
     nnx_leaves: Mapping[str, np.ndarray],
     inputs: Any,
+    outputs: Sequence[tuple[int, int]],
+    settled: Sequence[Graph] = (),
+    stops: bool = False,
 ) -> Divergence | None:
     """Where the two programs part on these values, or None where their outputs are the same.
 
@@ -131,6 +180,10 @@ def locate(
       entries: which weight is which.
       linen_leaves: {path: array}, random; nnx_leaves: the same numbers by `entries`.
       inputs: of both.
+      outputs: (position in Linen, position in NNX) of the outputs that should be equal.
+      settled: programs of Linen and of NNX whose values are not to be blamed: for gradients, those
+        of the forward pass.
+      stops: whether to look for a `stop_gradient` that only one of them has.
     """
     names = Names()
     numbers: tuple[dict[View, int], dict[View, int]] = ({}, {})
@@ -138,52 +191,90 @@ def locate(
         numbers[0][entry.linen] = numbers[1][entry.nnx] = number
     flat = jax.tree.leaves(inputs)
     sides = []
-    for graph, leaves, numbered, side in (
-        (linen, linen_leaves, numbers[0], "linen"),
-        (nnx, nnx_leaves, numbers[1], "nnx"),
-    ):
+    for side, graph, leaves in ((0, linen, linen_leaves), (1, nnx, nnx_leaves)):
 
-        def name(node: Node, graph=graph, numbered=numbered, side=side) -> Any:
-            view = graph.views.get(node, View(node.params.get("path", "")))
-            return numbered.get(view, (side, view))
+        def up(graph: Graph, side: int = side) -> dict[Node, int]:
+            def name(node: Node) -> Any:
+                view = graph.views.get(node, View(node.params.get("path", "")))
+                return numbers[side].get(view, (side, view))
 
-        sides.append(_Side(graph, upward(names, graph, name), evaluate(graph, leaves, flat)))
+            return upward(names, graph, name)
+
+        done = frozenset(up(settled[side]).values()) if settled else frozenset()
+        sides.append(_Side(graph, up(graph), evaluate(graph, leaves, flat), done))
     a, b = sides
     a.find_twins(b)
     b.find_twins(a)
-    positions = _different_outputs(a, b)
-    if not positions:
+    # A gradient that is zero but for rounding is as large as the rounding of the others.
+    scale = max(
+        (_size(side.values[n][w]) for side in sides for n, w in side.graph.outputs), default=0
+    )
+    parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
+    if a.conflicts:
+        x, y = min(a.conflicts, key=lambda pair: pair[0].number)
+        return Divergence(_reason(x, y), _spot(a, x), _spot(b, y))
+    if not parted:
+        return _stopped(a, b) if stops else None
+    return _describe(a, b, parted, names)
+
+
+def _stopped(a: _Side, b: _Side) -> Divergence | None:
+    """The first gradient that one of the programs stops and the other does not."""
+
+    def unmatched(one: _Side, other: _Side) -> tuple[Node, Node] | None:
+        for node in one.graph.nodes:
+            if node.op == "stop_gradient" and node.args[0][0] in one.twin:
+                twin = one.twin[node.args[0][0]]
+                if not any(user.op == "stop_gradient" for user in other.users[twin]):
+                    return node, twin
         return None
-    return _describe(a, b, positions, names)
+
+    if found := unmatched(b, a):
+        return Divergence(
+            "NNX stops the gradient, Linen does not", _spot(a, found[1]), _spot(b, found[0])
+        )
+    if found := unmatched(a, b):
+        return Divergence(
+            "Linen stops the gradient, NNX does not", _spot(a, found[0]), _spot(b, found[1])
+        )
+    return None
 
 
-def _different_outputs(a: _Side, b: _Side) -> list[int]:
-    different = []
-    for i, ((x, j), (y, k)) in enumerate(zip(a.graph.outputs, b.graph.outputs, strict=True)):
-        if a.up[x] == b.up[y] and j == k:
-            continue
-        if not _same_in_place(a.values[x][j], b.values[y][k]):
-            different.append(i)
-    return different
+def _same_output(a: _Side, i: int, b: _Side, k: int, scale: float) -> bool:
+    (x, j), (y, m) = a.graph.outputs[i], b.graph.outputs[k]
+    return (a.up[x], j) == (b.up[y], m) or _same_in_place(a.values[x][j], b.values[y][m], scale)
 
 
-def _same_in_place(x: Any, y: Any) -> bool:
+def _size(value: Any) -> float:
+    if _is_key(value) or np.asarray(value).dtype.kind not in "fc":
+        return 0.0
+    return float(np.nanmax(np.abs(np.asarray(value)), initial=0.0))
+
+
+def _same_in_place(x: Any, y: Any, scale: float) -> bool:
+    if _is_key(x) or _is_key(y):
+        return _is_key(x) and _is_key(y)
     x, y = np.asarray(x), np.asarray(y)
     if x.shape != y.shape:
         return False
     if x.dtype.kind not in "fc":
         return bool(np.array_equal(x, y))
-    scale = np.max(np.abs(x), initial=0.0)
     return bool(np.all((np.abs(x - y) <= SAME * scale) | (x == y) | (np.isnan(x) & np.isnan(y))))
 
 
-def _describe(a: _Side, b: _Side, positions: list[int], names: Names) -> Divergence:
-    in_linen = a.frontier(a.parts(b, positions))
-    in_nnx = b.frontier(b.parts(a, positions))
-    x = in_linen[0] if in_linen else None
-    y = in_nnx[0] if in_nnx else None
+def _same_constant(a: Node, b: Node) -> bool:
+    x, y = constant_value(a), constant_value(b)
+    if x.shape != y.shape or x.dtype.kind != "f" or y.dtype.kind != "f":
+        return x.shape != y.shape or bool(np.array_equal(x, y))
+    return bool(np.allclose(x.astype(float), y.astype(float), rtol=SAME_CONSTANT, atol=0))
+
+
+def _describe(a: _Side, b: _Side, parted: Sequence[tuple[int, int]], names: Names) -> Divergence:
+    in_linen = a.frontier(a.parts([i for i, _ in parted]))
+    in_nnx = b.frontier(b.parts([k for _, k in parted]))
+    x, y = _matching(a, in_linen, b, in_nnx)
     if x is None and y is None:
-        outputs = [side.graph.outputs[positions[0]][0] for side in (a, b)]
+        outputs = [side.graph.outputs[i][0] for side, i in zip((a, b), parted[0], strict=True)]
         reason = "the same values are returned in another arrangement"
         return Divergence(reason, _spot(a, outputs[0]), _spot(b, outputs[1]))
     if x is not None and (y is None or _is_extra(a, x, b, y, names)):
@@ -193,6 +284,20 @@ def _describe(a: _Side, b: _Side, positions: list[int], names: Names) -> Diverge
         reason = f"NNX computes {_name(y)}, Linen has nothing in its place"
         return Divergence(reason, _spot(a, _where_it_should_be(b, y, a)), _spot(b, y))
     return Divergence(_reason(x, y), _spot(a, x), _spot(b, y))  # type: ignore[arg-type]
+
+
+def _matching(
+    a: _Side, in_linen: Sequence[Node], b: _Side, in_nnx: Sequence[Node]
+) -> tuple[Node | None, Node | None]:
+    """The first of each that work on a value that both programs have; else the first of each."""
+    for x in in_linen:
+        operands = {a.up[arg] for arg, _ in x.args}
+        operands |= {b.up[a.twin[arg]] for arg, _ in x.args if arg in a.twin}
+        for y in in_nnx:
+            if any(b.up[arg] in operands for arg, _ in y.args if arg.op != "constant"):
+                return x, y
+        return x, None
+    return None, next(iter(in_nnx), None)
 
 
 def _is_extra(a: _Side, x: Node, b: _Side, y: Node, names: Names) -> bool:

@@ -4,6 +4,7 @@ This is the one place in `shared` that knows Flax's modules. Everything behind i
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from flax import linen as nn
 from flax import nnx
 from flax.core import DenyList, meta, unfreeze
 
+from shared.batch import seeded_batch
+from shared.cases import Case
+from shared.interface import load_implementation
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
@@ -64,6 +68,54 @@ class PureModel:
     leaves: dict[str, jax.ShapeDtypeStruct]
     rng_leaves: tuple[str, ...]
     apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PurePair:
+    """Both models of a pair as pure functions, and what they are called on.
+
+    Attributes:
+      inputs: shapes and dtypes.
+      sample_inputs: seed -> inputs to compute with.
+      weight_map: as in `Pair`.
+    """
+
+    linen: PureModel
+    nnx: PureModel
+    inputs: tuple
+    sample_inputs: Callable[[int], tuple]
+    weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def pure_pair(pair: Pair) -> PurePair:
+    """`pair` without Flax's modules. Allocates no weight."""
+    return PurePair(
+        linen_model(pair),
+        nnx_model(pair),
+        abstract_inputs(pair),
+        functools.partial(sample_inputs, pair),
+        pair.weight_map,
+    )
+
+
+def pure_case(case: Case) -> PurePair:
+    """The two implementations of a built-in case."""
+
+    def model(name: str) -> PureModel:
+        implementation = load_implementation(name)
+        init = functools.partial(implementation.init, case.params_case, seed=0)
+
+        def apply(leaves, inputs):
+            return implementation.apply(case, unflatten(leaves), *inputs), {}
+
+        return PureModel(name, flatten(jax.eval_shape(init)), (), apply)
+
+    return PurePair(
+        model("linen"),
+        model("nnx"),
+        (jax.ShapeDtypeStruct(case.input_shape, jnp.float32),),
+        lambda seed: (seeded_batch(case, seed).x,),
+    )
 
 
 def abstract_inputs(pair: Pair) -> tuple:

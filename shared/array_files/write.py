@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
@@ -20,7 +20,7 @@ class Writer:
     What would stop the writing stops the making of the writer, before anything is computed.
     """
 
-    def __init__(self, path: str, source: str | None = None):
+    def __init__(self, path: str, source: str | None = None, writable: tuple[str, ...] = WRITABLE):
         """`source` is what the array is computed from; it may not be the same file.
 
         Raises:
@@ -30,9 +30,9 @@ class Writer:
         self.path = os.path.realpath(path)
         self.shown = path
         self.suffix = os.path.splitext(path)[1].lower()
-        if self.suffix not in WRITABLE:
+        if self.suffix not in writable:
             raise UsageError(
-                f"--output={path}: expected a name ending in {' or '.join(WRITABLE)}, "
+                f"--output={path}: expected a name ending in {' or '.join(writable)}, "
                 f"received {self.suffix!r}"
             )
         if source and os.path.realpath(source.split(".npz:")[0]) == self.path:
@@ -44,11 +44,18 @@ class Writer:
 
     def write(self, values: np.ndarray) -> None:
         """Writes `values`, (B, F). On failure the file is as it was."""
+        if self.suffix == ".csv":
+            self.write_text(_csv_text(values))
+        else:
+            self._replace(lambda file: npy.write_array(file, values, allow_pickle=False))
+
+    def write_text(self, text: str) -> None:
+        """Writes `text` in UTF-8. On failure the file is as it was."""
+        self._replace(lambda file: file.write(text.encode()))
+
+    def _replace(self, write: Callable[[IO[bytes]], object]) -> None:
         with self._temporary() as (file, name):
-            if self.suffix == ".npy":
-                npy.write_array(file, values, allow_pickle=False)
-            else:
-                file.write(_csv_text(values).encode())
+            write(file)
             file.flush()
             os.fsync(file.fileno())
             os.replace(name, self.path)

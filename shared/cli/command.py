@@ -10,12 +10,12 @@ from types import ModuleType
 
 from absl import flags
 
-from shared.cli import forward, layout
+from shared.cli import forward, layout, verify
 from shared.cli.names import did_you_mean
 from shared.errors import ComposedLiftsError, UsageError, printable
 
 PROG = "composed-lifts"
-COMMANDS: dict[str, ModuleType] = {"forward": forward, "layout": layout}
+COMMANDS: dict[str, ModuleType] = {"forward": forward, "layout": layout, "verify": verify}
 DEFAULT_COMMAND = "forward"
 _OUT_OF_MEMORY = "out of memory; choose smaller sizes"
 

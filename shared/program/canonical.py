@@ -145,8 +145,3 @@ def _only_reshapes(node: Node) -> bool:
 
 def _count(aval: Any) -> int:
     return int(np.prod(aval.shape, dtype=np.int64))
-
-
-def names_of_outputs(graph: Graph, up: Mapping[Node, int]) -> list[tuple[int, int]]:
-    """The name of each output of a program."""
-    return [(up[node], which) for node, which in graph.outputs]

@@ -5,7 +5,7 @@ a scan or a loop. Flat, they are lists of the same operations on the same values
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -88,7 +88,7 @@ class Graph:
     views: dict[Node, View]
 
 
-def trace(function: Callable, leaves: dict[str, Any], inputs: tuple) -> tuple[Graph, Any]:
+def trace(function: Callable, leaves: Mapping[str, Any], inputs: tuple) -> tuple[Graph, Any]:
     """The graph of `function(leaves, inputs)` and the abstract outputs, as a tree.
 
     Args:
@@ -98,7 +98,7 @@ def trace(function: Callable, leaves: dict[str, Any], inputs: tuple) -> tuple[Gr
     """
     # A new function each time: JAX would remember where an old one was called from.
     closed, shapes = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(
-        leaves, inputs
+        dict(leaves), inputs
     )
     builder = _Builder()
     paths = sorted(leaves)

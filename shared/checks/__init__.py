@@ -1,0 +1,1 @@
+"""What is compared of two models: one property per file, from a `Ported` to a `Check`."""

@@ -1,0 +1,233 @@
+"""What the checks have in common: the two models ready to run, and what a check reports."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shared.pair import PureModel, PurePair
+from shared.program.graph import Graph, trace
+from shared.weights.weight_map import Entry, WeightMap
+
+STATUSES = ("identical", "equal", "close", "different", "undecided")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What one check found, every measured value beside its limit.
+
+    Attributes:
+      status: one of `STATUSES`.
+      max_abs: of the differences; max_rel, max_ulp: the same relative to the largest number of the
+        array, and in units in its last place.
+      limit: what "close" allows, in words; None where only equality counts.
+      worst_leaf: the path of the largest difference.
+      note: what else there is to say, in one line.
+    """
+
+    name: str
+    status: str
+    max_abs: float = 0.0
+    max_ulp: float = 0.0
+    max_rel: float = 0.0
+    limit: str | None = None
+    worst_leaf: str | None = None
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Up to where two results are close: |a - b| <= atol + rtol * max |a|, of the whole array.
+
+    The defaults are for float32 programs that differ in the order of their operations: 1e-5 and
+    1e-6 for results, 1e-4 for what is derived from them, as the test suites of JAX, chex and
+    PyTorch have it.
+    """
+
+    rtol: float | None = None
+    atol: float | None = None
+
+    def of(self, dtype: Any, derived: bool) -> tuple[float, float]:
+        """(rtol, atol) for a result of `dtype`, or for one derived from it."""
+        half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+        rtol, atol = (1.6e-2, 1e-3) if half else ((1e-4, 1e-6) if derived else (1e-5, 1e-6))
+        return (
+            rtol if self.rtol is None else self.rtol,
+            atol if self.atol is None else self.atol,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A flat program and the name of each of its outputs.
+
+    Attributes:
+      outputs: a path such as `output[0]`, or that of the leaf that it updates.
+      shapes: shape and dtype of each output.
+    """
+
+    graph: Graph
+    outputs: tuple[str, ...]
+    shapes: tuple[Any, ...]
+
+
+def program(function: Callable, model: PureModel, inputs: tuple) -> Program:
+    """The program of `function(leaves, inputs) -> (a tree, {path: array})` on abstract values."""
+    graph, (first, second) = trace(function, model.leaves, inputs)
+    named = named_outputs(first) | second
+    # The order of `jax.tree`: the tree first, then the dict by its keys.
+    paths = [*named_outputs(first), *sorted(second)]
+    return Program(graph, tuple(paths), tuple(named[path] for path in paths))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ported:
+    """Two models with one set of weights.
+
+    Attributes:
+      linen_program: the forward program of Linen, outputs and updates; nnx_program: that of NNX.
+      entries: which weight is which.
+    """
+
+    pair: PurePair
+    linen_program: Program
+    nnx_program: Program
+    entries: tuple[Entry, ...]
+    limits: Limits = Limits()
+    seed: int = 0
+    samples: int = 3
+
+    @functools.cached_property
+    def is_narrow(self) -> bool:
+        """Whether a program computes in less than float32, where rounding is part of it."""
+        return any(
+            jnp.issubdtype(aval.dtype, jnp.floating) and jnp.finfo(aval.dtype).bits < 32
+            for program in (self.linen_program, self.nnx_program)
+            for node in program.graph.nodes
+            for aval in node.avals
+            if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
+        )
+
+    @functools.cached_property
+    def weights(self) -> WeightMap:
+        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves)
+
+    def random_leaves(self, sample: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Random numbers in every leaf, for Linen and the same for NNX.
+
+        Initial values would hide mistakes: a lost bias is no loss while it is zero.
+        """
+        return fill(self.linen.leaves, self.nnx.leaves, self.entries, self.seed + sample)
+
+    def inputs(self, sample: int) -> tuple:
+        return self.pair.sample_inputs(self.seed + sample)
+
+    @property
+    def linen(self) -> PureModel:
+        return self.pair.linen
+
+    @property
+    def nnx(self) -> PureModel:
+        return self.pair.nnx
+
+    @functools.cached_property
+    def linen_name(self) -> dict[str, str]:
+        """{NNX's path: Linen's path} of the leaves that are the same whole arrays."""
+        found: dict[str, set[str | None]] = {}
+        for entry in self.entries:
+            same = entry.linen.index == entry.nnx.index
+            found.setdefault(entry.nnx.leaf, set()).add(entry.linen.leaf if same else None)
+        return {nnx: name for nnx, (name, *rest) in found.items() if name is not None and not rest}
+
+
+def fill(
+    linen: Mapping[str, Any], nnx: Mapping[str, Any], entries: tuple[Entry, ...], seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Random leaves of both sides, equal where `entries` say so."""
+    rng = np.random.default_rng(seed)
+    first = {path: _random(rng, path, spec) for path, spec in linen.items()}
+    second = {path: _random(rng, path, spec) for path, spec in nnx.items()}
+    for entry in entries:
+        here = np.asarray(first[entry.linen.leaf])[_place(entry.linen, first)]
+        second[entry.nnx.leaf][_place(entry.nnx, second)] = here
+    return first, second
+
+
+def _place(view: Any, leaves: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
+    place: list[Any] = [slice(None)] * leaves[view.leaf].ndim
+    for axis, position in view.index:
+        place[axis] = position
+    return tuple(place)
+
+
+def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
+    """Small enough not to saturate: products keep their size, scales are near one."""
+    if not jnp.issubdtype(spec.dtype, jnp.floating):
+        return np.zeros(spec.shape, spec.dtype)
+    values = rng.standard_normal(spec.shape)
+    name = path.rsplit("/", 1)[-1]
+    if name == "var":
+        values = 1 + np.abs(values)
+    elif name in ("scale", "gamma"):
+        values = 1 + 0.3 * values
+    elif len(spec.shape) >= 2 and name not in ("bias", "embedding"):
+        values = values / np.sqrt(spec.shape[-2])
+    else:
+        values = 0.3 * values
+    return values.astype(spec.dtype)
+
+
+def compare(
+    name: str,
+    linen: Mapping[str, Any],
+    nnx: Mapping[str, Any],
+    limits: Limits,
+    derived: bool = False,
+) -> Check:
+    """A check of two sets of named arrays, with the largest of all differences."""
+    status, worst, limit = "equal", None, None
+    largest = {"max_abs": 0.0, "max_ulp": 0.0, "max_rel": 0.0}
+    for path, a in linen.items():
+        a, b = np.asarray(a), np.asarray(nnx[path])
+        if a.shape != b.shape or a.dtype != b.dtype:
+            note = f"{path}: {a.dtype}{list(a.shape)} in Linen, {b.dtype}{list(b.shape)} in NNX"
+            return Check(name, "different", worst_leaf=path, note=note)
+        if a.tobytes() == b.tobytes() or np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+            continue
+        rtol, atol = limits.of(a.dtype, derived)
+        limit = f"rtol {rtol:g}, atol {atol:g}"
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(x - y)
+        size = float(np.nanmax(np.abs(x), initial=0.0))
+        close = gap <= atol + rtol * size
+        status = _worse(status, "close" if close.all() else "different")
+        top = float(np.nanmax(gap, initial=0.0)) if np.isfinite(gap).any() else float("inf")
+        if worst is None or top > largest["max_abs"]:
+            worst = path
+        ulp = float(jnp.finfo(a.dtype).eps) if jnp.issubdtype(a.dtype, jnp.floating) else 1.0
+        relative = top / size if size else float("inf")
+        measured = {"max_abs": top, "max_ulp": relative / ulp, "max_rel": relative}
+        largest = {key: max(largest[key], measured[key]) for key in largest}
+    made = Check(name, status, limit=limit, worst_leaf=worst)
+    return dataclasses.replace(made, **largest)  # type: ignore[arg-type]
+
+
+def worst_of(checks: list[Check]) -> Check:
+    """The check with the largest difference among several of one property."""
+    return max(checks, key=lambda check: (STATUSES.index(check.status), check.max_abs))
+
+
+def _worse(one: str, other: str) -> str:
+    return max(one, other, key=STATUSES.index)
+
+
+def named_outputs(outputs: Any) -> dict[str, Any]:
+    """{path: array} of a tree of outputs."""
+    leaves = jax.tree_util.tree_flatten_with_path(outputs)[0]
+    return {"output" + jax.tree_util.keystr(path): leaf for path, leaf in leaves}

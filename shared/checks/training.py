@@ -1,0 +1,33 @@
+"""Several steps of an optimizer: what one step hides, many show."""
+
+import jax
+import optax  # type: ignore[import-untyped]
+
+from shared.checks.base import Check, Ported, compare
+from shared.checks.gradients import gradients_of, move_floating
+
+STEPS = 3
+
+
+def check_training(ported: Ported) -> Check:
+    """The floating weights after `STEPS` steps of momentum on the same inputs, by NNX's names."""
+    # Not Adam: where a gradient is zero but for rounding, it makes a full step of the rounding.
+    optimizer = optax.sgd(1e-2, momentum=0.9)
+    results = []
+    for model, leaves in zip((ported.linen, ported.nnx), ported.random_leaves(0), strict=True):
+        gradients = gradients_of(model)
+
+        @jax.jit
+        def step(leaves, state, inputs, gradients=gradients):
+            _, grads = gradients(leaves, inputs)
+            moving = {path: leaves[path] for path in grads}
+            changes, state = optimizer.update(grads, state, moving)
+            return {**leaves, **optax.apply_updates(moving, changes)}, state
+
+        _, moving = jax.eval_shape(gradients, leaves, ported.inputs(0))
+        state = optimizer.init({path: leaves[path] for path in moving})
+        for number in range(STEPS):
+            leaves, state = step(leaves, state, ported.inputs(number))
+        results.append({path: leaves[path] for path in moving})
+    moved = move_floating(ported, results[0])
+    return compare("training", moved, results[1], ported.limits, derived=True)

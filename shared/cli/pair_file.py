@@ -1,0 +1,78 @@
+"""A user's `Pair`, from a file or a module. It is the user's own code and is executed."""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from typing import Any
+
+from shared.errors import InputError, first_line
+
+
+def load_pair(place: str) -> Any:
+    """The `Pair` at `place`: FILE.py:NAME or package.module:NAME.
+
+    Raises:
+      InputError: there is none there, or the file raises.
+    """
+    path, separator, name = place.rpartition(":")
+    if not separator or not path or not name:
+        raise InputError(f"--pair={place}: expected FILE.py:NAME or package.module:NAME")
+    with users_code(f"--pair={place}"):
+        module = _from_file(path) if path.endswith(".py") else importlib.import_module(path)
+    if not hasattr(module, name):
+        names = [key for key in vars(module) if not key.startswith("_")]
+        raise InputError(f"--pair={place}: {path} has no {name!r}; it has {', '.join(names[:12])}")
+    from shared.pair import Pair
+
+    pair = getattr(module, name)
+    if not isinstance(pair, Pair):
+        raise InputError(
+            f"--pair={place}: {name} is a {type(pair).__name__}, expected a shared.Pair"
+        )
+    return pair
+
+
+def _from_file(path: str) -> Any:
+    if not os.path.isfile(path):
+        raise InputError(f"--pair: {path} does not exist; name an existing .py file")
+    spec = importlib.util.spec_from_file_location("composed_lifts_pair", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def users_code(what: str):
+    """Runs the user's code: what it prints goes to stderr, what it raises becomes one line.
+
+    Nothing is written beside the user's files.
+    """
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{what}: {_where(error)}{message}") from error
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of the user's own files in the traceback of `error`."""
+    from shared.program.source import Place
+
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [f for f in frames if Place(f.filename, f.lineno or 0, f.name).is_users]
+    own = [frame for frame in users if "importlib" not in frame.filename]
+    return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}: " if own else ""
