@@ -10,7 +10,7 @@ from shared.checks.gradients import check_gradients
 from shared.checks.programs import backward, check_programs
 from shared.checks.training import check_training
 from shared.errors import ComposedLiftsError
-from shared.locate import SAME, Divergence, locate
+from shared.locate import SAME_OUTPUT, Divergence, locate
 from shared.pair import Pair, PurePair, pure_pair
 from shared.weights.crossing import find_crossing
 from shared.weights.find import Found, find
@@ -203,8 +203,9 @@ def _in_float64(ported: Ported, checks: list[Check]) -> tuple[list[Check], Diver
                 place = _locate(ported, *backward(ported), settled=programs)
             places[check.name] = place
             if decides and check.name in ("forward", "gradients"):
-                note = f"in float64 they {'part' if places[check.name] else f'agree to {SAME:g}'}"
-                status = "different" if places[check.name] else "close"
+                parts = places[check.name] is not None
+                note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
+                status = "different" if parts else "close"
                 check = dataclasses.replace(check, status=status, note=note)
         decided.append(check)
     found = [

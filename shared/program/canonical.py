@@ -87,8 +87,33 @@ def upward(names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable]) ->
     return up
 
 
+def uses(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
+    """Each value's name by the operations that take it, each with all its operands.
+
+    What is only a form of one weight, reshaped or cast, says nothing yet: its uses do.
+    """
+    alone: set[Node] = set()
+    for node in graph.nodes:
+        sources = [arg for arg, _ in node.args if arg.op != "constant"]
+        if node in graph.views or (len(sources) == 1 and sources[0] in alone):
+            alone.add(node)
+    found: dict[Node, list[Hashable]] = defaultdict(list)
+    named: dict[Node, int] = {}
+    for node in reversed(graph.nodes):
+        named[node] = names("uses", *sorted(found[node], key=repr))
+        for position, (arg, _) in enumerate(node.args):
+            place = 0 if node.op in _COMMUTATIVE else position
+            further = named[node] if node in alone else -1
+            found[arg].append((up[node], place, further))
+    return named
+
+
 def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
-    """Each value's name by what becomes of it, on the way to which outputs."""
+    """Each value's name by what becomes of it, on the way to which outputs.
+
+    Args:
+      up: a name for each operation: with its operands (`upward`), or alone (`label`).
+    """
     uses: dict[Node, list[Hashable]] = defaultdict(list)
     for position, (node, which) in enumerate(graph.outputs):
         uses[node].append((-1, position, which))

@@ -7,15 +7,18 @@ that the programs do not tell apart.
 
 import collections
 import dataclasses
+import difflib
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from shared.program.canonical import Names, downward, local, upward
+from shared.program.canonical import Names, downward, label, local, upward, uses
 from shared.program.graph import Graph, Node, View
-from shared.weights.names import similarity
+from shared.weights.names import similarity, template, words
 from shared.weights.weight_map import Entry
 
 _ROUNDS = (12, 8, 5, 3, 2, 1)
+# Words that leaves of any layer have.
+_SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
 _COLLECTIONS = ("params", "batch_stats", "cache")
 
 
@@ -45,9 +48,17 @@ def find(
     """
     search = _Search(linen, nnx)
     search.pin(pinned)
-    search.by_flow()
-    for rounds in _ROUNDS:
-        search.by_neighbourhood(rounds)
+    # What is told apart first, as long as each pair helps to tell more apart; then what is not.
+    for ties in (False, True):
+        before = -1
+        while before != len(search.pairs):
+            before = len(search.pairs)
+            search.by_flow(ties)
+            search.by_upstream(ties)
+            search.by_downstream(ties)
+            for rounds in _ROUNDS:
+                search.by_neighbourhood(rounds, ties)
+    search.by_words()
     search.by_shape()
     return search.result(linen_leaves, nnx_leaves)
 
@@ -90,35 +101,96 @@ class _Search:
             for x, y in zip(a, b, strict=len(a) == len(b)):
                 self.pair(x, y, "user")
 
-    def by_flow(self) -> None:
+    def by_flow(self, ties: bool) -> None:
+        """Where nothing differs, all that leads to a use and all that follows is the same."""
         names = Names()
         ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
         downs = [downward(names, self.graphs[side], ups[side]) for side in (0, 1)]
         self.pair_groups(
-            [lambda node, s=side: (ups[s][node], downs[s][node]) for side in (0, 1)], "dataflow"
+            [lambda node, s=side: (ups[s][node], downs[s][node]) for side in (0, 1)], ties
         )
 
-    def by_neighbourhood(self, rounds: int) -> None:
+    def by_upstream(self, ties: bool) -> None:
+        """Before the place where the programs part, all that leads to a use is the same."""
+        names = Names()
+        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+        found = [uses(names, self.graphs[side], ups[side]) for side in (0, 1)]
+        self.pair_groups([found[0].__getitem__, found[1].__getitem__], ties)
+
+    def by_downstream(self, ties: bool) -> None:
+        """Behind that place, all that follows is the same."""
+        names = Names()
+        labels = [
+            {
+                node: names("leaf", self.colour(side)(node))
+                if node in self.graphs[side].views
+                else label(names, node)
+                for node in self.graphs[side].nodes
+            }
+            for side in (0, 1)
+        ]
+        downs = [downward(names, self.graphs[side], labels[side]) for side in (0, 1)]
+        self.pair_groups([lambda n, s=side: (labels[s][n], downs[s][n]) for side in (0, 1)], ties)
+
+    def by_neighbourhood(self, rounds: int, ties: bool) -> None:
         if not self.left[0] or not self.left[1]:
             return
         names = Names()
         colours = [local(names, self.graphs[s], self.colour(s), rounds) for s in (0, 1)]
-        self.pair_groups([colours[0].__getitem__, colours[1].__getitem__], "dataflow")
+        self.pair_groups([colours[0].__getitem__, colours[1].__getitem__], ties)
+
+    def by_words(self) -> None:
+        """What both sides call by the same words, where as many are called so."""
+        vocabulary = [
+            {word for node in self.left[side] for word in words(self.view(side, node).leaf)}
+            for side in (0, 1)
+        ]
+        common = vocabulary[0] & vocabulary[1]
+
+        def key(side: int) -> Any:
+            def name(node: Node) -> Hashable:
+                own = words(self.view(side, node).leaf) & common
+                return (self.colour(side)(node), own) if own - _SAY_NOTHING else node
+
+            return name
+
+        groups: list[dict[Hashable, list[Node]]] = [
+            collections.defaultdict(list),
+            collections.defaultdict(list),
+        ]
+        for side in (0, 1):
+            for node in self.left[side]:
+                groups[side][key(side)(node)].append(node)
+        for name, linen in groups[0].items():
+            nnx = groups[1].get(name, [])
+            if len(linen) == len(nnx):
+                for a, b in zip(linen, nnx, strict=True):
+                    self.pair(a, b, "names and order")
 
     def by_shape(self) -> None:
-        """The rest: equal shapes, nearest names first, then in order of use."""
-        candidates = [
-            (-similarity(self.view(0, a).leaf, self.view(1, b).leaf), abs(i - j), i, j, a, b)
+        """The rest: equal shapes in the order of use, between pairs that are known."""
+        sequences: list[list[Hashable]] = [
+            [self.colour(side)(node) for node in self.graphs[side].views] for side in (0, 1)
+        ]
+        nodes = [list(graph.views) for graph in self.graphs]
+        matcher = difflib.SequenceMatcher(None, sequences[0], sequences[1], autojunk=False)
+        for i, j, size in matcher.get_matching_blocks():
+            for a, b in zip(nodes[0][i : i + size], nodes[1][j : j + size], strict=True):
+                if a in self.left[0] and b in self.left[1]:
+                    self.pair(a, b, "order")
+        candidates = sorted(
+            (-similarity(self.view(0, a).leaf, self.view(1, b).leaf), abs(i - j), i, j)
             for i, a in enumerate(self.left[0])
             for j, b in enumerate(self.left[1])
             if self.colour(0)(a) == self.colour(1)(b)
-        ]
-        for *_, a, b in sorted(candidates, key=lambda row: row[:4]):
-            if a in self.left[0] and b in self.left[1]:
-                self.pair(a, b, "names")
+        )
+        rest = [list(side) for side in self.left]
+        for _, _, i, j in candidates:
+            if rest[0][i] in self.left[0] and rest[1][j] in self.left[1]:
+                self.pair(rest[0][i], rest[1][j], "names")
 
-    def pair_groups(self, keys: list[Any], by: str) -> None:
-        """Pairs pieces of equal keys where both sides have as many of them."""
+    def pair_groups(self, keys: list[Any], ties: bool) -> None:
+        """Pairs pieces of equal keys where both sides have one of them; with `ties`, as many."""
         groups: list[dict[Hashable, list[Node]]] = [
             collections.defaultdict(list),
             collections.defaultdict(list),
@@ -128,10 +200,26 @@ class _Search:
                 groups[side][keys[side](node)].append(node)
         for key, linen in groups[0].items():
             nnx = groups[1].get(key, [])
-            if len(linen) == len(nnx):
-                # What the programs do not tell apart goes by the order of its first use.
-                for a, b in zip(linen, nnx, strict=True):
-                    self.pair(a, b, by if len(linen) == 1 else f"{by} and order")
+            if len(linen) == len(nnx) == 1:
+                self.pair(linen[0], nnx[0], "dataflow")
+            elif ties and len(linen) == len(nnx):
+                self.pair_tied(linen, nnx)
+
+    def pair_tied(self, linen: list[Node], nnx: list[Node]) -> None:
+        """Pairs what the programs do not tell apart: numbers in order, words by likeness."""
+        paths = [[self.view(0, node).leaf for node in linen], [self.view(1, n).leaf for n in nnx]]
+        if all(len(set(map(template, side))) == 1 for side in paths):
+            for a, b in zip(linen, nnx, strict=True):
+                self.pair(a, b, "dataflow and order")
+            return
+        candidates = sorted(
+            (-similarity(paths[0][i], paths[1][j]), abs(i - j), i, j)
+            for i in range(len(linen))
+            for j in range(len(nnx))
+        )
+        for _, _, i, j in candidates:
+            if linen[i] in self.left[0] and nnx[j] in self.left[1]:
+                self.pair(linen[i], nnx[j], "dataflow and names")
 
     def result(self, linen_leaves: Mapping[str, Any], nnx_leaves: Mapping[str, Any]) -> Found:
         entries = [Entry(self.view(0, a), self.view(1, b), by) for a, b, by in self.pairs]

@@ -1,0 +1,134 @@
+"""One of the two programs, the values in it, and which of them the other program has too."""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.locate.values import SAME, mark_of, same_constant
+from shared.program.evaluate import Values
+from shared.program.graph import Graph, Node, is_start
+
+
+class Side:
+    """A program, the values in it, and which of them the other program has too.
+
+    Attributes:
+      twin: for each value the same value of the other program.
+      settled: names of values that are known to be as they should.
+      forms: weights, and what is only a form of one: reshaped, cast.
+      suspects: operations on the same operands, but for a constant, with other values.
+      conflicts: values that only a constant tells from those of the other program.
+    """
+
+    def __init__(self, graph: Graph, up: dict[Node, int], values: Values, settled: frozenset[int]):
+        self.graph, self.up, self.values, self.settled = graph, up, values, settled
+        self.users: dict[Node, list[Node]] = collections.defaultdict(list)
+        self.numbers: set[Node] = set()
+        self.forms: set[Node] = set(graph.views)
+        self.by_name: dict[int, Node] = {}
+        self.marks: dict[Node, list[Any]] = {}
+        self.twin: dict[Node, Node] = {}
+        self.conflicts: list[tuple[Node, Node]] = []
+        self.suspects: list[tuple[Node, Node]] = []
+        for node in graph.nodes:
+            self.by_name.setdefault(up[node], node)
+            self.marks[node] = [mark_of(value) for value in values[node]]
+            for arg, _ in node.args:
+                self.users[arg].append(node)
+            sources = [arg for arg, _ in node.args if arg.op != "constant"]
+            if len(sources) == 1 and sources[0] in self.forms:
+                self.forms.add(node)
+            single = all(aval.size == 1 for aval in node.avals)
+            if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
+                self.numbers.add(node)
+
+    def find_twins(self, other: "Side") -> None:
+        """Finds for each value the same value of the other program."""
+        by_size: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
+        for node, marks in other.marks.items():
+            for mark in marks:
+                if mark is not None and not is_start(node):
+                    by_size[mark[0]].append((node, mark[1]))
+        tables = {size: np.stack([sums for _, sums in rows]) for size, rows in by_size.items()}
+        for node in self.graph.nodes:
+            if self.up[node] in other.by_name:
+                self.twin[node] = other.by_name[self.up[node]]
+            elif not is_start(node) and node.avals:
+                found = [self._near(mark, by_size, tables) for mark in self.marks[node]]
+                if all(found):
+                    self._choose(node, found[0], other)
+                else:
+                    self.suspects += self._other_constants(node, other)
+
+    def _other_constants(self, node: Node, other: "Side") -> list[tuple[Node, Node]]:
+        twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+        kin = [user for twin in twins for user in other.users[twin]]
+        return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
+
+    def _choose(self, node: Node, near: list[Node], other: "Side") -> None:
+        """Takes the nearest kin among values that are the same, unless only a constant differs."""
+        conflicting = [y for y in near if self._conflict(node, y, other)]
+        fitting = [y for y in near if y not in conflicting]
+        kin = [y for y in fitting if y.op == node.op]
+        if conflicting and not kin:
+            self.conflicts.append((node, conflicting[0]))
+        else:
+            self.twin[node] = (kin or fitting)[0]
+
+    @staticmethod
+    def _near(mark: Any, by_size: Mapping[Any, Any], tables: Mapping[Any, Any]) -> list[Node]:
+        if mark is None or mark[0] not in tables:
+            return []
+        table = tables[mark[0]]
+        near = np.all(np.abs(table - mark[1]) <= SAME * np.abs(table[:, -1:]), axis=1)
+        return [by_size[mark[0]][i][0] for i in np.flatnonzero(near)]
+
+    def _conflict(self, x: Node, y: Node, other: "Side") -> bool:
+        """Whether both are one operation on the same operands, but for a constant."""
+        if x.op != y.op or len(x.args) != len(y.args):
+            return False
+        pairs = [(a, b) for (a, _), (b, _) in zip(x.args, y.args, strict=True)]
+        constants = [(a, b) for a, b in pairs if a.op == b.op == "constant"]
+        others = [(a, b) for a, b in pairs if not a.op == b.op == "constant"]
+        return (
+            all(self.up[a] == other.up[b] or self.is_near(a, b, other) for a, b in others)
+            and bool(others)
+            and not all(same_constant(a, b) for a, b in constants)
+        )
+
+    def is_near(self, a: Node, b: Node, other: "Side") -> bool:
+        for one, two in zip(self.marks[a], other.marks[b], strict=False):
+            if one is None or two is None or one[0] != two[0]:
+                return False
+            if np.any(np.abs(one[1] - two[1]) > SAME * np.abs(two[1][-1])):
+                return False
+        return True
+
+    def is_known(self, node: Node) -> bool:
+        """Whether the other program has it, or it is given, or a number computed from numbers."""
+        return (
+            node in self.twin
+            or is_start(node)
+            or node in self.numbers
+            or self.up[node] in self.settled
+        )
+
+    def frontier(self, positions: Sequence[int]) -> list[Node]:
+        """The first values that the other program lacks on the way to the outputs given."""
+        outputs = [self.graph.outputs[i][0] for i in positions]
+        seen: set[Node] = set()
+        # An output that the other program has somewhere else leads nowhere unless none is left.
+        todo = [node for node in outputs if node not in self.twin]
+        while todo:
+            node = todo.pop()
+            if node not in seen:
+                seen.add(node)
+                todo += [arg for arg, _ in node.args if not self.is_known(arg)]
+        first = [
+            node
+            for node in seen
+            if not is_start(node) and all(self.is_known(arg) for arg, _ in node.args)
+        ]
+        return sorted(first, key=lambda node: node.number)

@@ -1,0 +1,64 @@
+"""A place in one of the programs, and what is said of two of them."""
+
+import dataclasses
+
+import numpy as np
+
+from shared.locate.side import Side
+from shared.locate.values import is_key
+from shared.program.graph import Node
+from shared.program.source import Place, users_place
+
+
+@dataclasses.dataclass(frozen=True)
+class Spot:
+    """A place in one of the programs.
+
+    Attributes:
+      op: the operation, and its results' shapes.
+      layer: the index of each scan around it.
+      values: what came out of it, in short.
+    """
+
+    file: str
+    line: int
+    source: str
+    op: str
+    layer: tuple[int, ...]
+    values: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """Where two programs part, and in what."""
+
+    reason: str
+    linen: Spot | None
+    nnx: Spot | None
+
+
+def name_of(node: Node) -> str:
+    shapes = ", ".join(str(tuple(aval.shape)) for aval in node.avals)
+    return f"{node.op} {shapes}"
+
+
+def spot(side: Side, node: Node | None) -> Spot | None:
+    if node is None:
+        return None
+    place = _place(side, node)
+    if place is None:
+        return None
+    value = np.asarray(side.values[node][0]) if not is_key(side.values[node][0]) else None
+    summary = ""
+    if value is not None and value.size and value.dtype.kind in "fiu":
+        summary = f"min {value.min():.6g}, mean {value.mean():.6g}, max {value.max():.6g}"
+    return Spot(place.file, place.line, place.source, name_of(node), node.layer, summary)
+
+
+def _place(side: Side, node: Node) -> Place | None:
+    """Where `node` was written; of a weight or an input, where it is used."""
+    for candidate in (node, *side.users[node]):
+        place = users_place(candidate.stack)
+        if place is not None:
+            return place
+    return None
