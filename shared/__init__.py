@@ -11,6 +11,7 @@ _API = {
     "Verification": "shared.verification",
     "verify": "shared.verification",
     "find_weight_map": "shared.verification",
+    "Limits": "shared.checks.base",
     "WeightMap": "shared.weights.weight_map",
 }
 __all__ = ["PROJECT", *_API]

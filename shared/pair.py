@@ -206,6 +206,8 @@ def _flat(state: nnx.State) -> list[tuple[tuple, nnx.Variable]]:
 
 
 def _path(path: tuple, variable: nnx.Variable) -> str:
+    if isinstance(variable, nnx.RngState):
+        return "/".join(map(str, ("rng", *path)))
     collection = nnx.variable_name_from_type(type(variable), allow_register=True)
     return "/".join(map(str, (collection, *path)))
 

@@ -60,3 +60,20 @@ def test_every_file_named_exists(file):
     named = re.findall(r"`((?:shared|tests|linen_impl|nnx_impl|\.ci)/[\w./]*)`", text)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_divergence_shown_is_found(capsys, monkeypatch, tmp_path):
+    page = (ROOT / "docs" / "verify.md").read_text()
+    source = re.search(r"```python\n# port.py\n(.*?)```", page, flags=re.S).group(1)
+    (tmp_path / "port.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["verify", "--pair=port.py:PAIR", "--checks=forward"]) == 1
+    printed = capsys.readouterr().out.replace(f"{tmp_path}/", "")
+    shown = re.search(r"```text\n(.*?)```", page, flags=re.S).group(1)
+    # The last digits depend on the processor.
+    lines, expected = (
+        [re.sub(r"-?\d+\.\d+(e-?\d+)?", "#", " ".join(line.split())) for line in text.splitlines()]
+        for text in (printed, shown)
+    )
+    assert lines == expected

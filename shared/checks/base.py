@@ -169,7 +169,7 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
     """Small enough not to saturate: products keep their size, scales are near one."""
     if not jnp.issubdtype(spec.dtype, jnp.floating):
         return np.zeros(spec.shape, spec.dtype)
-    values = rng.standard_normal(spec.shape)
+    values = np.asarray(rng.standard_normal(spec.shape))
     name = path.rsplit("/", 1)[-1]
     if name == "var":
         values = 1 + np.abs(values)
@@ -179,7 +179,7 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
         values = values / np.sqrt(spec.shape[-2])
     else:
         values = 0.3 * values
-    return values.astype(spec.dtype)
+    return np.array(values, spec.dtype)
 
 
 def compare(

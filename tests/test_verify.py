@@ -1,0 +1,245 @@
+"""`verify` passes ports that are right, whatever their names and layout, and says what it knows."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+from helpers import assert_identical
+
+import shared
+from shared import Pair, WeightMap, find_weight_map, verify
+from shared.cases import CASES
+from shared.errors import CorruptFileError, InputError
+from shared.pair import pure_case, pure_pair
+from shared.trees import flatten, unflatten
+from shared.verification import DifferentError
+
+sys.path.insert(0, str(Path(__file__).parent / "ports"))
+
+import convnet
+import mlp
+import stacks
+import transformer
+
+X = (jax.ShapeDtypeStruct((4, 6), "float32"),)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_built_in_cases_are_identical(name):
+    assert verify(pure_case(CASES[name]), samples=1).verdict == "identical"
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [mlp.PAIR, transformer.PAIR, convnet.PAIR, convnet.TRAINING],
+    ids=["mlp", "transformer", "convnet", "convnet training"],
+)
+def test_ports_that_are_right_pass(pair):
+    found = verify(pair, samples=1)
+    assert found.verdict in ("equal", "close"), found
+    assert found.divergence is None
+    assert found.raise_if_different() is found
+
+
+@pytest.mark.parametrize("name", stacks.PAIRS)
+def test_a_stack_in_any_layout_passes_and_is_mapped_in_order(name):
+    found = verify(stacks.PAIRS[name], checks=("programs", "forward"), samples=1)
+    assert found.verdict in ("identical", "equal"), found
+    weights = find_weight_map(stacks.PAIRS[name])
+    variables = unflatten(
+        {
+            path: np.arange(np.prod(spec.shape), dtype=np.float32).reshape(spec.shape)
+            for path, spec in weights.linen.items()
+        }
+    )
+    assert_identical(variables, weights.to_linen(weights.to_nnx(variables)))
+
+
+def test_layers_that_run_backwards_are_different_and_the_remark_says_how():
+    found = verify(stacks.BACKWARDS)
+    assert (found.verdict, found.remark) == (
+        "different",
+        "equal if the layer axis were reversed",
+    )
+    assert found.divergence.nnx.source == "return jnp.sin(self.dense(x))"
+    with pytest.raises(DifferentError, match=r"reversed.*stacks\.py:\d+: return jnp\.sin"):
+        found.raise_if_different()
+
+
+class Attend(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        q, k = nn.Dense(6, name="query")(x), nn.Dense(6, name="key")(x)
+        return jax.nn.softmax(q @ k.T) @ x
+
+
+class AttendPort(nnx.Module):
+    def __init__(self, rngs, swapped=False):
+        self.key = nnx.Linear(6, 6, rngs=rngs)
+        self.query = nnx.Linear(6, 6, rngs=rngs)
+        self.swapped = swapped
+
+    def __call__(self, x):
+        k, q = self.key(x), self.query(x)
+        if self.swapped:
+            q, k = k, q
+        return jax.nn.softmax(q @ k.T) @ x
+
+
+def test_query_and_key_are_told_apart_by_what_becomes_of_them():
+    found = verify(Pair(Attend(), lambda rngs: AttendPort(rngs), X))
+    assert found.verdict in ("equal", "close")  # the gradients are summed in another order
+    rows = {row["linen"]: row["nnx"] for row in found.rows}
+    assert rows["params/query/kernel"] == "params/query/kernel"
+
+
+def test_query_in_the_place_of_key_is_different_and_the_remark_says_so():
+    found = verify(Pair(Attend(), lambda rngs: AttendPort(rngs, swapped=True), X))
+    assert found.verdict == "different"
+    assert found.remark == "equal if query and key were exchanged"
+
+
+def test_a_user_may_pin_weights():
+    crossed = {
+        f"params/{a}/{leaf}": f"params/{b}/{leaf}"
+        for a, b in (("query", "key"), ("key", "query"))
+        for leaf in ("kernel", "bias")
+    }
+    pair = Pair(Attend(), lambda rngs: AttendPort(rngs, swapped=True), X, weight_map=crossed)
+    assert verify(pair).verdict in ("identical", "equal", "close")
+
+
+class Scale(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return {"y": x * scale, "sum": x.sum()}
+
+
+class ScalePort(nnx.Module):
+    def __init__(self):
+        self.scale = nnx.Param(jnp.ones(()))
+
+    def __call__(self, x):
+        return {"y": self.scale * x, "sum": x.sum()}
+
+
+def test_raw_scalar_params_and_dict_outputs():
+    assert verify(Pair(Scale(), lambda rngs: ScalePort(), X)).verdict == "identical"
+
+
+def test_an_extra_weight_is_named():
+    class Port(ScalePort):
+        def __init__(self):
+            super().__init__()
+            self.shift = nnx.Param(jnp.zeros(6))
+
+        def __call__(self, x):
+            return {"y": self.scale * x + self.shift, "sum": x.sum()}
+
+    found = verify(Pair(Scale(), lambda rngs: Port(), X))
+    assert (found.verdict, found.unmatched_nnx) == ("different", ["params/shift"])
+    assert "self.shift" in found.divergence.nnx.source
+    with pytest.raises(DifferentError, match="params/shift"):
+        find_weight_map(Pair(Scale(), lambda rngs: Port(), X))
+
+
+def test_outputs_of_another_structure_are_different():
+    pair = Pair(Scale(), lambda rngs: ScalePort(), X, nnx_output=lambda out: out["y"])
+    found = verify(pair)
+    assert found.verdict == "different"
+    assert "outputs" in found.checks[0].note
+
+
+def test_not_a_number_is_undecided():
+    class Root(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return jnp.sqrt(-jnp.abs(nn.Dense(3)(x)) - 1)
+
+    class RootPort(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(6, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return jnp.sqrt(-1 - jnp.abs(self.dense(x)))
+
+    found = verify(Pair(Root(), lambda rngs: RootPort(rngs), X), checks=("forward",))
+    assert found.verdict == "undecided"
+
+
+def test_random_state_is_reported_apart():
+    assert verify(convnet.PAIR, checks=(), samples=1).rng_leaves == [
+        "rng/drop/rngs/count",
+        "rng/drop/rngs/key",
+    ]
+
+
+def test_given_limits_decide_instead_of_float64():
+    class Port(mlp.Port):
+        def __call__(self, x):
+            return super().__call__(x) * 1.0001
+
+    pair = Pair(mlp.MLP(), lambda rngs: Port(rngs), mlp.PAIR.inputs)
+    checks = ("forward",)
+    assert verify(pair, checks=checks).verdict == "different"
+    loose = shared.Limits(rtol=1e-3, atol=0.0)
+    assert verify(pair, checks=checks, limits=loose).verdict == "close"
+    tight = shared.Limits(rtol=1e-6, atol=0.0)
+    assert verify(pair, checks=checks, limits=tight).verdict == "different"
+
+
+def test_tracing_takes_no_memory_for_weights():
+    class Wide(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(200_000)(nn.Dense(200_000)(x))
+
+    class WidePort(nnx.Module):
+        def __init__(self, rngs):
+            self.a = nnx.Linear(6, 200_000, rngs=rngs)
+            self.b = nnx.Linear(200_000, 200_000, rngs=rngs)
+
+        def __call__(self, x):
+            return self.b(self.a(x))
+
+    found = verify(Pair(Wide(), lambda rngs: WidePort(rngs), X), checks=("structure", "programs"))
+    assert sum(np.prod(row["linen_shape"]) for row in found.rows) > 4e10
+    assert found.checks[0].status == "equal"
+
+
+def test_weight_map_keeps_every_number_and_refuses_the_rest(tmp_path):
+    weights = find_weight_map(transformer.PAIR)
+    path = tmp_path / "map.json"
+    weights.save(str(path))
+    again = WeightMap.load(str(path))
+    assert again.entries == weights.entries
+    model = transformer.LM()
+    variables = model.init(jax.random.key(0), jnp.zeros((1, transformer.T), int))
+    moved = again.to_nnx(variables)
+    assert_identical(variables, again.to_linen(moved))
+
+    port = transformer.Port(nnx.Rngs(0))
+    state = nnx.state(port, nnx.Param)
+    nnx.replace_by_pure_dict(state, nnx.restore_int_paths(moved["params"]))
+    nnx.update(port, state)
+    tokens = jnp.arange(2 * transformer.T).reshape(2, -1) % transformer.V
+    np.testing.assert_allclose(model.apply(variables, tokens), port(tokens), rtol=2e-5, atol=2e-6)
+
+    leaves = flatten(variables)
+    leaves.pop("params/LayerNorm_0/bias")
+    with pytest.raises(InputError, match="params/LayerNorm_0/bias: missing"):
+        weights.to_nnx(unflatten(leaves))
+    path.write_text("{}")
+    with pytest.raises(CorruptFileError, match="not a weight map"):
+        WeightMap.load(str(path))
+
+
+def test_nothing_of_flax_is_behind_the_pair():
+    pure = pure_pair(mlp.PAIR)
+    assert all(isinstance(spec, jax.ShapeDtypeStruct) for spec in pure.linen.leaves.values())

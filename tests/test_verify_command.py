@@ -1,0 +1,126 @@
+"""`composed-lifts verify`: what it prints, its exit codes, and what it says of a bad pair file."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from test_bad_input import answer
+
+from shared.cli import main
+
+MLP = Path(__file__).parent / "ports" / "mlp.py"
+
+
+@pytest.fixture
+def pair_file(tmp_path):
+    """Writes the MLP pair with `old` replaced by `new`: -> the value of --pair."""
+
+    def write(old="", new="", name="PAIR"):
+        path = tmp_path / "port.py"
+        path.write_text(MLP.read_text().replace(old, new))
+        return f"--pair={path}:{name}"
+
+    return write
+
+
+def test_an_equal_pair(pair_file, capsys, tmp_path):
+    assert main(["verify", pair_file(), "--samples=1", "--format=json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "equal"
+    assert document["divergence"] is None
+    assert document["schema_version"] == 1
+    assert {check["name"] for check in document["checks"]} == {
+        *("structure", "programs", "forward", "updates", "gradients", "training")
+    }
+    for check in document["checks"]:
+        assert check.keys() >= {"status", "max_abs", "max_ulp", "max_rel", "limit", "worst_leaf"}
+    assert {
+        "linen": "params/Dense_0/kernel",
+        "nnx": "params/first/kernel",
+        "linen_shape": [8, 16],
+        "nnx_shape": [8, 16],
+        "transform": "identity",
+        "by": "dataflow",
+    } in document["weight_map"]
+    assert document["unmatched"] == {"linen": [], "nnx": []}
+    assert os.listdir(tmp_path) == ["port.py"]
+
+
+def test_a_different_pair_shows_both_lines(pair_file, capsys, tmp_path):
+    words = ["verify", pair_file("a = nnx.relu(a)", "a = nnx.gelu(a)"), "--checks=forward"]
+    report = tmp_path / "report.json"
+    assert main([*words, f"--report={report}"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("different")
+    for words in ("h = nn.relu(h)", "a = nnx.gelu(a)", "first difference:", "port.py:"):
+        assert words in out
+    assert sum(line.strip().startswith(">") for line in out.splitlines()) == 2
+    divergence = json.loads(report.read_text())["divergence"]
+    assert divergence["linen"]["source"] == "h = nn.relu(h)"
+    assert divergence["nnx"]["source"] == "a = nnx.gelu(a)"
+    assert divergence["nnx"].keys() >= {"file", "line", "source", "op", "layer"}
+
+
+def test_structure_alone_is_undecided(pair_file):
+    assert main(["verify", pair_file(), "--checks=structure"]) == 6
+
+
+def test_all_cases(capsys):
+    assert main(["verify", "--case=all", "--checks=programs", "--format=json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert {result["verdict"] for result in results} == {"identical"}
+    assert len(results) == 6
+
+
+def test_what_the_file_prints_does_not_spoil_the_output(pair_file, capsys):
+    words = ["verify", pair_file("PAIR = Pair(", "print('hello')\nPAIR = Pair(")]
+    assert main([*words, "--checks=forward", "--samples=1", "--format=json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["verdict"] == "equal"
+    assert "hello" in err
+
+
+BAD = {
+    "no file": ("", "", "PAIR", "none.py", "does not exist"),
+    "no name": ("", "", "PORT", None, "has no 'PORT'; it has"),
+    "no pair": ("", "", "MLP", None, "MLP is a type, expected a shared.Pair"),
+    "syntax": ("class MLP", "class class", "PAIR", None, "SyntaxError"),
+    "import": ("import jax\n", "import jax\nimport nowhere\n", "PAIR", None, "port.py:4: import nowhere: ModuleNotFoundError"),
+    "raises when made": ("self.first = nnx.Linear(8, 16, rngs=rngs)", "raise KeyError('x')", "PAIR", None, "raise KeyError('x')"),
+    "raises when traced": ("h = nn.relu(h)", "h = nn.relu(h) + jnp.ones(7)", "PAIR", None, "h = nn.relu(h) + jnp.ones(7)"),
+    "inputs that do not fit": ("(6, 8)", "(6, 9)", "PAIR", None, "a = self.first(x)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_pair(name, pair_file, tmp_path, capsys):
+    old, new, attribute, file, message = BAD[name]
+    flag = pair_file(old, new, attribute)
+    if file:
+        flag = f"--pair={tmp_path / file}:{attribute}"
+    code, line = answer(capsys, "verify", flag)
+    assert code == 3
+    assert message in line
+    assert os.listdir(tmp_path) == ["port.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give one of --pair"),
+        (["--pair=a.py:P", "--case=all"], "give one of --pair"),
+        (["--case=shared", "--checks=forwards"], "--checks=forwards: expected some of"),
+        (["--case=shared", "--report=x.txt"], "ending in .json"),
+        (["--case=shered"], "did you mean shared?"),
+        (["--case=shared", "--rtol=-1"], "--rtol=-1"),
+    ],
+)
+def test_usage(words, message, capsys):
+    code, line = answer(capsys, "verify", *words)
+    assert (code, message in line) == (2, True), line
+
+
+def test_a_pair_without_its_two_parts(capsys):
+    code, line = answer(capsys, "verify", "--pair=port.py")
+    assert (code, "expected FILE.py:NAME" in line) == (3, True)
