@@ -12,6 +12,7 @@ from shared.checks.training import check_training
 from shared.errors import ComposedLiftsError
 from shared.locate import SAME_OUTPUT, Divergence, locate
 from shared.pair import Pair, PurePair, pure_pair
+from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
 from shared.weights.find import Found, find
 from shared.weights.weight_map import WeightMap
@@ -114,6 +115,12 @@ def verify(
                 made.append(_timed(CHECKS[name], ported))
     made, divergence = _in_float64(ported, made)
     verdict = _verdict(made)
+    draws = [draws_random_numbers(model.graph) for model in (linen, nnx)]
+    remark = crossing.remark if crossing else ""
+    if all(draws) and structure.status != "different" and verdict == "different":
+        # Each side draws numbers of its own: that the results differ says nothing of the port.
+        verdict, divergence = "undecided", None
+        remark = "both models draw random numbers in the call; make it deterministic"
     if verdict == "different" and divergence is None:
         divergence = _locate(ported, linen, nnx)
     complete = not found.linen_left and not found.nnx_left
@@ -126,7 +133,7 @@ def verify(
         unmatched_nnx=sorted({view.leaf for view in found.nnx_left}),
         rng_leaves=list(pure.nnx.rng_leaves),
         divergence=divergence,
-        remark=(crossing.remark if crossing else "") if complete else structure.note,
+        remark=remark if complete else structure.note,
     )
 
 

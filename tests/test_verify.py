@@ -180,6 +180,197 @@ def test_random_state_is_reported_apart():
     ]
 
 
+class Sowing(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(6)(x)
+        self.sow("intermediates", "hidden", x)
+        return nn.Dropout(0.5, deterministic=not train)(x)
+
+
+class SowingPort(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(6, 6, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, train):
+        return self.drop(self.dense(x), deterministic=not train)
+
+
+def sowing(train, train_port):
+    return Pair(
+        Sowing(),
+        lambda rngs: SowingPort(rngs),
+        X,
+        linen_kwargs={"train": train},
+        nnx_kwargs={"train": train_port},
+    )
+
+
+def test_what_only_one_side_returns_is_named():
+    found = verify(sowing(False, False), samples=1)
+    assert found.verdict == "identical"
+    note = next(check.note for check in found.checks if check.name == "updates")
+    assert note == "not compared, for only one side has it: intermediates/hidden"
+
+
+def test_random_draws_on_both_sides_are_undecided_and_on_one_different():
+    both = verify(sowing(True, True), samples=1)
+    assert (both.verdict, "make it deterministic" in both.remark) == ("undecided", True)
+    with pytest.raises(DifferentError, match="undecided; both models draw"):
+        both.raise_if_different()
+    one = verify(sowing(False, True), samples=1)
+    assert one.verdict == "different"
+    assert one.divergence.nnx.source.startswith("return self.drop(")
+
+
+class Experts(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        gate = jax.nn.softmax(nn.Dense(3, name="gate")(x))
+        expert = nn.vmap(
+            nn.Dense,
+            in_axes=None,
+            out_axes=0,
+            axis_size=3,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+        )
+        return jnp.einsum("be,ebf->bf", gate, expert(6, name="experts")(x))
+
+
+class ExpertsPort(nnx.Module):
+    def __init__(self, rngs):
+        def expert(rngs):
+            return nnx.Linear(6, 6, rngs=rngs)
+
+        self.experts = nnx.vmap(expert)(rngs.split(3))
+        self.gate = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        gate = jax.nn.softmax(self.gate(x))
+        y = nnx.vmap(lambda m, x: m(x), in_axes=(0, None))(self.experts, x)
+        return jnp.einsum("be,ebf->bf", gate, y)
+
+
+class Decode(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.MultiHeadDotProductAttention(2, decode=True)(x)
+
+
+class DecodePort(nnx.Module):
+    def __init__(self, rngs):
+        self.attention = nnx.MultiHeadAttention(2, 8, decode=True, rngs=rngs)
+        self.attention.init_cache((2, 1, 8))
+
+    def __call__(self, x):
+        return self.attention(x)
+
+
+class Half(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3, dtype=jnp.bfloat16)(nn.gelu(nn.Dense(8, dtype=jnp.bfloat16)(x)))
+
+
+class HalfPort(nnx.Module):
+    def __init__(self, rngs):
+        self.up = nnx.Linear(6, 8, dtype=jnp.bfloat16, rngs=rngs)
+        self.down = nnx.Linear(8, 3, dtype=jnp.bfloat16, rngs=rngs)
+
+    def __call__(self, x):
+        return self.down(nnx.gelu(self.up(x)))
+
+
+def partitioned(linear, module):
+    def initializer(shapes):
+        return module.with_partitioning(module.initializers.lecun_normal(), shapes)
+
+    return linear(initializer((None, "model")))
+
+
+class Boxed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return partitioned(lambda init: nn.Dense(3, kernel_init=init), nn)(x)
+
+
+class BoxedPort(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = partitioned(lambda init: nnx.Linear(6, 3, kernel_init=init, rngs=rngs), nnx)
+
+    def __call__(self, x):
+        return self.dense(x)
+
+
+class Einsum(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", nn.initializers.normal(), (6, 2, 3))
+        return jnp.einsum("bf,fhk->bhk", x, w).reshape(x.shape[0], -1)
+
+
+class ReshapePort(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.zeros((6, 2, 3)))
+
+    def __call__(self, x):
+        return x @ self.w[...].reshape(6, 6)
+
+
+class Remat(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        block = nn.remat(stacks.Layer, prevent_cse=False)
+        scan = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+        return scan()(x, None)[0]
+
+
+class RematPort(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([stacks.PortLayer(rngs) for _ in range(3)])
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = nnx.remat(lambda layer, x: layer(x))(layer, x)
+        return x
+
+
+HARD = {
+    "vmapped experts": Pair(Experts(), lambda rngs: ExpertsPort(rngs), X),
+    "attention with a cache": Pair(
+        Decode(), lambda rngs: DecodePort(rngs), (jax.ShapeDtypeStruct((2, 1, 8), "float32"),)
+    ),
+    "bfloat16": Pair(Half(), lambda rngs: HalfPort(rngs), X),
+    "boxed params without a mesh": Pair(Boxed(), lambda rngs: BoxedPort(rngs), X),
+    "other operations, equal values": Pair(Einsum(), lambda rngs: ReshapePort(), X),
+    "remat in a scan against a loop": Pair(Remat(), lambda rngs: RematPort(rngs), X),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_pairs_pass(name):
+    found = verify(HARD[name], samples=1)
+    assert found.verdict in ("identical", "equal", "close"), found
+
+
+class Fused(nnx.Module):
+    def __init__(self, rngs):
+        self.both = nnx.Linear(6, 12, rngs=rngs)
+
+    def __call__(self, x):
+        q, k = jnp.split(self.both(x), 2, axis=-1)
+        return jax.nn.softmax(q @ k.T) @ x
+
+
+def test_fused_projections_are_another_structure_and_all_leaves_are_named():
+    found = verify(Pair(Attend(), lambda rngs: Fused(rngs), X))
+    assert found.verdict == "different"
+    assert "params/query/kernel" in found.unmatched_linen
+    assert "params/both/kernel" in found.unmatched_nnx
+
+
 def test_given_limits_decide_instead_of_float64():
     class Port(mlp.Port):
         def __call__(self, x):

@@ -1,5 +1,7 @@
 """Outputs, and what the call leaves in the other collections, on random weights and inputs."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -8,19 +10,31 @@ from shared.checks.base import Check, Ported, compare, named_outputs, worst_of
 
 def check_forward(ported: Ported) -> Check:
     """The outputs of both models, sample by sample."""
-    return _check(ported, "forward", lambda ported, linen, nnx: (linen[0], nnx[0]))
+    return _check(ported, "forward", lambda linen, nnx: (linen[0], nnx[0]))
 
 
 def check_updates(ported: Ported) -> Check:
-    """Batch statistics, caches and the like after the call, under Linen's names."""
+    """Batch statistics, caches and the like after the call, under Linen's names.
 
-    def updates(ported, linen, nnx):
-        names = ported.linen_name
-        after = {names[path]: leaf for path, leaf in nnx[1].items() if path in names}
-        both = linen[1].keys() & after.keys()
+    What only one side returns, a sown value say, is named in the note: it is not compared.
+    """
+    names = ported.linen_name
+    one, other = (
+        {path for path in program.outputs if not path.startswith("output")}
+        for program in (ported.linen_program, ported.nnx_program)
+    )
+    other = {names.get(path, path) for path in other}
+
+    def updates(linen, nnx):
+        after = {names.get(path, path): leaf for path, leaf in nnx[1].items()}
+        both = sorted(one & other)
         return {path: linen[1][path] for path in both}, {path: after[path] for path in both}
 
-    return _check(ported, "updates", updates)
+    made = _check(ported, "updates", updates)
+    if one == other:
+        return made
+    left = ", ".join(sorted(one ^ other))
+    return dataclasses.replace(made, note=f"not compared, for only one side has it: {left}")
 
 
 def _check(ported, name, pick) -> Check:
@@ -30,7 +44,7 @@ def _check(ported, name, pick) -> Check:
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
         linen, nnx = linen_apply(leaves[0], inputs), nnx_apply(leaves[1], inputs)
-        one, other = pick(ported, linen, nnx)
+        one, other = pick(linen, nnx)
         if name == "forward":
             one, other = named_outputs(one), named_outputs(other)
             if one.keys() != other.keys():

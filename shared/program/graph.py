@@ -306,3 +306,10 @@ def constant_value(node: Node) -> np.ndarray:
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(value))
     return np.asarray(value)
+
+
+def draws_random_numbers(graph: Graph) -> bool:
+    """Whether an output depends on random bits."""
+    return any(
+        node.op in ("random_bits", "threefry2x32", "rng_bit_generator") for node in graph.nodes
+    )
