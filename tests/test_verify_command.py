@@ -27,7 +27,7 @@ def pair_file(tmp_path):
 def test_an_equal_pair(pair_file, capsys, tmp_path):
     assert main(["verify", pair_file(), "--samples=1", "--format=json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["verdict"] == "equal"
+    assert document["verdict"] == "identical"
     assert document["divergence"] is None
     assert document["schema_version"] == 1
     assert {check["name"] for check in document["checks"]} == {
@@ -77,7 +77,7 @@ def test_what_the_file_prints_does_not_spoil_the_output(pair_file, capsys):
     words = ["verify", pair_file("PAIR = Pair(", "print('hello')\nPAIR = Pair(")]
     assert main([*words, "--checks=forward", "--samples=1", "--format=json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["verdict"] == "equal"
+    assert json.loads(out)["verdict"] == "equal"  # the programs were not asked for
     assert "hello" in err
 
 

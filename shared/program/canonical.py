@@ -15,6 +15,11 @@ from jax.extend import core
 from shared.program.graph import Graph, Node, constant_value
 
 _COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
+# A sum over axes of length one is among them.
+_RESHAPES = {
+    *("reshape", "squeeze", "broadcast_in_dim", "expand_dims"),
+    *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
+}
 _SAME_OPERATION = {"add_any": "add"}
 # Of a parameter's name: what says nothing about the value.
 _SILENT = re.compile(r"name|.*sharding|jvp.*|bwd|fwd.*|mesh|call_info|debug.*|ctx_mesh|.*thunk")
@@ -162,7 +167,7 @@ def _in_order(node: Node, operands: list[tuple[int, int]]) -> list[tuple[int, in
 
 def _only_reshapes(node: Node) -> bool:
     """Whether the elements of the operand stay as they are, in their order."""
-    if node.op not in ("reshape", "squeeze", "broadcast_in_dim", "expand_dims") or not node.args:
+    if node.op not in _RESHAPES or not node.args:
         return False
     arg, which = node.args[0]
     return _count(arg.avals[which]) == _count(node.avals[0]) and len(node.args) == 1
