@@ -51,7 +51,7 @@ def find(
     # What is told apart first, as long as each pair helps to tell more apart; then what is not.
     for ties in (False, True):
         before = -1
-        while before != len(search.pairs):
+        while before != len(search.pairs) and all(search.left):
             before = len(search.pairs)
             search.by_flow(ties)
             search.by_upstream(ties)
@@ -112,6 +112,8 @@ class _Search:
 
     def by_upstream(self, ties: bool) -> None:
         """Before the place where the programs part, all that leads to a use is the same."""
+        if not all(self.left):
+            return
         names = Names()
         ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
         found = [uses(names, self.graphs[side], ups[side]) for side in (0, 1)]
@@ -119,6 +121,8 @@ class _Search:
 
     def by_downstream(self, ties: bool) -> None:
         """Behind that place, all that follows is the same."""
+        if not all(self.left):
+            return
         names = Names()
         labels = [
             {
@@ -133,7 +137,7 @@ class _Search:
         self.pair_groups([lambda n, s=side: (labels[s][n], downs[s][n]) for side in (0, 1)], ties)
 
     def by_neighbourhood(self, rounds: int, ties: bool) -> None:
-        if not self.left[0] or not self.left[1]:
+        if not all(self.left):
             return
         names = Names()
         colours = [local(names, self.graphs[s], self.colour(s), rounds) for s in (0, 1)]
