@@ -17,6 +17,7 @@ from flax.core import DenyList, meta, unfreeze
 
 from shared.batch import seeded_batch
 from shared.cases import Case
+from shared.errors import InputError
 from shared.interface import load_implementation
 from shared.trees import flatten, unflatten
 
@@ -50,6 +51,21 @@ class Pair:
     linen_output: Callable[[Any], Any] = lambda outputs: outputs
     nnx_output: Callable[[Any], Any] = lambda outputs: outputs
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises InputError where a field is not of its kind."""
+        for name, kind, fine in (
+            ("linen", "a Linen module", isinstance(self.linen, nn.Module)),
+            ("nnx", "a function of nnx.Rngs that builds the port", callable(self.nnx)),
+            (
+                "inputs",
+                "a tuple of inputs, or a function of a key that returns one",
+                callable(self.inputs) or isinstance(self.inputs, tuple),
+            ),
+        ):
+            if not fine:
+                received = type(getattr(self, name)).__name__
+                raise InputError(f"Pair.{name}: expected {kind}, received {received}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +192,12 @@ _SOWN = ("intermediates", "perturbations")
 def nnx_model(pair: Pair) -> PureModel:
     """The NNX model of `pair` as a pure function. Allocates no weight."""
     with nnx.use_eager_sharding(False):
-        graphdef, abstract = nnx.split(nnx.eval_shape(lambda: pair.nnx(nnx.Rngs(0, dropout=1))))
+        model = nnx.eval_shape(lambda: pair.nnx(nnx.Rngs(0, dropout=1)))
+    if not isinstance(model, nnx.Pytree):
+        raise InputError(
+            f"Pair.nnx: expected it to return a module, it returns {type(model).__name__}"
+        )
+    graphdef, abstract = nnx.split(model)
     call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
     variables = {_path(path, variable): (path, variable) for path, variable in _flat(abstract)}
     random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}

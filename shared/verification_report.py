@@ -116,7 +116,8 @@ def _print_map(console: Console, found: Verification, all_rows: bool) -> None:
     rows = found.rows if all_rows else found.rows[: _FOLDED // 2]
     for row in rows:
         table.add_row(*(Text(printable(row[key])) for key in ("linen", "nnx", "transform")))
-    console.print(table)
+    if rows:
+        console.print(table)
     if len(rows) < len(found.rows):
         console.print(Text(f"and {len(found.rows) - len(rows)} more, in --report=FILE.json"))
     for side, paths in (("linen", found.unmatched_linen), ("nnx", found.unmatched_nnx)):

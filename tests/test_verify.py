@@ -133,6 +133,21 @@ def test_raw_scalar_params_and_dict_outputs():
     assert verify(Pair(Scale(), lambda rngs: ScalePort(), X)).verdict == "identical"
 
 
+class Sine(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jnp.sin(x)
+
+
+class SinePort(nnx.Module):
+    def __call__(self, x):
+        return jnp.sin(x)
+
+
+def test_a_model_without_weights():
+    assert verify(Pair(Sine(), lambda rngs: SinePort(), X), samples=1).verdict == "identical"
+
+
 def test_an_extra_weight_is_named():
     class Port(ScalePort):
         def __init__(self):

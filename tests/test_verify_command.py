@@ -89,6 +89,8 @@ BAD = {
     "import": ("import jax\n", "import jax\nimport nowhere\n", "PAIR", None, "port.py:4: import nowhere: ModuleNotFoundError"),
     "raises when made": ("self.first = nnx.Linear(8, 16, rngs=rngs)", "raise KeyError('x')", "PAIR", None, "raise KeyError('x')"),
     "raises when traced": ("h = nn.relu(h)", "h = nn.relu(h) + jnp.ones(7)", "PAIR", None, "h = nn.relu(h) + jnp.ones(7)"),
+    "inputs in no tuple": ('inputs=(jax.ShapeDtypeStruct((6, 8), "float32"),)', "inputs=3", "PAIR", None, "Pair.inputs: expected a tuple of inputs, or a function of a key that returns one, received int"),
+    "no module": ("nnx=lambda rngs: Port(rngs)", "nnx=lambda rngs: 3", "PAIR", None, "Pair.nnx: expected it to return a module"),
     "inputs that do not fit": ("(6, 8)", "(6, 9)", "PAIR", None, "a = self.first(x)"),
 }  # fmt: skip
 

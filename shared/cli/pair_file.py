@@ -59,8 +59,10 @@ def users_code(what: str):
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except InputError:
-        raise
+    except InputError as error:
+        if str(error).startswith("--pair"):
+            raise
+        raise InputError(f"{what}: {error}") from error
     except Exception as error:
         message = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"{what}: {_where(error)}{message}") from error
