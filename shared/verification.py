@@ -10,11 +10,12 @@ from shared.checks.gradients import check_gradients
 from shared.checks.programs import backward, check_programs
 from shared.checks.training import check_training
 from shared.errors import ComposedLiftsError
-from shared.locate import SAME_OUTPUT, Divergence, locate
+from shared.locate import SAME_OUTPUT, Divergence, locate, use_of
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
 from shared.weights.find import Found, find
+from shared.weights.fused import find_fused
 from shared.weights.weight_map import WeightMap
 
 CHECKS: dict[str, Callable[[Ported], Check]] = {
@@ -103,10 +104,13 @@ def verify(
     progress("map")
     started = time.perf_counter()
     found = _find(pure, linen, nnx)
-    crossing = find_crossing(found.entries)
+    linen = dataclasses.replace(linen, graph=found.linen)
+    nnx = dataclasses.replace(nnx, graph=found.nnx)
+    crossing, fused = find_crossing(found.entries), find_fused(found)
+    meant = crossing.remark if crossing else fused.remark if fused else ""
     entries = crossing.meant if crossing else found.entries
     ported = Ported(pure, linen, nnx, entries, limits or Limits(), seed, samples)
-    structure = _structure(ported, found, crossing.remark if crossing else "")
+    structure = _structure(ported, found, meant)
     made = [dataclasses.replace(structure, seconds=time.perf_counter() - started)]
     if structure.status != "different":
         for name in CHECKS:
@@ -116,11 +120,14 @@ def verify(
     made, divergence = _in_float64(ported, made)
     verdict = _verdict(made)
     draws = [draws_random_numbers(model.graph) for model in (linen, nnx)]
-    remark = crossing.remark if crossing else ""
+    remark = meant
     if all(draws) and structure.status != "different" and verdict == "different":
         # Each side draws numbers of its own: that the results differ says nothing of the port.
         verdict, divergence = "undecided", None
         remark = "both models draw random numbers in the call; make it deterministic"
+    if verdict == "different" and fused and not crossing:
+        spots = use_of(found.linen, fused.linen), use_of(found.nnx, fused.nnx)
+        divergence = Divergence(fused.summary, *spots)
     if verdict == "different" and divergence is None:
         divergence = _locate(ported, linen, nnx)
     complete = not found.linen_left and not found.nnx_left

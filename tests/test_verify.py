@@ -370,22 +370,6 @@ def test_hard_pairs_pass(name):
     assert found.verdict in ("identical", "equal", "close"), found
 
 
-class Fused(nnx.Module):
-    def __init__(self, rngs):
-        self.both = nnx.Linear(6, 12, rngs=rngs)
-
-    def __call__(self, x):
-        q, k = jnp.split(self.both(x), 2, axis=-1)
-        return jax.nn.softmax(q @ k.T) @ x
-
-
-def test_fused_projections_are_another_structure_and_all_leaves_are_named():
-    found = verify(Pair(Attend(), lambda rngs: Fused(rngs), X))
-    assert found.verdict == "different"
-    assert "params/query/kernel" in found.unmatched_linen
-    assert "params/both/kernel" in found.unmatched_nnx
-
-
 def test_given_limits_decide_instead_of_float64():
     class Port(mlp.Port):
         def __call__(self, x):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.pair import PureModel, PurePair
-from shared.program.graph import Graph, trace
+from shared.program.graph import Graph
+from shared.program.trace import trace
 from shared.weights.weight_map import Entry, WeightMap
 
 STATUSES = ("identical", "equal", "close", "different", "undecided")
@@ -91,6 +92,7 @@ class Ported:
 
     Attributes:
       linen_program: the forward program of Linen, outputs and updates; nnx_program: that of NNX.
+        Where `is_cut`, they are cut as the weights are.
       entries: which weight is which.
     """
 
@@ -112,6 +114,11 @@ class Ported:
             for aval in node.avals
             if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
         )
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a weight of one side is a part of a weight of the other."""
+        return any(entry.linen.part or entry.nnx.part for entry in self.entries)
 
     @functools.cached_property
     def weights(self) -> WeightMap:
@@ -140,7 +147,8 @@ class Ported:
         """{NNX's path: Linen's path} of the leaves that are the same whole arrays."""
         found: dict[str, set[str | None]] = {}
         for entry in self.entries:
-            same = entry.linen.index == entry.nnx.index
+            cut = entry.linen.part or entry.nnx.part
+            same = entry.linen.index == entry.nnx.index and not cut
             found.setdefault(entry.nnx.leaf, set()).add(entry.linen.leaf if same else None)
         return {nnx: name for nnx, (name, *rest) in found.items() if name is not None and not rest}
 
@@ -153,16 +161,9 @@ def fill(
     first = {path: _random(rng, path, spec) for path, spec in linen.items()}
     second = {path: _random(rng, path, spec) for path, spec in nnx.items()}
     for entry in entries:
-        here = np.asarray(first[entry.linen.leaf])[_place(entry.linen, first)]
-        second[entry.nnx.leaf][_place(entry.nnx, second)] = here
+        source, target = first[entry.linen.leaf], second[entry.nnx.leaf]
+        target[entry.nnx.place(target.ndim)] = source[entry.linen.place(source.ndim)]
     return first, second
-
-
-def _place(view: Any, leaves: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
-    place: list[Any] = [slice(None)] * leaves[view.leaf].ndim
-    for axis, position in view.index:
-        place[axis] = position
-    return tuple(place)
 
 
 def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:

@@ -12,7 +12,8 @@ from shared.locate.spot import Divergence, spot
 from shared.locate.values import same_in_place, size_of
 from shared.program.canonical import Names, upward
 from shared.program.evaluate import evaluate
-from shared.program.graph import Graph, Node, View
+from shared.program.graph import Graph, Node
+from shared.program.view import View
 from shared.weights.weight_map import Entry
 
 

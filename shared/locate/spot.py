@@ -6,7 +6,7 @@ import numpy as np
 
 from shared.locate.side import Side
 from shared.locate.values import is_key
-from shared.program.graph import Node
+from shared.program.graph import Graph, Node
 from shared.program.source import Place, users_place
 
 
@@ -53,6 +53,16 @@ def spot(side: Side, node: Node | None) -> Spot | None:
     if value is not None and value.size and value.dtype.kind in "fiu":
         summary = f"min {value.min():.6g}, mean {value.mean():.6g}, max {value.max():.6g}"
     return Spot(place.file, place.line, place.source, name_of(node), node.layer, summary)
+
+
+def use_of(graph: Graph, weight: Node) -> Spot | None:
+    """Where a program first uses `weight`."""
+    for node in graph.nodes:
+        if any(arg is weight for arg, _ in node.args) and node.op != "view":
+            place = users_place(node.stack)
+            if place is not None:
+                return Spot(place.file, place.line, place.source, name_of(node), node.layer, "")
+    return None
 
 
 def _place(side: Side, node: Node) -> Place | None:

@@ -13,16 +13,8 @@ import numpy as np
 from jax.extend import core
 
 from shared.program.graph import Graph, Node, constant_value
+from shared.program.jax_programs import COMMUTATIVE, RESHAPES, SAME_OPERATION, SILENT
 
-_COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
-# A sum over axes of length one is among them.
-_RESHAPES = {
-    *("reshape", "squeeze", "broadcast_in_dim", "expand_dims"),
-    *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
-}
-_SAME_OPERATION = {"add_any": "add"}
-# Of a parameter's name: what says nothing about the value.
-_SILENT = re.compile(r"name|.*sharding|jvp.*|bwd|fwd.*|mesh|call_info|debug.*|ctx_mesh|.*thunk")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -46,13 +38,13 @@ def label(names: Names, node: Node) -> int:
         return names("input", node.params["index"], results)
     if _only_reshapes(node):
         return names("reshape", results)
-    op = _SAME_OPERATION.get(node.op, node.op)
+    op = SAME_OPERATION.get(node.op, node.op)
     return names(op, frozen(params_that_matter(node)), results)
 
 
 def params_that_matter(node: Node) -> dict[str, Any]:
     """The parameters of an operation that have a say in its results."""
-    params = {key: value for key, value in node.params.items() if not _SILENT.fullmatch(key)}
+    params = {key: value for key, value in node.params.items() if not SILENT.fullmatch(key)}
     preferred = params.get("preferred_element_type")
     if preferred is not None and preferred == node.avals[0].dtype:
         del params["preferred_element_type"]
@@ -107,7 +99,7 @@ def uses(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
     for node in reversed(graph.nodes):
         named[node] = names("uses", *sorted(found[node], key=repr))
         for position, (arg, _) in enumerate(node.args):
-            place = 0 if node.op in _COMMUTATIVE else position
+            place = 0 if node.op in COMMUTATIVE else position
             further = named[node] if node in alone else -1
             found[arg].append((up[node], place, further))
     return named
@@ -126,7 +118,7 @@ def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, i
     for node in reversed(graph.nodes):
         down[node] = names("used", *sorted(uses[node], key=repr))
         for position, (arg, which) in enumerate(node.args):
-            place = 0 if node.op in _COMMUTATIVE else position
+            place = 0 if node.op in COMMUTATIVE else position
             uses[arg].append((up[node], place, which, down[node]))
     return down
 
@@ -147,7 +139,7 @@ def local(
     consumers: dict[Node, list[tuple[Node, int]]] = defaultdict(list)
     for node in graph.nodes:
         for position, (arg, _) in enumerate(node.args):
-            consumers[arg].append((node, 0 if node.op in _COMMUTATIVE else position))
+            consumers[arg].append((node, 0 if node.op in COMMUTATIVE else position))
     for _ in range(rounds):
         colour = {
             node: names(
@@ -162,12 +154,12 @@ def local(
 
 
 def _in_order(node: Node, operands: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    return sorted(operands) if node.op in _COMMUTATIVE else operands
+    return sorted(operands) if node.op in COMMUTATIVE else operands
 
 
 def _only_reshapes(node: Node) -> bool:
     """Whether the elements of the operand stay as they are, in their order."""
-    if node.op not in _RESHAPES or not node.args:
+    if node.op not in RESHAPES or not node.args:
         return False
     arg, which = node.args[0]
     return _count(arg.avals[which]) == _count(node.avals[0]) and len(node.args) == 1

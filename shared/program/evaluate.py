@@ -44,10 +44,7 @@ def _compute(
         return (_widen(jnp.asarray(node.params["value"], dtype=node.avals[0].dtype)),)
     args = [values[arg][which] for arg, which in node.args]
     if node.op == "view":
-        place: list[Any] = [slice(None)] * args[0].ndim
-        for axis, position in node.params["index"]:
-            place[axis] = position
-        return (args[0][tuple(place)],)
+        return (args[0][node.params["view"].place(args[0].ndim)],)
     if node.op == "index":
         return (args[0][node.params["i"]],)
     if node.op == "stack":

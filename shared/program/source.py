@@ -9,6 +9,8 @@ from typing import Any
 import flax
 import jax
 
+from shared.program.jax_programs import frames
+
 _JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax, flax))
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD, _INSTALLED = (sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib"))
@@ -34,6 +36,11 @@ class Place:
         return linecache.getline(self.file, self.line).strip()
 
     @property
+    def is_flax(self) -> bool:
+        """Whether it is in one of Flax's own layers."""
+        return self.file.startswith(_FLAX)
+
+    @property
     def is_users(self) -> bool:
         """Whether it is outside of the libraries."""
         if self.file.startswith(_INSTALLED):
@@ -43,13 +50,8 @@ class Place:
 
 def places(source_info: Any) -> tuple[Place, ...]:
     """The call stack of an equation, innermost first, without lines of JAX and ours."""
-    if source_info.traceback is None:
-        return ()
-    frames = source_info.traceback.frames
     return tuple(
-        Place(frame.file_name, frame.line_num, frame.function_name)
-        for frame in frames
-        if not frame.file_name.startswith((_JAX, _OURS))
+        Place(*frame) for frame in frames(source_info) if not frame[0].startswith((_JAX, _OURS))
     )
 
 

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from shared.program.graph import View
+from shared.program.view import View
 from shared.weights.names import numbers, template, words
 from shared.weights.weight_map import Entry
 
@@ -57,7 +57,8 @@ def _crossed_order(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | Non
 
 
 def _index(view: View) -> tuple[int, ...]:
-    return (*numbers(view.leaf), *(position for _, position in view.index))
+    starts = (start for _, start, _ in view.part)
+    return (*numbers(view.leaf), *(position for _, position in view.index), *starts)
 
 
 def _crossed_words(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | None:

@@ -1,41 +1,42 @@
-"""Finds which weight is which in two programs of one model.
-
-By what is done with each weight first: a weight's name is how its value flows to the outputs. Where
-the programs differ, by its neighbourhood, wide ones first. Names of paths decide only among weights
-that the programs do not tell apart.
-"""
+"""Finds which weight is which: whole leaves, layers of a stack, or parts of a fused weight."""
 
 import collections
 import dataclasses
-import difflib
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.program.canonical import Names, downward, label, local, upward, uses
-from shared.program.graph import Graph, Node, View
-from shared.weights.names import similarity, template, words
+from shared.errors import InputError
+from shared.program.graph import Graph
+from shared.program.unfuse import unfuse
+from shared.program.view import View
+from shared.weights.match import Matcher
+from shared.weights.names import similarity
 from shared.weights.weight_map import Entry
 
-_ROUNDS = (12, 8, 5, 3, 2, 1)
-# Words that leaves of any layer have.
-_SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
-_COLLECTIONS = ("params", "batch_stats", "cache")
+Leaves = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A map of pieces, and the pieces that have no counterpart."""
+    """A map of pieces, and the pieces that have no counterpart.
+
+    Attributes:
+      linen: the program whose pieces they are, cut where a weight is; nnx: the same.
+    """
 
     entries: tuple[Entry, ...]
     linen_left: tuple[View, ...]
     nnx_left: tuple[View, ...]
+    linen: Graph
+    nnx: Graph
 
 
 def find(
     linen: Graph,
     nnx: Graph,
-    linen_leaves: Mapping[str, Any],
-    nnx_leaves: Mapping[str, Any],
+    linen_leaves: Leaves,
+    nnx_leaves: Leaves,
     pinned: Mapping[str, str],
 ) -> Found:
     """The pieces of `linen` and `nnx` that are the same weights.
@@ -44,214 +45,138 @@ def find(
       linen: the graph of the Linen program; nnx: that of the NNX program.
       linen_leaves: {path: shape and dtype}, also of leaves that the program does not use.
       nnx_leaves: the same of NNX.
-      pinned: {Linen's path: NNX's path} of leaves that the user has mapped.
+      pinned: {Linen's path: NNX's path} of leaves that the user has mapped, either with a place in
+        the leaf: `params/qkv/kernel[:, 0:4]`.
+
+    Raises:
+      InputError: `pinned` names what is not there.
     """
-    search = _Search(linen, nnx)
-    search.pin(pinned)
-    # What is told apart first, as long as each pair helps to tell more apart; then what is not.
-    for ties in (False, True):
-        before = -1
-        while before != len(search.pairs) and all(search.left):
-            before = len(search.pairs)
-            search.by_flow(ties)
-            search.by_upstream(ties)
-            search.by_downstream(ties)
-            for rounds in _ROUNDS:
-                search.by_neighbourhood(rounds, ties)
-    search.by_words()
-    search.by_shape()
-    return search.result(linen_leaves, nnx_leaves)
+    pins = _pins(pinned, linen_leaves, nnx_leaves)
+    found = _match(linen, nnx, linen_leaves, nnx_leaves, pins)
+    if (found.linen_left and found.nnx_left) or any(a.part or b.part for a, b in pins):
+        cut = _match(unfuse(linen), unfuse(nnx), linen_leaves, nnx_leaves, pins)
+        if _is_whole(cut, linen_leaves, nnx_leaves) and len(_left(cut)) < len(_left(found)):
+            return dataclasses.replace(cut, entries=_joined(cut.entries))
+    return found
 
 
-class _Search:
-    def __init__(self, linen: Graph, nnx: Graph):
-        self.graphs = (linen, nnx)
-        self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
-        self.pairs: list[tuple[Node, Node, str]] = []
-        self.number: dict[Node, int] = {}
-
-    def view(self, side: int, node: Node) -> View:
-        return self.graphs[side].views[node]
-
-    def pair(self, linen: Node, nnx: Node, by: str) -> None:
-        self.number[linen] = self.number[nnx] = len(self.pairs)
-        self.pairs.append((linen, nnx, by))
-        self.left[0].remove(linen)
-        self.left[1].remove(nnx)
-
-    def colour(self, side: int) -> Any:
-        """The name of a piece: its pair where it has one, else its collection, shape and dtype."""
-
-        def name(node: Node) -> Hashable:
-            if node in self.number:
-                return ("pair", self.number[node])
-            if node not in self.graphs[side].views:
-                return "whole"
-            collection = self.view(side, node).leaf.split("/")[0]
-            aval = node.avals[0]
-            known = collection if collection in _COLLECTIONS else "other"
-            return (known, tuple(aval.shape), str(aval.dtype))
-
-        return name
-
-    def pin(self, pinned: Mapping[str, str]) -> None:
-        for linen_path, nnx_path in pinned.items():
-            a = [node for node in self.left[0] if self.view(0, node).leaf == linen_path]
-            b = [node for node in self.left[1] if self.view(1, node).leaf == nnx_path]
-            for x, y in zip(a, b, strict=len(a) == len(b)):
-                self.pair(x, y, "user")
-
-    def by_flow(self, ties: bool) -> None:
-        """Where nothing differs, all that leads to a use and all that follows is the same."""
-        names = Names()
-        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
-        downs = [downward(names, self.graphs[side], ups[side]) for side in (0, 1)]
-        self.pair_groups(
-            [lambda node, s=side: (ups[s][node], downs[s][node]) for side in (0, 1)], ties
-        )
-
-    def by_upstream(self, ties: bool) -> None:
-        """Before the place where the programs part, all that leads to a use is the same."""
-        if not all(self.left):
-            return
-        names = Names()
-        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
-        found = [uses(names, self.graphs[side], ups[side]) for side in (0, 1)]
-        self.pair_groups([found[0].__getitem__, found[1].__getitem__], ties)
-
-    def by_downstream(self, ties: bool) -> None:
-        """Behind that place, all that follows is the same."""
-        if not all(self.left):
-            return
-        names = Names()
-        labels = [
-            {
-                node: names("leaf", self.colour(side)(node))
-                if node in self.graphs[side].views
-                else label(names, node)
-                for node in self.graphs[side].nodes
-            }
-            for side in (0, 1)
-        ]
-        downs = [downward(names, self.graphs[side], labels[side]) for side in (0, 1)]
-        self.pair_groups([lambda n, s=side: (labels[s][n], downs[s][n]) for side in (0, 1)], ties)
-
-    def by_neighbourhood(self, rounds: int, ties: bool) -> None:
-        if not all(self.left):
-            return
-        names = Names()
-        colours = [local(names, self.graphs[s], self.colour(s), rounds) for s in (0, 1)]
-        self.pair_groups([colours[0].__getitem__, colours[1].__getitem__], ties)
-
-    def by_words(self) -> None:
-        """What both sides call by the same words, where as many are called so."""
-        vocabulary = [
-            {word for node in self.left[side] for word in words(self.view(side, node).leaf)}
-            for side in (0, 1)
-        ]
-        common = vocabulary[0] & vocabulary[1]
-
-        def key(side: int) -> Any:
-            def name(node: Node) -> Hashable:
-                own = words(self.view(side, node).leaf) & common
-                return (self.colour(side)(node), own) if own - _SAY_NOTHING else node
-
-            return name
-
-        groups: list[dict[Hashable, list[Node]]] = [
-            collections.defaultdict(list),
-            collections.defaultdict(list),
-        ]
-        for side in (0, 1):
-            for node in self.left[side]:
-                groups[side][key(side)(node)].append(node)
-        for name, linen in groups[0].items():
-            nnx = groups[1].get(name, [])
-            if len(linen) == len(nnx):
-                for a, b in zip(linen, nnx, strict=True):
-                    self.pair(a, b, "names and order")
-
-    def by_shape(self) -> None:
-        """The rest: equal shapes in the order of use, between pairs that are known."""
-        sequences: list[list[Hashable]] = [
-            [self.colour(side)(node) for node in self.graphs[side].views] for side in (0, 1)
-        ]
-        nodes = [list(graph.views) for graph in self.graphs]
-        matcher = difflib.SequenceMatcher(None, sequences[0], sequences[1], autojunk=False)
-        for i, j, size in matcher.get_matching_blocks():
-            for a, b in zip(nodes[0][i : i + size], nodes[1][j : j + size], strict=True):
-                if a in self.left[0] and b in self.left[1]:
-                    self.pair(a, b, "order")
-        candidates = sorted(
-            (-similarity(self.view(0, a).leaf, self.view(1, b).leaf), abs(i - j), i, j)
-            for i, a in enumerate(self.left[0])
-            for j, b in enumerate(self.left[1])
-            if self.colour(0)(a) == self.colour(1)(b)
-        )
-        rest = [list(side) for side in self.left]
-        for _, _, i, j in candidates:
-            if rest[0][i] in self.left[0] and rest[1][j] in self.left[1]:
-                self.pair(rest[0][i], rest[1][j], "names")
-
-    def pair_groups(self, keys: list[Any], ties: bool) -> None:
-        """Pairs pieces of equal keys where both sides have one of them; with `ties`, as many."""
-        groups: list[dict[Hashable, list[Node]]] = [
-            collections.defaultdict(list),
-            collections.defaultdict(list),
-        ]
-        for side in (0, 1):
-            for node in self.left[side]:
-                groups[side][keys[side](node)].append(node)
-        for key, linen in groups[0].items():
-            nnx = groups[1].get(key, [])
-            if len(linen) == len(nnx) == 1:
-                self.pair(linen[0], nnx[0], "dataflow")
-            elif ties and len(linen) == len(nnx):
-                self.pair_tied(linen, nnx)
-
-    def pair_tied(self, linen: list[Node], nnx: list[Node]) -> None:
-        """Pairs what the programs do not tell apart: numbers in order, words by likeness."""
-        paths = [[self.view(0, node).leaf for node in linen], [self.view(1, n).leaf for n in nnx]]
-        if all(len(set(map(template, side))) == 1 for side in paths):
-            for a, b in zip(linen, nnx, strict=True):
-                self.pair(a, b, "dataflow and order")
-            return
-        candidates = sorted(
-            (-similarity(paths[0][i], paths[1][j]), abs(i - j), i, j)
-            for i in range(len(linen))
-            for j in range(len(nnx))
-        )
-        for _, _, i, j in candidates:
-            if linen[i] in self.left[0] and nnx[j] in self.left[1]:
-                self.pair(linen[i], nnx[j], "dataflow and names")
-
-    def result(self, linen_leaves: Mapping[str, Any], nnx_leaves: Mapping[str, Any]) -> Found:
-        entries = [Entry(self.view(0, a), self.view(1, b), by) for a, b, by in self.pairs]
-        left = [
-            [self.view(side, node) for node in self.left[side]]
-            + [
-                View(path)
-                for path in (linen_leaves, nnx_leaves)[side]
-                if path not in {view.leaf for view in self.graphs[side].views.values()}
+def _pins(
+    pinned: Mapping[str, str], linen_leaves: Leaves, nnx_leaves: Leaves
+) -> list[tuple[View, View]]:
+    pins = []
+    for texts in pinned.items():
+        views = []
+        for side, leaves, text in zip(
+            ("Linen", "NNX"), (linen_leaves, nnx_leaves), texts, strict=True
+        ):
+            try:
+                view = View.parse(text)
+            except ValueError as error:
+                raise InputError(f"weight_map: {error}") from error
+            if view.leaf not in leaves:
+                near = max(leaves, key=lambda path: similarity(path, view.leaf), default="none")
+                raise InputError(f"weight_map: {side} has no leaf {view.leaf}; the nearest: {near}")
+            shape = leaves[view.leaf].shape
+            inside = [axis < len(shape) and i < shape[axis] for axis, i in view.index]
+            inside += [
+                axis < len(shape) and start < stop <= shape[axis] for axis, start, stop in view.part
             ]
-            for side in (0, 1)
+            if not all(inside):
+                raise InputError(f"weight_map: {text} is not in a leaf of shape {tuple(shape)}")
+            views.append(view)
+        pins.append((views[0], views[1]))
+    return pins
+
+
+def _match(
+    linen: Graph,
+    nnx: Graph,
+    linen_leaves: Leaves,
+    nnx_leaves: Leaves,
+    pins: Sequence[tuple[View, View]],
+) -> Found:
+    matcher = Matcher(linen, nnx)
+    matcher.run(pins)
+    entries = [Entry(matcher.view(0, a), matcher.view(1, b), by) for a, b, by in matcher.pairs]
+    left = [
+        [matcher.view(side, node) for node in matcher.left[side]]
+        + [
+            View(path)
+            for path in leaves
+            if path not in {view.leaf for view in graph.views.values()}
         ]
-        # What no program uses can only be placed by name.
-        for a in list(left[0]):
-            same = [
-                b
-                for b in left[1]
-                if not a.index
-                and not b.index
-                and _spec(linen_leaves[a.leaf]) == _spec(nnx_leaves[b.leaf])
-                and a.leaf.split("/")[0] == b.leaf.split("/")[0]
-            ]
-            if same:
-                best = max(same, key=lambda b: similarity(a.leaf, b.leaf))
-                entries.append(Entry(a, best, "names"))
-                left[0].remove(a)
-                left[1].remove(best)
-        return Found(tuple(entries), tuple(left[0]), tuple(left[1]))
+        for side, (graph, leaves) in enumerate(((linen, linen_leaves), (nnx, nnx_leaves)))
+    ]
+    # What no program uses can only be placed by name.
+    for a in list(left[0]):
+        same = [
+            b
+            for b in left[1]
+            if not a.index
+            and not b.index
+            and not a.part
+            and not b.part
+            and _spec(linen_leaves[a.leaf]) == _spec(nnx_leaves[b.leaf])
+            and a.leaf.split("/")[0] == b.leaf.split("/")[0]
+        ]
+        if same:
+            best = max(same, key=lambda b: similarity(a.leaf, b.leaf))
+            entries.append(Entry(a, best, "names"))
+            left[0].remove(a)
+            left[1].remove(best)
+    return Found(tuple(entries), tuple(left[0]), tuple(left[1]), linen, nnx)
+
+
+def _left(found: Found) -> set[tuple[str, str]]:
+    return {("linen", view.leaf) for view in found.linen_left} | {
+        ("nnx", view.leaf) for view in found.nnx_left
+    }
+
+
+def _is_whole(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
+    """Whether the pieces of each leaf that is mapped make it up, and no two overlap."""
+    for side, leaves in (("linen", linen_leaves), ("nnx", nnx_leaves)):
+        pieces = collections.defaultdict(list)
+        for entry in found.entries:
+            view = getattr(entry, side)
+            pieces[view.leaf].append(view)
+        for view in getattr(found, f"{side}_left"):
+            pieces[view.leaf].append(view)
+        for path, views in pieces.items():
+            shape = tuple(leaves[path].shape)
+            whole = sum(_size(view, shape) for view in views) == math.prod(shape)
+            if not whole or len(set(views)) != len(views):
+                return False
+    return True
+
+
+def _size(view: View, shape: Sequence[int]) -> int:
+    ranges = {axis: stop - start for axis, start, stop in view.part}
+    taken = {axis for axis, _ in view.index}
+    return math.prod(ranges.get(a, size) for a, size in enumerate(shape) if a not in taken)
+
+
+def _joined(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The entries, those put together again that both sides cut in the same way."""
+    groups: dict[tuple[View, View], list[Entry]] = collections.defaultdict(list)
+    for entry in entries:
+        key = (View(entry.linen.leaf, entry.linen.index), View(entry.nnx.leaf, entry.nnx.index))
+        groups[key].append(entry)
+    # A piece of one leaf alone, cut in two, is in two groups with others.
+    shared = collections.Counter(view for key in groups for view in key)
+    joined: list[Entry] = []
+    for (linen, nnx), group in groups.items():
+        same = all(
+            [stop - start for _, start, stop in entry.linen.part]
+            == [stop - start for _, start, stop in entry.nnx.part]
+            and [start for _, start, _ in entry.linen.part]
+            == [start for _, start, _ in entry.nnx.part]
+            for entry in group
+        )
+        alone = shared[linen] == shared[nnx] == 1
+        by = sorted({entry.by for entry in group})
+        joined += [Entry(linen, nnx, ", ".join(by))] if same and alone else group
+    return tuple(joined)
 
 
 def _spec(leaf: Any) -> tuple[tuple[int, ...], str]:

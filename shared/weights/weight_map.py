@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shared.errors import CorruptFileError, InputError
-from shared.program.graph import View
+from shared.program.view import View
 from shared.trees import flatten, unflatten
 
 Leaves = Mapping[str, Any]
@@ -67,7 +67,7 @@ class WeightMap:
         moved = {}
         for path, spec in target.items():
             (here, there), *rest = pieces[path]
-            if not rest and not here.index and not there.index:
+            if not rest and here == View(here.leaf) and there == View(path):
                 moved[path] = leaves[here.leaf]
                 continue
             dtypes = {leaves[view.leaf].dtype for view, _ in pieces[path]}
@@ -77,7 +77,8 @@ class WeightMap:
                 )
             whole = np.empty(spec.shape, dtypes.pop())
             for here, there in pieces[path]:
-                whole[_place(there, len(spec.shape))] = _slice(np.asarray(leaves[here.leaf]), here)
+                piece = np.asarray(leaves[here.leaf])
+                whole[there.place(whole.ndim)] = piece[here.place(piece.ndim)]
             moved[path] = whole
         return moved
 
@@ -102,7 +103,10 @@ class WeightMap:
         """Writes the map as JSON that a person can read."""
         document = {
             "schema_version": 1,
-            "entries": [dataclasses.asdict(entry) for entry in self.entries],
+            "entries": [
+                {"linen": str(entry.linen), "nnx": str(entry.nnx), "by": entry.by}
+                for entry in self.entries
+            ],
             **{
                 side: {
                     path: {"shape": list(spec.shape), "dtype": str(spec.dtype)}
@@ -123,9 +127,6 @@ class WeightMap:
         """
         import jax
 
-        def view(document: Mapping[str, Any]) -> View:
-            return View(document["leaf"], tuple((int(a), int(i)) for a, i in document["index"]))
-
         def specs(document: Mapping[str, Any]) -> dict[str, Any]:
             return {
                 path: jax.ShapeDtypeStruct(tuple(spec["shape"]), spec["dtype"])
@@ -136,7 +137,7 @@ class WeightMap:
             with open(path, encoding="utf-8") as file:
                 document = json.load(file)
             entries = tuple(
-                Entry(view(row["linen"]), view(row["nnx"]), row["by"])
+                Entry(View.parse(row["linen"]), View.parse(row["nnx"]), row["by"])
                 for row in document["entries"]
             )
             return cls(entries, specs(document["linen"]), specs(document["nnx"]))
@@ -156,20 +157,20 @@ def _check(expected: Leaves, received: Leaves) -> None:
         raise InputError("weights cannot be moved: " + "; ".join(problems))
 
 
-def _place(view: View, ndim: int) -> tuple[Any, ...]:
-    """The numpy index of what `view` holds."""
-    place: list[Any] = [slice(None)] * ndim
-    for axis, position in view.index:
-        place[axis] = position
-    return tuple(place)
-
-
-def _slice(array: np.ndarray, view: View) -> np.ndarray:
-    return array[_place(view, array.ndim)]
-
-
 def _transform(entries: list[Entry]) -> str:
     """What becomes of a Linen leaf in an NNX leaf, in words."""
+    words = [_moved(entries)]
+    parts = {(entry.linen.part, entry.nnx.part) for entry in entries}
+    if len(parts) > 1:
+        return f"{len(parts)} parts in another order"
+    for verb, view in (("take", entries[0].linen), ("put in", entries[0].nnx)):
+        words += [f"{verb} {start}:{stop} of axis {axis}" for axis, start, stop in view.part]
+    cut = len(words) > 1
+    return ", ".join(word for word in words if not cut or word != "identity")
+
+
+def _moved(entries: list[Entry]) -> str:
+    """What becomes of the axes of layers."""
     linen, nnx = entries[0].linen.index, entries[0].nnx.index
     if not linen and not nnx:
         return "identity"

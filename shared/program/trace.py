@@ -1,0 +1,171 @@
+"""Traces a function to a flat graph: calls inlined, scans unrolled, dead code and no-ops dropped.
+
+Two programs of one model differ in how they are cut into calls and in whether a stack of layers is
+a scan or a loop. Flat, they are lists of the same operations on the same values.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from shared.program.graph import Graph, GraphBuilder, Node, Value
+from shared.program.jax_programs import CALLS, SAME_VALUE
+from shared.program.source import Place, places
+from shared.program.view import View
+
+# A scan is unrolled unless that would make more operations than this.
+MAX_UNROLLED = 100_000
+
+
+def trace(function: Callable, leaves: Mapping[str, Any], inputs: tuple) -> tuple[Graph, Any]:
+    """The graph of `function(leaves, inputs)` and the abstract outputs, as a tree.
+
+    Args:
+      function: a pure function.
+      leaves: {path: array or `ShapeDtypeStruct`}.
+      inputs: a tree of the same.
+    """
+    # A new function each time: JAX would remember where an old one was called from.
+    closed, shapes = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(
+        dict(leaves), inputs
+    )
+    builder = _Tracer()
+    paths = sorted(leaves)
+    starts: list[Value] = [
+        builder.start("leaf", var.aval, path=path)
+        for path, var in zip(paths, closed.jaxpr.invars, strict=False)
+    ]
+    starts += [
+        builder.start("input", var.aval, index=i)
+        for i, var in enumerate(closed.jaxpr.invars[len(paths) :])
+    ]
+    outputs = builder.inline(closed.jaxpr, closed.consts, starts, (), ())
+    return builder.finish(outputs), shapes
+
+
+class _Tracer(GraphBuilder):
+    def inline(
+        self,
+        jaxpr: core.Jaxpr,
+        consts: Sequence[Any],
+        args: Sequence[Value],
+        stack: tuple[Place, ...],
+        layer: tuple[int, ...],
+    ) -> list[Value]:
+        """The values of the outputs of `jaxpr` on `args`; what it computes becomes nodes."""
+        env: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
+        for var, const in zip(jaxpr.constvars, consts, strict=True):
+            # Inside of a loop a constant may be a value of the program around it.
+            env[var] = const if _is_value(const) else self.constant(const, var.aval)
+
+        def read(atom: Any) -> Value:
+            if isinstance(atom, core.Literal):
+                return self.constant(atom.val, atom.aval)
+            return env[atom]
+
+        for eqn in jaxpr.eqns:
+            results = self.equation(eqn, [read(atom) for atom in eqn.invars], stack, layer)
+            env.update(zip(eqn.outvars, results, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(
+        self, eqn: Any, args: list[Value], outer: tuple[Place, ...], layer: tuple[int, ...]
+    ) -> Sequence[Value]:
+        name, params = eqn.primitive.name, eqn.params
+        stack = places(eqn.source_info) + outer
+        if name in CALLS and CALLS[name] in params:
+            inner, consts = _open(params[CALLS[name]])
+            return self.inline(inner, consts, args, stack, layer)
+        if name == "scan" and params["length"] * _size(params["jaxpr"]) <= MAX_UNROLLED:
+            return self.scan(eqn, args, stack, layer)
+        if name in SAME_VALUE or _is_no_op(name, params, args):
+            return args[: len(eqn.outvars)]
+        avals = [var.aval for var in eqn.outvars]
+        made = self.node(name, args, params, avals, stack, layer, eqn.primitive)
+        return [(made, i) for i in range(len(avals))]
+
+    def scan(
+        self, eqn: Any, args: list[Value], stack: tuple[Place, ...], layer: tuple[int, ...]
+    ) -> list[Value]:
+        params = eqn.params
+        body, consts = _open(params["jaxpr"])
+        num_consts, num_carry = params["num_consts"], params["num_carry"]
+        fixed, xs = args[:num_consts], args[num_consts + num_carry :]
+        carry = args[num_consts : num_consts + num_carry]
+        length = params["length"]
+        ys: list[list[Value]] = [[] for _ in eqn.outvars[num_carry:]]
+        order = range(length)
+        for i in reversed(order) if params["reverse"] else order:
+            slices = [self.index(x, i, stack, layer) for x in xs]
+            results = self.inline(body, consts, [*fixed, *carry, *slices], stack, (*layer, i))
+            carry = results[:num_carry]
+            for column, value in zip(ys, results[num_carry:], strict=True):
+                column.append(value)
+        stacked = []
+        for var, column in zip(eqn.outvars[num_carry:], ys, strict=True):
+            if params["reverse"]:
+                column.reverse()
+            made = self.node("stack", column, {}, (var.aval,), stack, layer)
+            stacked.append((made, 0))
+        return [*carry, *stacked]
+
+    def index(self, value: Value, i: int, stack: tuple[Place, ...], layer: tuple) -> Value:
+        """`value[i]`; of a leaf, or of a leaf with one axis moved to the front, a view."""
+        node, which = value
+        if node.op == "stack":
+            return node.args[i]
+        axis, source = 0, node
+        if node.op == "transpose" and node.args[0][0] in self.views:
+            first, *rest = node.params["permutation"]
+            if rest == sorted(rest):
+                axis, source = first, node.args[0][0]
+        aval = jax.ShapeDtypeStruct(node.avals[which].shape[1:], node.avals[which].dtype)
+        if source not in self.views:
+            return self.node("index", [value], {"i": i}, (aval,), stack, layer), 0
+        view = self.views[source]
+        return self.view(View(view.leaf, (*view.index, (view.axis(axis), i))), aval, stack)
+
+
+def _is_value(const: Any) -> bool:
+    return isinstance(const, tuple) and len(const) == 2 and isinstance(const[0], Node)
+
+
+def _open(jaxpr: Any) -> tuple[core.Jaxpr, Sequence[Any]]:
+    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, core.ClosedJaxpr) else (jaxpr, ())
+
+
+def _size(jaxpr: Any) -> int:
+    """How many operations `jaxpr` has, scans in it unrolled."""
+    inner, _ = _open(jaxpr)
+    total = 0
+    for eqn in inner.eqns:
+        name = eqn.primitive.name
+        if name in CALLS and CALLS[name] in eqn.params:
+            total += _size(eqn.params[CALLS[name]])
+        elif name == "scan":
+            total += eqn.params["length"] * _size(eqn.params["jaxpr"])
+        else:
+            total += 1
+    return total
+
+
+def _is_no_op(name: str, params: dict[str, Any], args: list[Value]) -> bool:
+    """Whether the operation returns its operand as it is."""
+    if not args:
+        return False
+    node, which = args[0]
+    aval = node.avals[which]
+    if name == "convert_element_type":
+        return aval.dtype == params["new_dtype"]
+    if name == "broadcast_in_dim":
+        dimensions = tuple(params["broadcast_dimensions"])
+        return tuple(params["shape"]) == aval.shape and dimensions == tuple(range(aval.ndim))
+    if name == "reshape":
+        return tuple(params["new_sizes"]) == aval.shape and params.get("dimensions") is None
+    if name == "transpose":
+        return tuple(params["permutation"]) == tuple(range(aval.ndim))
+    if name == "squeeze":
+        return not params["dimensions"]
+    return False

@@ -1,0 +1,85 @@
+"""View: what of a weight is meant, all of it or a part."""
+
+import dataclasses
+import re
+
+_TEXT = re.compile(r"(?P<leaf>[^\[\]]+)(\[(?P<place>[^\[\]]*)\])?")
+_RANGE = re.compile(r"(\d+):(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What of a leaf is meant, all of it where there is no `index` and no `part`.
+
+    Attributes:
+      leaf: its path.
+      index: (axis of the leaf, position) of each axis that a scan took away, in order.
+      part: (axis of the leaf, start, stop) of each axis of which only a part is meant.
+    """
+
+    leaf: str
+    index: tuple[tuple[int, int], ...] = ()
+    part: tuple[tuple[int, int, int], ...] = ()
+
+    def __str__(self) -> str:
+        """As numpy writes it: `params/qkv/kernel[:, 0:4]`."""
+        axes = [axis for axis, *_ in (*self.index, *self.part)]
+        if not axes:
+            return self.leaf
+        places = [
+            str(place)
+            if isinstance(place, int)
+            else ":"
+            if place == slice(None)
+            else f"{place.start}:{place.stop}"
+            for place in self.place(max(axes) + 1)
+        ]
+        return f"{self.leaf}[{', '.join(places)}]"
+
+    @classmethod
+    def parse(cls, text: str) -> "View":
+        """The view that prints as `text`.
+
+        Raises:
+          ValueError: none does.
+        """
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text}: expected a path such as params/qkv/kernel[:, 0:4]")
+        index, part = [], []
+        for axis, place in enumerate((match["place"] or ":").split(",")):
+            place = place.strip()
+            if place.isdigit():
+                index.append((axis, int(place)))
+            elif found := _RANGE.fullmatch(place):
+                part.append((axis, int(found[1]), int(found[2])))
+            elif place != ":":
+                raise ValueError(f"{text}: expected {place} to be a number, a range or a colon")
+        return cls(match["leaf"], tuple(index), tuple(part))
+
+    def place(self, ndim: int) -> tuple[int | slice, ...]:
+        """The numpy index of it in the leaf, which has `ndim` axes."""
+        place: list[int | slice] = [slice(None)] * ndim
+        for axis, position in self.index:
+            place[axis] = position
+        for axis, start, stop in self.part:
+            place[axis] = slice(start, stop)
+        return tuple(place)
+
+    def axis(self, axis: int) -> int:
+        """Which axis of the leaf is axis `axis` of the view."""
+        for taken in sorted(taken for taken, _ in self.index):
+            axis += taken <= axis
+        return axis
+
+    def take(self, axis: int, start: int, stop: int) -> "View":
+        """The part from `start` to `stop` along axis `axis` of the view."""
+        where, offset = self.axis(axis), 0
+        kept = []
+        for taken, before, behind in self.part:
+            if taken == where:
+                offset = before
+            else:
+                kept.append((taken, before, behind))
+        part = sorted([*kept, (where, offset + start, offset + stop)])
+        return View(self.leaf, self.index, tuple(part))

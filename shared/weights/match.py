@@ -1,0 +1,215 @@
+"""Pairs the weights of two programs of one model.
+
+By what is done with each weight first: a weight's name is how its value flows to the outputs. Where
+the programs differ, by its neighbourhood, wide ones first. Names of paths decide only among weights
+that the programs do not tell apart.
+"""
+
+import collections
+import difflib
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from shared.program.canonical import Names, downward, label, local, upward, uses
+from shared.program.graph import Graph, Node
+from shared.program.view import View
+from shared.weights.names import similarity, template, words
+
+_ROUNDS = (12, 8, 5, 3, 2, 1)
+# Words that leaves of any layer have.
+_SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
+_COLLECTIONS = ("params", "batch_stats", "cache")
+
+
+class Matcher:
+    """Pairs the weights of two programs.
+
+    Attributes:
+      left: the nodes that have no counterpart yet, of Linen and of NNX.
+      pairs: the nodes that have, and how that is known.
+    """
+
+    def __init__(self, linen: Graph, nnx: Graph):
+        self.graphs = (linen, nnx)
+        self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
+        self.pairs: list[tuple[Node, Node, str]] = []
+        self.number: dict[Node, int] = {}
+
+    def view(self, side: int, node: Node) -> View:
+        return self.graphs[side].views[node]
+
+    def pair(self, linen: Node, nnx: Node, by: str) -> None:
+        self.number[linen] = self.number[nnx] = len(self.pairs)
+        self.pairs.append((linen, nnx, by))
+        self.left[0].remove(linen)
+        self.left[1].remove(nnx)
+
+    def colour(self, side: int) -> Any:
+        """The name of a piece: its pair where it has one, else its collection, shape and dtype."""
+
+        def name(node: Node) -> Hashable:
+            if node in self.number:
+                return ("pair", self.number[node])
+            if node not in self.graphs[side].views:
+                return "whole"
+            collection = self.view(side, node).leaf.split("/")[0]
+            aval = node.avals[0]
+            known = collection if collection in _COLLECTIONS else "other"
+            return (known, tuple(aval.shape), str(aval.dtype))
+
+        return name
+
+    def run(self, pins: Sequence[tuple[View, View]]) -> None:
+        """Pairs all that can be paired, first what the user has."""
+        for linen, nnx in pins:
+            nodes = [
+                [node for node in self.left[side] if _is_of(self.view(side, node), view)]
+                for side, view in enumerate((linen, nnx))
+            ]
+            for x, y in zip(*nodes, strict=len(nodes[0]) == len(nodes[1])):
+                self.pair(x, y, "user")
+        # What is told apart first, as long as each pair helps to tell more apart; then what is not.
+        for ties in (False, True):
+            before = -1
+            while before != len(self.pairs) and all(self.left):
+                before = len(self.pairs)
+                self.by_flow(ties)
+                self.by_upstream(ties)
+                self.by_downstream(ties)
+                for rounds in _ROUNDS:
+                    self.by_neighbourhood(rounds, ties)
+        self.by_words()
+        self.by_shape()
+
+    def by_flow(self, ties: bool) -> None:
+        """Where nothing differs, all that leads to a use and all that follows is the same."""
+        names = Names()
+        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+        downs = [downward(names, self.graphs[side], ups[side]) for side in (0, 1)]
+        self.pair_groups(
+            [lambda node, s=side: (ups[s][node], downs[s][node]) for side in (0, 1)], ties
+        )
+
+    def by_upstream(self, ties: bool) -> None:
+        """Before the place where the programs part, all that leads to a use is the same."""
+        if not all(self.left):
+            return
+        names = Names()
+        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+        found = [uses(names, self.graphs[side], ups[side]) for side in (0, 1)]
+        self.pair_groups([found[0].__getitem__, found[1].__getitem__], ties)
+
+    def by_downstream(self, ties: bool) -> None:
+        """Behind that place, all that follows is the same."""
+        if not all(self.left):
+            return
+        names = Names()
+        labels = [
+            {
+                node: names("leaf", self.colour(side)(node))
+                if node in self.graphs[side].views
+                else label(names, node)
+                for node in self.graphs[side].nodes
+            }
+            for side in (0, 1)
+        ]
+        downs = [downward(names, self.graphs[side], labels[side]) for side in (0, 1)]
+        self.pair_groups([lambda n, s=side: (labels[s][n], downs[s][n]) for side in (0, 1)], ties)
+
+    def by_neighbourhood(self, rounds: int, ties: bool) -> None:
+        if not all(self.left):
+            return
+        names = Names()
+        colours = [local(names, self.graphs[s], self.colour(s), rounds) for s in (0, 1)]
+        self.pair_groups([colours[0].__getitem__, colours[1].__getitem__], ties)
+
+    def by_words(self) -> None:
+        """What both sides call by the same words, where as many are called so."""
+        vocabulary = [
+            {word for node in self.left[side] for word in words(self.view(side, node).leaf)}
+            for side in (0, 1)
+        ]
+        common = vocabulary[0] & vocabulary[1]
+
+        def key(side: int) -> Any:
+            def name(node: Node) -> Hashable:
+                own = words(self.view(side, node).leaf) & common
+                return (self.colour(side)(node), own) if own - _SAY_NOTHING else node
+
+            return name
+
+        groups: list[dict[Hashable, list[Node]]] = [
+            collections.defaultdict(list),
+            collections.defaultdict(list),
+        ]
+        for side in (0, 1):
+            for node in self.left[side]:
+                groups[side][key(side)(node)].append(node)
+        for name, linen in groups[0].items():
+            nnx = groups[1].get(name, [])
+            if len(linen) == len(nnx):
+                for a, b in zip(linen, nnx, strict=True):
+                    self.pair(a, b, "names and order")
+
+    def by_shape(self) -> None:
+        """The rest: equal shapes in the order of use, between pairs that are known."""
+        sequences: list[list[Hashable]] = [
+            [self.colour(side)(node) for node in self.graphs[side].views] for side in (0, 1)
+        ]
+        nodes = [list(graph.views) for graph in self.graphs]
+        matcher = difflib.SequenceMatcher(None, sequences[0], sequences[1], autojunk=False)
+        for i, j, size in matcher.get_matching_blocks():
+            for a, b in zip(nodes[0][i : i + size], nodes[1][j : j + size], strict=True):
+                if a in self.left[0] and b in self.left[1]:
+                    self.pair(a, b, "order")
+        candidates = sorted(
+            (-similarity(self.view(0, a).leaf, self.view(1, b).leaf), abs(i - j), i, j)
+            for i, a in enumerate(self.left[0])
+            for j, b in enumerate(self.left[1])
+            if self.colour(0)(a) == self.colour(1)(b)
+        )
+        rest = [list(side) for side in self.left]
+        for _, _, i, j in candidates:
+            if rest[0][i] in self.left[0] and rest[1][j] in self.left[1]:
+                self.pair(rest[0][i], rest[1][j], "names")
+
+    def pair_groups(self, keys: list[Any], ties: bool) -> None:
+        """Pairs pieces of equal keys where both sides have one of them; with `ties`, as many."""
+        groups: list[dict[Hashable, list[Node]]] = [
+            collections.defaultdict(list),
+            collections.defaultdict(list),
+        ]
+        for side in (0, 1):
+            for node in self.left[side]:
+                groups[side][keys[side](node)].append(node)
+        for key, linen in groups[0].items():
+            nnx = groups[1].get(key, [])
+            if len(linen) == len(nnx) == 1:
+                self.pair(linen[0], nnx[0], "dataflow")
+            elif ties and len(linen) == len(nnx):
+                self.pair_tied(linen, nnx)
+
+    def pair_tied(self, linen: list[Node], nnx: list[Node]) -> None:
+        """Pairs what the programs do not tell apart: numbers in order, words by likeness."""
+        paths = [[self.view(0, node).leaf for node in linen], [self.view(1, n).leaf for n in nnx]]
+        if all(len(set(map(template, side))) == 1 for side in paths):
+            for a, b in zip(linen, nnx, strict=True):
+                self.pair(a, b, "dataflow and order")
+            return
+        candidates = sorted(
+            (-similarity(paths[0][i], paths[1][j]), abs(i - j), i, j)
+            for i in range(len(linen))
+            for j in range(len(nnx))
+        )
+        for _, _, i, j in candidates:
+            if linen[i] in self.left[0] and nnx[j] in self.left[1]:
+                self.pair(linen[i], nnx[j], "dataflow and names")
+
+
+def _is_of(view: View, pinned: View) -> bool:
+    """Whether `view` is `pinned`, or one of the slices of it that a scan takes."""
+    return (
+        view.leaf == pinned.leaf
+        and view.part == pinned.part
+        and (not pinned.index or set(pinned.index) == set(view.index))
+    )
