@@ -1,41 +1,51 @@
 """Which operation of one program stands against which of the other, and what to say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shared.locate.choice import place_of_choice, wrong_layer
+from shared.locate.hypothesis import Follower
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, name_of, spot
 from shared.locate.values import same_in_place
-from shared.program.canonical import Names, label, params_that_matter
+from shared.program.canonical import Names, params_that_matter
 from shared.program.graph import Node, constant_value, is_start
+from shared.program.view import View
 
-# How many operations in a row must agree for the programs to be together again, and how far ahead
-# that is looked for.
-_IN_STEP = 3
-_AHEAD = 60
 # How far what is made of an operation is followed.
 _NEAR = 6
 
 
-def describe(a: Side, b: Side, parted: Sequence[tuple[int, int]], names: Names) -> Divergence:
+def describe(
+    a: Side,
+    b: Side,
+    parted: Sequence[tuple[int, int]],
+    names: Names,
+    counterpart: Mapping[View, View],
+) -> Divergence:
     """The first difference on the way to the outputs at `parted`.
 
     Args:
       a: Linen's program. b: NNX's.
       parted: positions of outputs in each that should be equal and are not.
       names: those that name the values of both programs.
+      counterpart: {what of Linen's weights: what of NNX's is the same}.
     """
     in_linen = a.frontier([i for i, _ in parted])
     in_nnx = b.frontier([k for _, k in parted])
     x, y = _matching(a, in_linen, b, in_nnx)
     if x is not None and y is not None:
-        skipped = _skipped(a, x, b, y, names)
-        if skipped == "nnx":
+        found = Follower(a, b, names).explain(x, y)
+        if found.lacking == "nnx":
             y = None
-        elif skipped == "linen":
+        elif found.lacking == "linen":
             x = None
     if x is not None and y is not None:
+        if wrong := wrong_layer(a, x, b, y, counterpart):
+            what = f"{wrong[0]} in Linen, {wrong[1]} in NNX"
+            places = place_of_choice(x, wrong[0]), place_of_choice(y, wrong[1])
+            return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
         x, y = _rearranged(a, x, b, y)
         return Divergence(reason(x, y), spot(a, x), spot(b, y))
     if x is not None:
@@ -89,41 +99,6 @@ def _shared(a: Side, node: Node, b: Side) -> set[Node]:
     names = {a.up[arg] for arg in operands}
     twins = {a.twin[arg] for arg in operands if arg in a.twin}
     return twins | {n for n in b.graph.nodes if b.up[n] in names and n.op != "constant"}
-
-
-def _skipped(a: Side, x: Node, b: Side, y: Node, names: Names) -> str | None:
-    """Which program lacks operations here, if one does and goes on as the other does behind them.
-
-    The shortest ways to the next operations in step: none on one side means that it skips some.
-    """
-    linen = _labels(a, x, names)
-    nnx = _labels(b, y, names)
-    best = None
-    for i in range(len(linen)):
-        for j in range(len(nnx)):
-            if best is not None and i + j >= sum(best):
-                break
-            run = linen[i : i + _IN_STEP]
-            if run == nnx[j : j + _IN_STEP]:  # shorter runs are the ends of both programs
-                best = (i, j)
-    if best is None or best == (0, 0):
-        return None
-    if best[1] == 0:
-        return "nnx"
-    return "linen" if best[0] == 0 else None
-
-
-def _labels(side: Side, node: Node, names: Names) -> list[int]:
-    """The operations from `node` on, each with the weights that it takes."""
-    found = []
-    for n in side.graph.nodes[node.number :]:
-        if is_start(n) or n in side.numbers or n in side.forms:
-            continue
-        weights = [side.up[arg] for arg, _ in n.args if arg in side.forms]
-        found.append(names("step", label(names, n), *weights))
-        if len(found) == _AHEAD:
-            break
-    return found
 
 
 def _rearranged(a: Side, x: Node, b: Side, y: Node) -> tuple[Node, Node]:

@@ -70,7 +70,8 @@ def locate(
         return Divergence(reason(x, y), spot(a, x), spot(b, y))
     if not parted:
         return only_in_gradients(a, b) if stops else None
-    return describe(a, b, parted, names)
+    counterpart = {entry.linen: entry.nnx for entry in entries}
+    return describe(a, b, parted, names, counterpart)
 
 
 def _same_output(a: Side, i: int, b: Side, k: int, scale: float) -> bool:

@@ -57,7 +57,7 @@ class Side:
                 self.twin[node] = other.by_name[self.up[node]]
             elif not is_start(node) and node.avals:
                 found = [self._near(mark, by_size, tables) for mark in self.marks[node]]
-                if all(found):
+                if all(found) and not self._adds_nothing(node):
                     self._choose(node, found[0], other)
                 else:
                     self.suspects += self._other_constants(node, other)
@@ -66,6 +66,16 @@ class Side:
         twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
         kin = [user for twin in twins for user in other.users[twin]]
         return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
+
+    def _adds_nothing(self, node: Node) -> bool:
+        """Whether the value is that of an operand, changed by chance by nothing: `x + 0`.
+
+        Such a value tells nothing of the operation.
+        """
+        if len(node.args) < 2:
+            return False
+        arrays = [arg for arg, _ in node.args if self.marks[arg][0] is not None]
+        return any(self.is_near(node, arg, self) for arg in arrays)
 
     def _choose(self, node: Node, near: list[Node], other: "Side") -> None:
         """Takes the nearest kin among values that are the same, unless only a constant differs."""

@@ -42,17 +42,22 @@ def name_of(node: Node) -> str:
     return f"{node.op} {shapes}"
 
 
-def spot(side: Side, node: Node | None) -> Spot | None:
+def layers_of(node: Node) -> tuple[int, ...]:
+    return tuple(iteration.number for iteration in node.layer)
+
+
+def spot(side: Side, node: Node | None, place: Place | None = None) -> Spot | None:
+    """What is said of `node`; of `place`, if that is not where `node` was written."""
     if node is None:
         return None
-    place = _place(side, node)
+    place = place or _place(side, node)
     if place is None:
         return None
     value = np.asarray(side.values[node][0]) if not is_key(side.values[node][0]) else None
     summary = ""
     if value is not None and value.size and value.dtype.kind in "fiu":
         summary = f"min {value.min():.6g}, mean {value.mean():.6g}, max {value.max():.6g}"
-    return Spot(place.file, place.line, place.source, name_of(node), node.layer, summary)
+    return Spot(place.file, place.line, place.source, name_of(node), layers_of(node), summary)
 
 
 def use_of(graph: Graph, weight: Node) -> Spot | None:
@@ -61,7 +66,8 @@ def use_of(graph: Graph, weight: Node) -> Spot | None:
         if any(arg is weight for arg, _ in node.args) and node.op != "view":
             place = users_place(node.stack)
             if place is not None:
-                return Spot(place.file, place.line, place.source, name_of(node), node.layer, "")
+                op, layers = name_of(node), layers_of(node)
+                return Spot(place.file, place.line, place.source, op, layers, "")
     return None
 
 

@@ -21,7 +21,7 @@ def mark_of(value: Any) -> tuple[Any, np.ndarray] | None:
     if is_key(value):
         return None
     x = np.asarray(value).reshape(-1)
-    if x.size < 2 or x.dtype.kind not in "fiub":
+    if x.size < 2 or x.dtype.kind not in "fiub" or np.all(x == x[0]):
         return None
     # Large numbers, such as those of a mask, must not outweigh the others.
     x = np.sort(np.arcsinh(x.astype(np.float64)))

@@ -1,7 +1,7 @@
 """A program as a flat graph: each value with the operation that makes it, in order."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,6 +9,18 @@ import numpy as np
 from shared.program.jax_programs import RANDOM
 from shared.program.source import Place
 from shared.program.view import View
+
+
+class Iteration(NamedTuple):
+    """One of the times that the body of an unrolled scan runs.
+
+    Attributes:
+      number: which, from 0.
+      place: where the scan was written, if that is known.
+    """
+
+    number: int
+    place: Place | None
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -22,7 +34,7 @@ class Node:
       params: of the operation.
       avals: shape and dtype of each result.
       stack: where it was written, innermost first.
-      layer: the index of each unrolled scan that it is in, outermost first.
+      layer: the iteration of each unrolled scan that it is in, outermost first.
       primitive: what computes it, None where `op` is one of those above.
     """
 
@@ -32,7 +44,7 @@ class Node:
     params: dict[str, Any]
     avals: tuple[Any, ...]
     stack: tuple[Place, ...] = ()
-    layer: tuple[int, ...] = ()
+    layer: tuple[Iteration, ...] = ()
     primitive: Any = None
 
 

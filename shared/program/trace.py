@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from shared.program.graph import Graph, GraphBuilder, Node, Value
+from shared.program.graph import Graph, GraphBuilder, Iteration, Node, Value
 from shared.program.jax_programs import CALLS, SAME_VALUE
-from shared.program.source import Place, places
+from shared.program.source import Place, places, users_place
 from shared.program.view import View
 
 # A scan is unrolled unless that would make more operations than this.
@@ -52,7 +52,7 @@ class _Tracer(GraphBuilder):
         consts: Sequence[Any],
         args: Sequence[Value],
         stack: tuple[Place, ...],
-        layer: tuple[int, ...],
+        layer: tuple[Iteration, ...],
     ) -> list[Value]:
         """The values of the outputs of `jaxpr` on `args`; what it computes becomes nodes."""
         env: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
@@ -71,7 +71,7 @@ class _Tracer(GraphBuilder):
         return [read(atom) for atom in jaxpr.outvars]
 
     def equation(
-        self, eqn: Any, args: list[Value], outer: tuple[Place, ...], layer: tuple[int, ...]
+        self, eqn: Any, args: list[Value], outer: tuple[Place, ...], layer: tuple[Iteration, ...]
     ) -> Sequence[Value]:
         name, params = eqn.primitive.name, eqn.params
         stack = places(eqn.source_info) + outer
@@ -87,7 +87,7 @@ class _Tracer(GraphBuilder):
         return [(made, i) for i in range(len(avals))]
 
     def scan(
-        self, eqn: Any, args: list[Value], stack: tuple[Place, ...], layer: tuple[int, ...]
+        self, eqn: Any, args: list[Value], stack: tuple[Place, ...], layer: tuple[Iteration, ...]
     ) -> list[Value]:
         params = eqn.params
         body, consts = _open(params["jaxpr"])
@@ -97,9 +97,11 @@ class _Tracer(GraphBuilder):
         length = params["length"]
         ys: list[list[Value]] = [[] for _ in eqn.outvars[num_carry:]]
         order = range(length)
+        place = users_place(stack)
         for i in reversed(order) if params["reverse"] else order:
             slices = [self.index(x, i, stack, layer) for x in xs]
-            results = self.inline(body, consts, [*fixed, *carry, *slices], stack, (*layer, i))
+            inside = (*layer, Iteration(i, place))
+            results = self.inline(body, consts, [*fixed, *carry, *slices], stack, inside)
             carry = results[:num_carry]
             for column, value in zip(ys, results[num_carry:], strict=True):
                 column.append(value)

@@ -12,6 +12,7 @@ from shared.program.unfuse import unfuse
 from shared.program.view import View
 from shared.weights.match import Matcher
 from shared.weights.names import similarity
+from shared.weights.regular import regular_pairs
 from shared.weights.weight_map import Entry
 
 Leaves = Mapping[str, Any]
@@ -95,27 +96,38 @@ def _match(
     nnx_leaves: Leaves,
     pins: Sequence[tuple[View, View]],
 ) -> Found:
+    unused = [
+        [View(path) for path in leaves if path not in {v.leaf for v in graph.views.values()}]
+        for graph, leaves in ((linen, linen_leaves), (nnx, nnx_leaves))
+    ]
     matcher = Matcher(linen, nnx)
-    matcher.run(pins)
-    entries = [Entry(matcher.view(0, a), matcher.view(1, b), by) for a, b, by in matcher.pairs]
+    for pair in pins:
+        matcher.pin(*pair, "user")
+    matcher.run()
+    if any(matcher.left) or any(unused):
+        pieces = [[*linen.views.values(), *unused[0]], [*nnx.views.values(), *unused[1]]]
+        pairs = regular_pairs(matcher.entries, pieces, (linen_leaves, nnx_leaves))
+        known = {entry.linen: entry.nnx for entry in matcher.entries}
+        if any(known.get(a) != b for a, b in pairs):
+            matcher = Matcher(linen, nnx)
+            for pair in pins:
+                matcher.pin(*pair, "user")
+            for pair in pairs:
+                matcher.pin(*pair, "dataflow and names")
+            matcher.run()
+    entries = list(matcher.entries)
+    mapped = {View(view.leaf) for entry in entries for view in (entry.linen, entry.nnx)}
     left = [
         [matcher.view(side, node) for node in matcher.left[side]]
-        + [
-            View(path)
-            for path in leaves
-            if path not in {view.leaf for view in graph.views.values()}
-        ]
-        for side, (graph, leaves) in enumerate(((linen, linen_leaves), (nnx, nnx_leaves)))
+        + [view for view in unused[side] if view not in mapped]
+        for side in (0, 1)
     ]
     # What no program uses can only be placed by name.
     for a in list(left[0]):
         same = [
             b
             for b in left[1]
-            if not a.index
-            and not b.index
-            and not a.part
-            and not b.part
+            if not (a.index or b.index or a.part or b.part)
             and _spec(linen_leaves[a.leaf]) == _spec(nnx_leaves[b.leaf])
             and a.leaf.split("/")[0] == b.leaf.split("/")[0]
         ]

@@ -7,13 +7,14 @@ that the programs do not tell apart.
 
 import collections
 import difflib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 from shared.program.canonical import Names, downward, label, local, upward, uses
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.weights.names import similarity, template, words
+from shared.weights.weight_map import Entry
 
 _ROUNDS = (12, 8, 5, 3, 2, 1)
 # Words that leaves of any layer have.
@@ -26,21 +27,21 @@ class Matcher:
 
     Attributes:
       left: the nodes that have no counterpart yet, of Linen and of NNX.
-      pairs: the nodes that have, and how that is known.
+      entries: what has, and how that is known.
     """
 
     def __init__(self, linen: Graph, nnx: Graph):
         self.graphs = (linen, nnx)
         self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
-        self.pairs: list[tuple[Node, Node, str]] = []
+        self.entries: list[Entry] = []
         self.number: dict[Node, int] = {}
 
     def view(self, side: int, node: Node) -> View:
         return self.graphs[side].views[node]
 
     def pair(self, linen: Node, nnx: Node, by: str) -> None:
-        self.number[linen] = self.number[nnx] = len(self.pairs)
-        self.pairs.append((linen, nnx, by))
+        self.number[linen] = self.number[nnx] = len(self.entries)
+        self.entries.append(Entry(self.view(0, linen), self.view(1, nnx), by))
         self.left[0].remove(linen)
         self.left[1].remove(nnx)
 
@@ -59,20 +60,29 @@ class Matcher:
 
         return name
 
-    def run(self, pins: Sequence[tuple[View, View]]) -> None:
-        """Pairs all that can be paired, first what the user has."""
-        for linen, nnx in pins:
-            nodes = [
-                [node for node in self.left[side] if _is_of(self.view(side, node), view)]
-                for side, view in enumerate((linen, nnx))
-            ]
-            for x, y in zip(*nodes, strict=len(nodes[0]) == len(nodes[1])):
-                self.pair(x, y, "user")
+    def pin(self, linen: View, nnx: View, by: str) -> None:
+        """Pairs `linen` with `nnx`, or the slices of each; a program may not use one of them."""
+        nodes = [
+            [node for node in self.left[side] if _is_of(self.view(side, node), view)]
+            for side, view in enumerate((linen, nnx))
+        ]
+        if len(nodes[0]) == len(nodes[1]):
+            for x, y in zip(*nodes, strict=True):
+                self.pair(x, y, by)
+        elif not all(nodes) and len(nodes[0] + nodes[1]) == 1:
+            side = 0 if nodes[0] else 1
+            (node,) = nodes[side]
+            self.number[node] = len(self.entries)
+            self.left[side].remove(node)
+            self.entries.append(Entry(linen, nnx, by))
+
+    def run(self) -> None:
+        """Pairs all that can be paired."""
         # What is told apart first, as long as each pair helps to tell more apart; then what is not.
         for ties in (False, True):
             before = -1
-            while before != len(self.pairs) and all(self.left):
-                before = len(self.pairs)
+            while before != len(self.entries) and all(self.left):
+                before = len(self.entries)
                 self.by_flow(ties)
                 self.by_upstream(ties)
                 self.by_downstream(ties)
