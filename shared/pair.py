@@ -5,6 +5,7 @@ This is the one place in `shared` that knows Flax's modules. Everything behind i
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from shared.batch import seeded_batch
 from shared.cases import Case
 from shared.errors import InputError
 from shared.interface import load_implementation
+from shared.program.trace import trace
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
@@ -105,10 +107,16 @@ class PurePair:
 
 def pure_pair(pair: Pair) -> PurePair:
     """`pair` without Flax's modules. Allocates no weight."""
+    inputs = abstract_inputs(pair)
+    linen, nnx = linen_model(pair), nnx_model(pair)
+    sown = _made_by_the_call(linen, inputs)
+    if sown and not _collections(nnx) - _KEPT:
+        leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
+        linen = dataclasses.replace(linen, leaves=leaves)
     return PurePair(
-        linen_model(pair),
-        nnx_model(pair),
-        abstract_inputs(pair),
+        linen,
+        nnx,
+        inputs,
         functools.partial(sample_inputs, pair),
         pair.weight_map,
     )
@@ -181,12 +189,34 @@ def linen_model(pair: Pair) -> PureModel:
         outputs, updated = model.apply(
             unflatten(leaves), *inputs, method=call, mutable=DenyList(("params",)), rngs=keys
         )
-        return pair.linen_output(outputs), flatten(meta.unbox(unfreeze(updated)))
+        return pair.linen_output(outputs), _plain(flatten(meta.unbox(unfreeze(updated))))
 
     return PureModel("linen", leaves, (), apply)
 
 
 _SOWN = ("intermediates", "perturbations")
+# Collections that a model keeps from call to call.
+_KEPT = {"params", "batch_stats", "cache"}
+
+
+def _collections(model: PureModel) -> set[str]:
+    return {path.split("/")[0] for path in model.leaves}
+
+
+def _made_by_the_call(model: PureModel, inputs: tuple) -> set[str]:
+    """Collections that no output needs and that a call makes: what it sows, such as losses.
+
+    Linen's `init` returns them with the variables, for it makes a call.
+    """
+    candidates = _collections(model) - _KEPT
+    if not candidates:
+        return set()
+    graph, _ = trace(lambda leaves, inputs: model.apply(leaves, inputs)[0], model.leaves, inputs)
+    used = {view.leaf.split("/")[0] for view in graph.views.values()}
+    found = candidates - used
+    rest = {p: leaf for p, leaf in model.leaves.items() if p.split("/")[0] not in found}
+    _, updates = jax.eval_shape(model.apply, rest, inputs)
+    return found & {path.split("/")[0] for path in updates}
 
 
 def nnx_model(pair: Pair) -> PureModel:
@@ -208,7 +238,9 @@ def nnx_model(pair: Pair) -> PureModel:
             (path, variable.replace(_random_state(variable) if p in random else leaves[p]))
             for p, (path, variable) in variables.items()
         ]
-        with nnx.use_eager_sharding(False):
+        with nnx.use_eager_sharding(False), warnings.catch_warnings():
+            # What is sown is read off the module here.
+            warnings.filterwarnings("ignore", message=".*capture", category=DeprecationWarning)
             model = nnx.merge(graphdef, nnx.from_flat_state(flat), copy=True)
             outputs = pair.nnx_output(call(model, *inputs))
             after = {_path(path, variable): variable for path, variable in _flat(nnx.state(model))}
@@ -217,9 +249,20 @@ def nnx_model(pair: Pair) -> PureModel:
             for path, variable in after.items()
             if not isinstance(variable, nnx.RngState) and not path.startswith("params/")
         }
-        return outputs, updates
+        return outputs, _plain(updates)
 
     return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply)
+
+
+def _plain(updates: Mapping[str, Any]) -> dict[str, Any]:
+    """What is sown is a tuple, one value for each call: each is a leaf."""
+    plain = {}
+    for path, value in updates.items():
+        if isinstance(value, tuple):
+            plain.update({f"{path}/{i}": one for i, one in enumerate(value)})
+        else:
+            plain[path] = value
+    return plain
 
 
 def _flat(state: nnx.State) -> list[tuple[tuple, nnx.Variable]]:

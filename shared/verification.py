@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from shared.checks.base import Check, Limits, Ported, Program, program
 from shared.checks.forward import check_forward, check_updates
 from shared.checks.gradients import check_gradients
+from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward, check_programs
 from shared.checks.training import check_training
 from shared.errors import ComposedLiftsError
@@ -238,8 +239,9 @@ def _locate(
     settled: Sequence[Program] = (),
     stops: bool = False,
 ) -> Divergence | None:
-    renamed = [ported.linen_name.get(path, path) for path in nnx.outputs]
-    outputs = [(i, renamed.index(path)) for i, path in enumerate(linen.outputs) if path in renamed]
+    pairs = pair_outputs(ported, linen, nnx).pairs
+    both = zip(values_of(linen, pairs, 0).values(), values_of(nnx, pairs, 1).values(), strict=True)
+    outputs = [(one, other) for one, other in both if one and other]
     leaves, inputs = ported.random_leaves(0), ported.inputs(0)
     forward = [program.graph for program in settled]
     return locate(linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops)

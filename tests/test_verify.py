@@ -226,7 +226,7 @@ def test_what_only_one_side_returns_is_named():
     found = verify(sowing(False, False), samples=1)
     assert found.verdict == "identical"
     note = next(check.note for check in found.checks if check.name == "updates")
-    assert note == "not compared, for only one side has it: intermediates/hidden"
+    assert note == "not compared, for only one side has it: intermediates/hidden/0"
 
 
 def test_random_draws_on_both_sides_are_undecided_and_on_one_different():

@@ -142,16 +142,6 @@ class Ported:
     def nnx(self) -> PureModel:
         return self.pair.nnx
 
-    @functools.cached_property
-    def linen_name(self) -> dict[str, str]:
-        """{NNX's path: Linen's path} of the leaves that are the same whole arrays."""
-        found: dict[str, set[str | None]] = {}
-        for entry in self.entries:
-            cut = entry.linen.part or entry.nnx.part
-            same = entry.linen.index == entry.nnx.index and not cut
-            found.setdefault(entry.nnx.leaf, set()).add(entry.linen.leaf if same else None)
-        return {nnx: name for nnx, (name, *rest) in found.items() if name is not None and not rest}
-
 
 def fill(
     linen: Mapping[str, Any], nnx: Mapping[str, Any], entries: tuple[Entry, ...], seed: int

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from shared.checks.base import Check, Ported, compare, named_outputs, worst_of
+from shared.checks.outputs import TO_LOOK_AT, pair_outputs
 
 
 def check_forward(ported: Ported) -> Check:
@@ -14,27 +15,32 @@ def check_forward(ported: Ported) -> Check:
 
 
 def check_updates(ported: Ported) -> Check:
-    """Batch statistics, caches and the like after the call, under Linen's names.
+    """Batch statistics, caches and what is sown, after the call, under Linen's names.
 
-    What only one side returns, a sown value say, is named in the note: it is not compared.
+    What only NNX returns is named in the note; so is what only Linen sows to be looked at. Anything
+    else that NNX does not return, a loss say, is a difference.
     """
-    names = ported.linen_name
-    one, other = (
-        {path for path in program.outputs if not path.startswith("output")}
-        for program in (ported.linen_program, ported.nnx_program)
-    )
-    other = {names.get(path, path) for path in other}
+    outputs = pair_outputs(ported, ported.linen_program, ported.nnx_program)
 
     def updates(linen, nnx):
-        after = {names.get(path, path): leaf for path, leaf in nnx[1].items()}
-        both = sorted(one & other)
-        return {path: linen[1][path] for path in both}, {path: after[path] for path in both}
+        pairs = {name: views for name, views in outputs.pairs.items() if views[0].leaf in linen[1]}
+        return tuple(
+            {name: _take(side[1], views[i]) for name, views in pairs.items()}
+            for i, side in enumerate((linen, nnx))
+        )
 
     made = _check(ported, "updates", updates)
-    if one == other:
-        return made
-    left = ", ".join(sorted(one ^ other))
-    return dataclasses.replace(made, note=f"not compared, for only one side has it: {left}")
+    lost = [path for path in outputs.linen_only if not path.startswith(TO_LOOK_AT + "/")]
+    if lost:
+        note = f"only Linen returns {', '.join(lost)}"
+        return dataclasses.replace(made, status="different", worst_leaf=lost[0], note=note)
+    left = (*outputs.linen_only, *outputs.nnx_only)
+    note = f"not compared, for only one side has it: {', '.join(left)}" if left else ""
+    return dataclasses.replace(made, note=note or made.note)
+
+
+def _take(leaves, view):
+    return np.asarray(leaves[view.leaf])[view.place(np.ndim(leaves[view.leaf]))]
 
 
 def _check(ported, name, pick) -> Check:

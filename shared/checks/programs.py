@@ -1,12 +1,13 @@
 """Whether the two programs are the same, operation by operation, up to names."""
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from shared.checks.base import Check, Ported, Program, program
 from shared.checks.gradients import gradients_of
+from shared.checks.outputs import pair_outputs, values_of
 from shared.program.canonical import Names, upward
-from shared.program.graph import Node
+from shared.program.graph import Node, Value
 from shared.program.unfuse import unfuse
 from shared.program.view import View
 
@@ -37,23 +38,18 @@ def backward(ported: Ported) -> tuple[Program, Program]:
 def same_program(ported: Ported, linen: Program, nnx: Program) -> bool:
     """Whether the outputs that both have are computed in the same way from the same weights."""
     names = Names()
-    one, other = _outputs(names, ported, linen, 0), _outputs(names, ported, nnx, 1)
-    # NNX also returns what a call leaves alone, and a sown value may be on one side only.
-    sown = one.keys() - other.keys() - ported.linen.leaves.keys()
-    sown = {path for path in sown if not path.startswith(("output", "input"))}
-    return all(other.get(path) == value for path, value in one.items() if path not in sown)
+    outputs = pair_outputs(ported, linen, nnx).pairs
+    one, other = (
+        _named(upward(names, p.graph, leaf_names(ported, p, side)), values_of(p, outputs, side))
+        for side, p in enumerate((linen, nnx))
+    )
+    return None not in one.values() and one == other
 
 
-def _outputs(
-    names: Names, ported: Ported, program: Program, side: int
-) -> dict[str, tuple[int, int]]:
-    """{Linen's path of an output: the name of its value}."""
-    up = upward(names, program.graph, leaf_names(ported, program, side))
-    renamed = ported.linen_name if side else {}
-    return {
-        renamed.get(path, path): (up[node], which)
-        for path, (node, which) in zip(program.outputs, program.graph.outputs, strict=True)
-    }
+def _named(
+    up: Mapping[Node, int], values: Mapping[str, Value | None]
+) -> dict[str, tuple[int, int] | None]:
+    return {path: value and (up[value[0]], value[1]) for path, value in values.items()}
 
 
 def leaf_names(ported: Ported, program: Program, side: int):

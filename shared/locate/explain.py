@@ -10,7 +10,7 @@ from shared.locate.side import Side
 from shared.locate.spot import Divergence, name_of, spot
 from shared.locate.values import same_in_place
 from shared.program.canonical import Names, params_that_matter
-from shared.program.graph import Node, constant_value, is_start
+from shared.program.graph import Node, Value, constant_value, is_start
 from shared.program.view import View
 
 # How far what is made of an operation is followed.
@@ -20,7 +20,8 @@ _NEAR = 6
 def describe(
     a: Side,
     b: Side,
-    parted: Sequence[tuple[int, int]],
+    parted: Sequence[tuple[Node, Node]],
+    outputs: Sequence[tuple[Value, Value]],
     names: Names,
     counterpart: Mapping[View, View],
 ) -> Divergence:
@@ -28,7 +29,8 @@ def describe(
 
     Args:
       a: Linen's program. b: NNX's.
-      parted: positions of outputs in each that should be equal and are not.
+      parted: outputs that should be equal and are not.
+      outputs: all that should be equal.
       names: those that name the values of both programs.
       counterpart: {what of Linen's weights: what of NNX's is the same}.
     """
@@ -36,7 +38,7 @@ def describe(
     in_nnx = b.frontier([k for _, k in parted])
     x, y = _matching(a, in_linen, b, in_nnx)
     if x is not None and y is not None:
-        found = Follower(a, b, names).explain(x, y)
+        found = Follower(a, b, names, outputs).explain(x, y)
         if found.lacking == "nnx":
             y = None
         elif found.lacking == "linen":
@@ -54,9 +56,8 @@ def describe(
     if y is not None:
         what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
         return Divergence(what, spot(a, _place_for(b, y, a)), spot(b, y))
-    outputs = [side.graph.outputs[i][0] for side, i in zip((a, b), parted[0], strict=True)]
-    what = "the outputs differ"
-    return Divergence(what, spot(a, outputs[0]), spot(b, outputs[1]))
+    one, other = parted[0]
+    return Divergence("the outputs differ", spot(a, one), spot(b, other))
 
 
 def _matching(

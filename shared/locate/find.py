@@ -12,7 +12,7 @@ from shared.locate.spot import Divergence, spot
 from shared.locate.values import same_in_place, size_of
 from shared.program.canonical import Names, upward
 from shared.program.evaluate import evaluate
-from shared.program.graph import Graph, Node
+from shared.program.graph import Graph, Node, Value
 from shared.program.view import View
 from shared.weights.weight_map import Entry
 
@@ -24,7 +24,7 @@ def locate(
     linen_leaves: Mapping[str, np.ndarray],
     nnx_leaves: Mapping[str, np.ndarray],
     inputs: Any,
-    outputs: Sequence[tuple[int, int]],
+    outputs: Sequence[tuple[Value, Value]],
     settled: Sequence[Graph] = (),
     stops: bool = False,
 ) -> Divergence | None:
@@ -35,7 +35,7 @@ def locate(
       entries: which weight is which.
       linen_leaves: {path: array}, random; nnx_leaves: the same numbers by `entries`.
       inputs: of both.
-      outputs: (position in Linen, position in NNX) of the outputs that should be equal.
+      outputs: (of Linen, of NNX) that should be equal.
       settled: programs of Linen and of NNX whose values are not to be blamed: for gradients, those
         of the forward pass.
       stops: whether the gradients differ, and what shows in them alone is looked for.
@@ -71,9 +71,9 @@ def locate(
     if not parted:
         return only_in_gradients(a, b) if stops else None
     counterpart = {entry.linen: entry.nnx for entry in entries}
-    return describe(a, b, parted, names, counterpart)
+    return describe(a, b, [(x, y) for (x, _), (y, _) in parted], outputs, names, counterpart)
 
 
-def _same_output(a: Side, i: int, b: Side, k: int, scale: float) -> bool:
-    (x, j), (y, m) = a.graph.outputs[i], b.graph.outputs[k]
+def _same_output(a: Side, one: Value, b: Side, other: Value, scale: float) -> bool:
+    (x, j), (y, m) = one, other
     return (a.up[x], j) == (b.up[y], m) or same_in_place(a.values[x][j], b.values[y][m], scale)

@@ -5,12 +5,12 @@ go on in step is the one that explains most.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.locate.side import Side
 from shared.locate.values import same_constant
 from shared.program.canonical import Names, label
-from shared.program.graph import Node
+from shared.program.graph import Node, Value
 
 # How far operations are looked for that one program has and the other has not.
 _REACH = 80
@@ -37,8 +37,8 @@ class Hypothesis:
 class Follower:
     """Follows two programs from a pair of operations that are supposed to be the same."""
 
-    def __init__(self, a: Side, b: Side, names: Names):
-        self.a, self.b, self.names = a, b, names
+    def __init__(self, a: Side, b: Side, names: Names, outputs: Sequence[tuple[Value, Value]]):
+        self.a, self.b, self.names, self.outputs = a, b, names, outputs
         self._labels: dict[Node, int] = {}
 
     def explain(self, x: Node, y: Node) -> Hypothesis:

@@ -125,9 +125,8 @@ class Side:
             or self.up[node] in self.settled
         )
 
-    def frontier(self, positions: Sequence[int]) -> list[Node]:
+    def frontier(self, outputs: Sequence[Node]) -> list[Node]:
         """The first values that the other program lacks on the way to the outputs given."""
-        outputs = [self.graph.outputs[i][0] for i in positions]
         seen: set[Node] = set()
         # An output that the other program has somewhere else leads nowhere unless none is left.
         todo = [node for node in outputs if node not in self.twin]

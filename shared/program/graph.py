@@ -121,6 +121,28 @@ class GraphBuilder:
         return Graph(nodes, outputs, {node: views[node] for node in in_order})
 
 
+def piece(value: Value, view: View) -> Value | None:
+    """What of `value`, an output that stands for a leaf, stands for `view` of the leaf.
+
+    None where that was not computed for itself: only what a scan stacks is known by its layers.
+    """
+    axes = dict(view.index)
+    if view.part:
+        return None
+    while axes:
+        node, _ = value
+        if node.op == "transpose":
+            order = node.params["permutation"]
+            axes = {order[axis]: position for axis, position in axes.items()}
+            value = node.args[0]
+        elif node.op == "stack" and 0 in axes:
+            value = node.args[axes.pop(0)]
+            axes = {axis - 1: position for axis, position in axes.items()}
+        else:
+            return None
+    return value
+
+
 def is_start(node: Node) -> bool:
     """Whether a program starts from this value instead of computing it."""
     return node.op in ("leaf", "input", "constant", "view")

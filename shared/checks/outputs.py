@@ -1,0 +1,94 @@
+"""Which output of Linen is which of NNX: by place, by the weight that it updates, by what was sown.
+
+A weight that is stacked on one side only is compared layer by layer; so is what layers sow.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from shared.checks.base import Ported, Program
+from shared.program.graph import Value, piece
+from shared.program.view import View
+
+# Linen's collection for what is sown to be looked at; a model does not need it.
+TO_LOOK_AT = "intermediates"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """The outputs that both programs have.
+
+    Attributes:
+      pairs: {name: (Linen's, NNX's)}; an output of the call, or a piece of a weight or of what was
+        sown, by Linen's path.
+      linen_only: paths of what only Linen sows or updates; nnx_only: the same.
+    """
+
+    pairs: dict[str, tuple[View, View]]
+    linen_only: tuple[str, ...]
+    nnx_only: tuple[str, ...]
+
+
+def pair_outputs(ported: Ported, linen: Program, nnx: Program) -> Outputs:
+    """Pairs the outputs of two programs: forward or gradient ones."""
+    one, other = (dict(zip(p.outputs, p.shapes, strict=True)) for p in (linen, nnx))
+    pairs = {path: (View(path), View(path)) for path in one if path in other and _is_output(path)}
+    for entry in ported.entries:
+        if entry.linen.leaf in one and entry.nnx.leaf in other:
+            pairs[str(entry.linen)] = (entry.linen, entry.nnx)
+    sown = [
+        _sown(linen, one, ported.linen.leaves),
+        _sown(nnx, other, ported.nnx.leaves),
+    ]
+    left: list[list[str]] = [[], []]
+    for key in sown[0].keys() | sown[1].keys():
+        first, second = sown[0].get(key, []), sown[1].get(key, [])
+        if len(first) == len(second):
+            pairs.update({str(a): (a, b) for a, b in zip(first, second, strict=True)})
+        else:
+            left[0] += [view.leaf for view in first]
+            left[1] += [view.leaf for view in second]
+    return Outputs(pairs, *(tuple(sorted(set(paths))) for paths in left))
+
+
+def values_of(
+    program: Program, outputs: Mapping[str, tuple[View, View]], side: int
+) -> dict[str, Value | None]:
+    """The value of each of `outputs` in a program; None for a piece of what is computed whole."""
+    by_path = dict(zip(program.outputs, program.graph.outputs, strict=True))
+    return {name: piece(by_path[views[side].leaf], views[side]) for name, views in outputs.items()}
+
+
+def _is_output(path: str) -> bool:
+    return path.startswith("output")
+
+
+def _sown(
+    program: Program, shapes: Mapping[str, Any], leaves: Mapping[str, Any]
+) -> dict[tuple[str, tuple[int, ...]], list[View]]:
+    """What is sown, layer by layer, under its name and shape, in the order of the program."""
+    values = dict(zip(program.outputs, program.graph.outputs, strict=True))
+    found: dict[Any, list[tuple[int, int, View]]] = collections.defaultdict(list)
+    for path in shapes:
+        if _is_output(path) or path in leaves:
+            continue
+        name = [word for word in path.split("/") if not word.isdigit()][-1]
+        for view in _layers(path, values[path]):
+            value = piece(values[path], view)
+            if value is not None:
+                node, which = value
+                shape = tuple(node.avals[which].shape)
+                found[name, shape].append((node.number, len(found[name, shape]), view))
+    return {key: [view for *_, view in sorted(views)] for key, views in found.items()}
+
+
+def _layers(path: str, value: Value) -> list[View]:
+    node, axis = value[0], 0
+    if node.op == "transpose":
+        axis = node.params["permutation"].index(0)
+        node = node.args[0][0]
+    if node.op != "stack":
+        return [View(path)]
+    return [View(path, ((axis, layer),)) for layer in range(len(node.args))]
