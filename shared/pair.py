@@ -272,8 +272,15 @@ def _flat(state: nnx.State) -> list[tuple[tuple, nnx.Variable]]:
 def _path(path: tuple, variable: nnx.Variable) -> str:
     if isinstance(variable, nnx.RngState):
         return "/".join(map(str, ("rng", *path)))
-    collection = nnx.variable_name_from_type(type(variable), allow_register=True)
-    return "/".join(map(str, (collection, *path)))
+    return "/".join(map(str, (_collection(type(variable)), *path)))
+
+
+def _collection(kind: type[nnx.Variable]) -> str:
+    """What Flax calls the collection of a variable; of one that it does not know, its class."""
+    try:
+        return nnx.variable_name_from_type(kind)
+    except ValueError:
+        return kind.__name__
 
 
 def _abstract(variable: nnx.Variable) -> jax.ShapeDtypeStruct:

@@ -1,26 +1,22 @@
-"""Which operation of one program stands against which of the other, and what to say of it."""
+"""What is said of the place where two programs part."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from shared.locate.choice import place_of_choice, wrong_layer
-from shared.locate.hypothesis import Follower
+from shared.locate.follow import Both, Parting
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, name_of, spot
-from shared.locate.values import same_in_place
+from shared.locate.statement import above, call_that_passes, calls, choice, gap, loop, statement
 from shared.program.canonical import Names, params_that_matter
-from shared.program.graph import Node, Value, constant_value, is_start
+from shared.program.graph import Node, Value, constant_value
+from shared.program.jax_programs import RESHAPES, SELECTIONS
 from shared.program.view import View
-
-# How far what is made of an operation is followed.
-_NEAR = 6
+from shared.weights.regular import kinds
 
 
 def describe(
     a: Side,
     b: Side,
-    parted: Sequence[tuple[Node, Node]],
+    parted: Sequence[tuple[Value, Value]],
     outputs: Sequence[tuple[Value, Value]],
     names: Names,
     counterpart: Mapping[View, View],
@@ -34,98 +30,114 @@ def describe(
       names: those that name the values of both programs.
       counterpart: {what of Linen's weights: what of NNX's is the same}.
     """
-    in_linen = a.frontier([i for i, _ in parted])
-    in_nnx = b.frontier([k for _, k in parted])
-    x, y = _matching(a, in_linen, b, in_nnx)
-    if x is not None and y is not None:
-        found = Follower(a, b, names, outputs).explain(x, y)
-        if found.lacking == "nnx":
-            y = None
-        elif found.lacking == "linen":
-            x = None
-    if x is not None and y is not None:
-        if wrong := wrong_layer(a, x, b, y, counterpart):
-            what = f"{wrong[0]} in Linen, {wrong[1]} in NNX"
-            places = place_of_choice(x, wrong[0]), place_of_choice(y, wrong[1])
-            return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
-        x, y = _rearranged(a, x, b, y)
+    both = Both(a, b, names, outputs)
+    found = both.part(parted)
+    if found.kind == "lacks":
+        return _lacks(a, b, found, counterpart)
+    if found.kind == "operand":
+        return _other_operand(both, found, counterpart)
+    x, y = found.linen, found.nnx
+    deep = [
+        len(calls(node)) - 1 > calls(node).index(place)
+        for node, place in (
+            (x, statement(x, found.linen_next)),
+            (y, statement(y, found.nnx_next)),
+        )
+        if place
+    ]
+    if all(deep):
         return Divergence(reason(x, y), spot(a, x), spot(b, y))
-    if x is not None:
+    places = statement(x, found.linen_next), statement(y, found.nnx_next)
+    return Divergence(reason(x, y), spot(a, x, places[0]), spot(b, y, places[1]))
+
+
+def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
+    """One program has operations that the other has not."""
+    x, y = found.linen, found.nnx
+    if found.lacking == "nnx":
         what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
-        return Divergence(what, spot(a, x), spot(b, _place_for(a, x, b)))
-    if y is not None:
+        places = (
+            statement(x, found.linen_next),
+            gap(x, found.linen_next, y, found.nnx_next),
+        )
+        if skipped := _skipped_layer(a, b, found, counterpart):
+            places = skipped
+    else:
         what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
-        return Divergence(what, spot(a, _place_for(b, y, a)), spot(b, y))
-    one, other = parted[0]
-    return Divergence("the outputs differ", spot(a, one), spot(b, other))
+        places = (
+            gap(y, found.nnx_next, x, found.linen_next),
+            statement(y, found.nnx_next),
+        )
+    return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
 
 
-def _matching(
-    a: Side, in_linen: Sequence[Node], b: Side, in_nnx: Sequence[Node]
-) -> tuple[Node | None, Node | None]:
-    """The first operations of both programs that work on one value that both have.
-
-    Where the first of one shares no value with any of the other, what is done with it may: a weight
-    that only one program uses is first multiplied, then added to what both have.
-    """
-    best: tuple[int, Node, Node] | None = None
-    for x in in_linen:
-        for i, u in enumerate(_onward(a, x)):
-            shared = _shared(a, u, b)
-            for y in in_nnx:
-                for k, v in enumerate(_onward(b, y)):
-                    near = best is None or i + k < best[0]
-                    if near and any(arg in shared for arg, _ in v.args):
-                        best = (i + k, u, v)
-        if best is not None:
-            return best[1], best[2]
-    return next(iter(in_linen), None), None if in_linen else next(iter(in_nnx), None)
-
-
-def _onward(side: Side, node: Node) -> list[Node]:
-    """`node`, and what is made of it, nearest first, as far as the other program lacks it."""
-    found: list[Node] = []
-    todo = [node]
-    while todo and len(found) < _NEAR:
-        here = todo.pop(0)
-        if here not in found:
-            found.append(here)
-            todo += [user for user in side.users[here] if not side.is_known(user)]
-    return found
+def _skipped_layer(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]):
+    """The loops over the layers, where NNX lacks one layer of several."""
+    last = found.linen_next.number if found.linen_next else len(a.graph.nodes)
+    section = [n for n in a.graph.nodes[found.linen.number : last] if not a.is_known(n)]
+    view = next(
+        (a.graph.views[arg] for n in section for arg, _ in n.args if arg in a.graph.views), None
+    )
+    if view is None:
+        return None
+    used = set(b.graph.views.values())
+    meant = counterpart.get(view)
+    if meant is None or meant in used:
+        return None
+    like = [
+        (node, other)
+        for node, other in b.graph.views.items()
+        for linen, nnx in counterpart.items()
+        if nnx == other and _are_like(linen, view) and _are_like(nnx, meant)
+    ]
+    if not like:
+        return None
+    node, other = like[-1]
+    user = b.users[node][0]
+    return choice(found.linen, view, None), choice(user, other, None) or loop(user)
 
 
-def _shared(a: Side, node: Node, b: Side) -> set[Node]:
-    """The values of `b` that are the same as an operand of `node`, and no constants."""
-    operands = [arg for arg, _ in node.args if arg.op != "constant" and arg not in a.numbers]
-    names = {a.up[arg] for arg in operands}
-    twins = {a.twin[arg] for arg in operands if arg in a.twin}
-    return twins | {n for n in b.graph.nodes if b.up[n] in names and n.op != "constant"}
+def _are_like(one: View, other: View) -> bool:
+    """Whether both are one weight of two layers."""
+    return not set(kinds(one)).isdisjoint(kinds(other))
 
 
-def _rearranged(a: Side, x: Node, b: Side, y: Node) -> tuple[Node, Node]:
-    """Back to where equal numbers come in another arrangement, if that is what differs."""
-    while x.op == y.op and len(x.args) == len(y.args):
-        for (p, i), (q, k) in zip(x.args, y.args, strict=True):
-            if is_start(p) or is_start(q) or a.up[p] == b.up[q]:
-                continue
-            one, other = a.values[p][i], b.values[q][k]
-            if a.is_near(p, q, b) and not same_in_place(one, other, float(np.abs(one).max())):
-                x, y = p, q
-                break
-        else:
-            break
-    return x, y
+def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
+    """Both do the same with values that are not the same, and that both have."""
+    a, b, x, y = both.a, both.b, found.linen, found.nnx
+    assert found.operands is not None
+    (p, i), (q, k) = found.operands
+    linen, nnx = _weight(a, p), _weight(b, q)
+    if linen and nnx:
+        inverse = {other: one for one, other in counterpart.items()}
+        places = (
+            choice(x, linen, inverse.get(nnx)),
+            choice(y, nnx, counterpart.get(linen)),
+        )
+        what = f"{linen} in Linen, {nnx} in NNX"
+        return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
+    if selected := _selections(both, p, q):
+        what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
+        return Divergence(what, spot(a, selected[0]), spot(b, selected[1]))
+    exchanged = any(both.same(arg, (q, k)) for arg in x.args)
+    count = 0 if exchanged else call_that_passes(y, q)
+    places = above(x, count), above(y, count)
+    return Divergence(reason(x, y), spot(a, x, places[0]), spot(b, y, places[1]))
 
 
-def _place_for(a: Side, x: Node, b: Side) -> Node | None:
-    """What in `b` comes before the operation `x` that `b` lacks."""
-    for node in _onward(a, x):
-        twins = [a.twin[arg] for arg, _ in node.args if arg in a.twin]
-        computed = [twin for twin in twins if not is_start(twin)]
-        if computed:
-            return max(computed, key=lambda twin: twin.number)
-    twins = [a.twin[arg] for arg, _ in x.args if arg in a.twin]
-    return max(twins, key=lambda twin: twin.number, default=None)
+def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
+    """The operations that take `p` and `q` out of one value, if that is what they are."""
+    while p.op == q.op and p.op in RESHAPES and p.args:
+        (p, _), (q, _) = p.args[0], q.args[0]
+    takes = {p.op, q.op} <= SELECTIONS
+    return (p, q) if takes and both.same(p.args[0], q.args[0]) else None
+
+
+def _weight(side: Side, node: Node) -> View | None:
+    """What `node` is a form of, if it is of one weight."""
+    while node in side.forms and node not in side.graph.views:
+        node = next(arg for arg, _ in node.args if arg.op != "constant")
+    return side.graph.views.get(node)
 
 
 def only_in_gradients(a: Side, b: Side) -> Divergence | None:

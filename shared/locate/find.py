@@ -71,7 +71,7 @@ def locate(
     if not parted:
         return only_in_gradients(a, b) if stops else None
     counterpart = {entry.linen: entry.nnx for entry in entries}
-    return describe(a, b, [(x, y) for (x, _), (y, _) in parted], outputs, names, counterpart)
+    return describe(a, b, parted, outputs, names, counterpart)
 
 
 def _same_output(a: Side, one: Value, b: Side, other: Value, scale: float) -> bool:

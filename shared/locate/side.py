@@ -15,6 +15,7 @@ class Side:
     """A program, the values in it, and which of them the other program has too.
 
     Attributes:
+      count: how many values have each name.
       twin: for each value the same value of the other program.
       settled: names of values that are known to be as they should.
       forms: weights, and what is only a form of one: reshaped, cast.
@@ -28,6 +29,7 @@ class Side:
         self.numbers: set[Node] = set()
         self.forms: set[Node] = set(graph.views)
         self.by_name: dict[int, Node] = {}
+        self.count = collections.Counter(up.values())
         self.marks: dict[Node, list[Any]] = {}
         self.twin: dict[Node, Node] = {}
         self.conflicts: list[tuple[Node, Node]] = []
@@ -57,7 +59,9 @@ class Side:
                 self.twin[node] = other.by_name[self.up[node]]
             elif not is_start(node) and node.avals:
                 found = [self._near(mark, by_size, tables) for mark in self.marks[node]]
-                if all(found) and not self._adds_nothing(node):
+                if all(found) and self._adds_nothing(node):
+                    self._choose_kin(node, found[0], other)
+                elif all(found):
                     self._choose(node, found[0], other)
                 else:
                     self.suspects += self._other_constants(node, other)
@@ -66,6 +70,14 @@ class Side:
         twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
         kin = [user for twin in twins for user in other.users[twin]]
         return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
+
+    def _choose_kin(self, node: Node, near: list[Node], other: "Side") -> None:
+        """Takes what does the same with the same operands, whatever else has the value."""
+        twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+        users = {user for twin in twins for user in other.users[twin]}
+        kin = [y for y in near if y in users and y.op == node.op]
+        if kin:
+            self._choose(node, kin, other)
 
     def _adds_nothing(self, node: Node) -> bool:
         """Whether the value is that of an operand, changed by chance by nothing: `x + 0`.
@@ -109,12 +121,15 @@ class Side:
         )
 
     def is_near(self, a: Node, b: Node, other: "Side") -> bool:
-        for one, two in zip(self.marks[a], other.marks[b], strict=False):
-            if one is None or two is None or one[0] != two[0]:
-                return False
-            if np.any(np.abs(one[1] - two[1]) > SAME * np.abs(two[1][-1])):
-                return False
-        return True
+        pairs = zip(self.marks[a], other.marks[b], strict=False)
+        return all(one and two and self.near_marks(one, two) for one, two in pairs)
+
+    @staticmethod
+    def near_marks(one: Any, other: Any) -> bool:
+        """Whether two marks are of the same numbers, in any order."""
+        return one[0] == other[0] and bool(
+            np.all(np.abs(one[1] - other[1]) <= SAME * np.abs(other[1][-1]))
+        )
 
     def is_known(self, node: Node) -> bool:
         """Whether the other program has it, or it is given, or a number computed from numbers."""

@@ -5,7 +5,10 @@ and the call stack of an equation, are not: they are all here, as found in jax 0
 `tests/test_jax_programs.py` fails where a release changes them.
 """
 
+import functools
+import itertools
 import re
+import types
 from typing import Any
 
 # Primitives that only call a program, with the parameter that holds it.
@@ -32,6 +35,8 @@ RESHAPES = {
     *("reshape", "squeeze", "broadcast_in_dim", "expand_dims"),
     *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
 }
+# Take a part of a value; "index" is what a scan takes of a stack.
+SELECTIONS = {"slice", "split", "dynamic_slice", "gather", "index"}
 # Element by element: each result depends on the elements of the operands at its own place.
 ELEMENTWISE = {
     *("add", "sub", "mul", "div", "rem", "max", "min", "pow", "integer_pow", "neg", "sign"),
@@ -44,11 +49,18 @@ ELEMENTWISE = {
 SILENT = re.compile(r"name|.*sharding|jvp.*|bwd|fwd.*|mesh|call_info|debug.*|ctx_mesh|.*thunk")
 
 
-def frames(source_info: Any) -> list[tuple[str, int, str]]:
-    """(file, line, function) of the calls that an equation comes from, innermost first."""
+def frames(source_info: Any) -> list[tuple[str, int, str, int]]:
+    """(file, line, function, column) of the calls that an equation comes from, innermost first.
+
+    Of an equation in a program that another equation calls, those up to that call.
+    """
     if source_info.traceback is None:
         return []
-    return [
-        (frame.file_name, frame.line_num, frame.function_name)
-        for frame in source_info.traceback.frames
-    ]
+    return [_position(*frame) for frame in zip(*source_info.traceback.raw_frames(), strict=True)]
+
+
+@functools.cache
+def _position(code: types.CodeType, instruction: int) -> tuple[str, int, str, int]:
+    # An instruction takes two bytes.
+    line, _, column, _ = next(itertools.islice(code.co_positions(), instruction // 2, None))
+    return code.co_filename, line or code.co_firstlineno, code.co_qualname, column or 0

@@ -24,11 +24,13 @@ class Place:
       file: its path.
       line: from 1.
       function: the function that the line is in.
+      column: where on the line the call begins, from 0.
     """
 
     file: str
     line: int
     function: str
+    column: int = 0
 
     @property
     def source(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend import core
 
 from shared.program.graph import Graph, GraphBuilder, Iteration, Node, Value
@@ -80,6 +81,8 @@ class _Tracer(GraphBuilder):
             return self.inline(inner, consts, args, stack, layer)
         if name == "scan" and params["length"] * _size(params["jaxpr"]) <= MAX_UNROLLED:
             return self.scan(eqn, args, stack, layer)
+        if name == "split":
+            return self.split(eqn, args[0], stack, layer)
         if name in SAME_VALUE or _is_no_op(name, params, args):
             return args[: len(eqn.outvars)]
         avals = [var.aval for var in eqn.outvars]
@@ -112,6 +115,23 @@ class _Tracer(GraphBuilder):
             made = self.node("stack", column, {}, (var.aval,), stack, layer)
             stacked.append((made, 0))
         return [*carry, *stacked]
+
+    def split(
+        self, eqn: Any, value: Value, stack: tuple[Place, ...], layer: tuple[Iteration, ...]
+    ) -> list[Value]:
+        """The parts of a split as slices: there are two ways to write one thing."""
+        axis, shape = eqn.params["axis"], eqn.invars[0].aval.shape
+        parts: list[Value] = []
+        start = 0
+        for var in eqn.outvars:
+            starts, limits = [0] * len(shape), list(shape)
+            starts[axis], limits[axis] = start, start + var.aval.shape[axis]
+            start = limits[axis]
+            params = {"start_indices": tuple(starts), "limit_indices": tuple(limits)}
+            params["strides"] = None
+            made = self.node("slice", [value], params, (var.aval,), stack, layer, lax.slice_p)
+            parts.append((made, 0))
+        return parts
 
     def index(self, value: Value, i: int, stack: tuple[Place, ...], layer: tuple) -> Value:
         """`value[i]`; of a leaf, or of a leaf with one axis moved to the front, a view."""

@@ -59,13 +59,6 @@ class _Cutter(GraphBuilder):
             for axis, (start, stop) in enumerate(limits):
                 value = self.take(value, axis, start, stop, node)
             return [value]
-        if node.op == "split":
-            results, start = [], 0
-            for size in node.params["sizes"]:
-                stop = start + int(size)
-                results.append(self.take(args[0], node.params["axis"], start, stop, node))
-                start = stop
-            return results
         made = self.node(
             node.op, args, node.params, node.avals, node.stack, node.layer, node.primitive
         )

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from shared.program.view import View
-from shared.weights.names import numbers, template, words
+from shared.weights.names import numbers, words
+from shared.weights.regular import Kind, kinds
 from shared.weights.weight_map import Entry
 
 
@@ -35,25 +36,44 @@ def find_crossing(entries: Sequence[Entry]) -> Crossing | None:
 
 def _crossed_order(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | None:
     """Layers 0, 1, 2 of one side as layers 2, 1, 0 of the other."""
-    groups: dict[tuple[str, str], list[Entry]] = collections.defaultdict(list)
-    for entry in free:
-        groups[template(entry.linen.leaf), template(entry.nnx.leaf)].append(entry)
-    meant: list[Entry] = []
+    meant: dict[Entry, Entry] = {}
     remarks = set()
-    for group in groups.values():
+    for group in _families(free):
         by_linen = sorted(group, key=lambda entry: _index(entry.linen))
         targets = [entry.nnx for entry in by_linen]
         in_order = sorted(targets, key=_index)
-        if targets != in_order:
-            turned = targets == in_order[::-1]
-            remarks.add("the layer axis were reversed" if turned else "layers were exchanged")
-        meant += [
-            dataclasses.replace(entry, nnx=target)
-            for entry, target in zip(by_linen, in_order, strict=True)
-        ]
+        if targets == in_order or any(entry in meant for entry in group):
+            continue
+        turned = targets == in_order[::-1]
+        remarks.add("the layer axis were reversed" if turned else "layers were exchanged")
+        for entry, target in zip(by_linen, in_order, strict=True):
+            meant[entry] = dataclasses.replace(entry, nnx=target)
     if not remarks:
         return None
-    return Crossing(f"equal if {' and '.join(sorted(remarks))}", (*kept, *meant))
+    entries = (*kept, *(meant.get(entry, entry) for entry in free))
+    return Crossing(f"equal if {' and '.join(sorted(remarks))}", entries)
+
+
+def _families(entries: list[Entry]) -> list[list[Entry]]:
+    """Entries of all layers of one weight, where both sides number the same layers.
+
+    Names such as `Dense_0` that Flax gives by itself number other things than `up1` and `up2`:
+    their families are not the same.
+    """
+    groups: dict[tuple[Kind, Kind], list[Entry]] = collections.defaultdict(list)
+    sizes: list[collections.Counter[Kind]] = [collections.Counter(), collections.Counter()]
+    for entry in entries:
+        linen, nnx = kinds(entry.linen), kinds(entry.nnx)
+        sizes[0].update(linen)
+        sizes[1].update(nnx)
+        for one in linen:
+            for other in nnx:
+                groups[one, other].append(entry)
+    return [
+        group
+        for (one, other), group in groups.items()
+        if len(group) == sizes[0][one] == sizes[1][other] > 1
+    ]
 
 
 def _index(view: View) -> tuple[int, ...]:

@@ -1,0 +1,155 @@
+"""Which statement of a source is meant: of a call in a call, the one where two programs part.
+
+An operation comes from a line in a layer, called from a line of the model, and so on. Which of
+these lines is the mistake shows in the calls that the operation shares with what comes behind it.
+"""
+
+import ast
+import functools
+import linecache
+import re
+from collections.abc import Sequence
+
+from shared.program.graph import Node
+from shared.program.source import Place
+from shared.program.view import View
+from shared.weights.names import numbers
+
+_LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
+
+
+def calls(node: Node | None) -> list[Place]:
+    """The user's lines that an operation comes from, outermost first."""
+    return [] if node is None else [place for place in reversed(node.stack) if place.is_users]
+
+
+def meeting(one: Sequence[Place], other: Sequence[Place]) -> int:
+    """The index of the innermost call that both are in."""
+    for i, (first, second) in enumerate(zip(one, other, strict=False)):
+        if (first.file, first.function) != (second.file, second.function):
+            return max(i - 1, 0)
+        if (first.line, first.column) != (second.line, second.column):
+            return i
+    return max(min(len(one), len(other)) - 1, 0)
+
+
+def _level(lines: Sequence[Place], node: Node, behind: Node | None) -> int:
+    """The call, of `lines`, in which `node`, what comes in front of it and behind it part."""
+    neighbours = [behind, *(arg for arg, _ in node.args)]
+    others = [found for neighbour in neighbours if (found := calls(neighbour))]
+    if behind is None or not others:
+        return len(lines) - 1
+    return max(meeting(lines, each) for each in others)
+
+
+def statement(node: Node, behind: Node | None) -> Place | None:
+    """The line that `node` comes from, in the function of what is in front of it or behind it."""
+    lines = calls(node)
+    return lines[_level(lines, node, behind)] if lines else None
+
+
+def gap(
+    having: Node, having_next: Node | None, source: Node, lacking_next: Node | None
+) -> Place | None:
+    """Where a program lacks what the other has: the statement before it, or that behind it.
+
+    Args:
+      having: the first operation that the other program has.
+      having_next: with what that goes on; lacking_next: the same in the program that lacks it.
+      source: the value behind which something is lacking.
+    """
+    here, there = calls(having), calls(having_next)
+    makers, behind = calls(source), calls(lacking_next)
+    if not behind or not here or not there:
+        return makers[-1] if makers else None
+    level = meeting(here, there)
+    if _level(here, having, having_next) > level and makers:
+        return makers[-1]
+    place = max(len(behind) - len(there) + level, 0)
+    if len(makers) <= place or meeting(makers, behind) < place:
+        return behind[place]
+    operands = [calls(arg) for arg, _ in having.args]
+    before = [lines[level].line for lines in operands if len(lines) > level]
+    if here[level].line == there[level].line and here[level].line not in before:
+        return behind[place]
+    return makers[place]
+
+
+def call_that_passes(node: Node, operand: Node) -> int:
+    """How many calls above `node` its operand is passed in."""
+    lines, makers = calls(node), calls(operand)
+    if not lines or operand.op in ("constant", "leaf", "view"):
+        return 0
+    return len(lines) - 1 - (meeting(lines, makers) if makers else 0)
+
+
+def above(node: Node, count: int) -> Place | None:
+    """The line `count` calls above `node`."""
+    lines = calls(node)
+    return lines[max(len(lines) - 1 - count, 0)] if lines else None
+
+
+def choice(node: Node, view: View, meant: View | None) -> Place | None:
+    """The statement that chose the weight `view` for `node`, where `meant` was meant.
+
+    That is the scan or the loop over the layers where it is one of another layer, else the line
+    that has the name in which the paths of the two weights differ.
+    """
+    if view.index and node.layer and (meant is None or meant.leaf == view.leaf):
+        return node.layer[0].place
+    lines = list(reversed(calls(node)))
+    for name in _names(view, meant):
+        word = re.compile(rf"\b{re.escape(name)}(?![A-Za-z0-9])")
+        for place in lines:
+            for line in (place.line, *loops_around(place)):
+                if word.search(linecache.getline(place.file, line)):
+                    return Place(place.file, line, place.function)
+    return loop(node) if meant is None or _layer(meant) != _layer(view) else None
+
+
+def loop(node: Node) -> Place | None:
+    """The outermost loop, or scan, that `node` is in."""
+    for place in calls(node):
+        for line in reversed(loops_around(place)):
+            return Place(place.file, line, place.function)
+    return node.layer[0].place if node.layer else None
+
+
+def _names(view: View, meant: View | None) -> list[str]:
+    """The names in a path that tell it from the other; those of lists, if there is no other."""
+    words = view.leaf.split("/")[1:]
+    others = meant.leaf.split("/")[1:] if meant else []
+    found = []
+    for i, word in enumerate(words):
+        if meant and i < len(others) and others[i] == word:
+            continue
+        if word.isdigit():
+            found.append(words[i - 1] if i else "")
+        elif meant or numbers(word):
+            found.append(word)
+            found.append(word.rstrip("0123456789").rstrip("_"))
+    return [name for name in found if name]
+
+
+def _layer(view: View) -> tuple[int, ...]:
+    return (*numbers(view.leaf), *(position for _, position in view.index))
+
+
+@functools.cache
+def _loops(file: str) -> list[tuple[int, int]]:
+    """(first line, last line) of every loop in a source, inner ones last."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return []  # no plain Python, a notebook's cell with magic say: no loop is known
+    found = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, _LOOPS)
+    ]
+    return sorted(found)
+
+
+def loops_around(place: Place) -> list[int]:
+    """The lines where the loops around a line begin, the innermost first."""
+    return [first for first, last in reversed(_loops(place.file)) if first <= place.line <= last]
