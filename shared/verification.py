@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
+from shared.alignment import Row, align
 from shared.checks.base import Check, Limits, Ported, Program, program
 from shared.checks.forward import check_forward, check_updates
 from shared.checks.gradients import check_gradients
@@ -11,7 +12,7 @@ from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward, check_programs
 from shared.checks.training import check_training
 from shared.errors import ComposedLiftsError
-from shared.locate import SAME_OUTPUT, Divergence, locate, use_of
+from shared.locate import SAME_OUTPUT, Divergence, layers_exchanged, locate, use_of
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
@@ -47,6 +48,7 @@ class Verification:
       unmatched_linen: paths without a counterpart; unmatched_nnx: the same.
       rng_leaves: random state of NNX, which Linen keeps out of its variables.
       remark: what else there is to say, in one line.
+      ported: the two programs and the map, from which this was found.
     """
 
     verdict: str
@@ -57,6 +59,14 @@ class Verification:
     rng_leaves: list[str]
     divergence: Divergence | None = None
     remark: str = ""
+    ported: Ported | None = None
+
+    def aligned(self) -> list[Row]:
+        """The two programs side by side, line by line."""
+        if self.ported is None:
+            return []
+        programs = (self.ported.linen_program.graph, self.ported.nnx_program.graph)
+        return align(*programs, self.ported.entries)
 
     def raise_if_different(self) -> "Verification":
         """This, if the port is identical, equal or close.
@@ -129,6 +139,9 @@ def verify(
     if verdict == "different" and fused and not crossing:
         spots = use_of(found.linen, fused.linen), use_of(found.nnx, fused.nnx)
         divergence = Divergence(fused.summary, *spots)
+    if verdict == "different" and crossing and crossing.layers:
+        both = found.linen, found.nnx
+        divergence = layers_exchanged(*both, crossing.layers, crossing.meant)
     if verdict == "different" and divergence is None:
         divergence = _locate(ported, linen, nnx)
     complete = not found.linen_left and not found.nnx_left
@@ -142,6 +155,7 @@ def verify(
         rng_leaves=list(pure.nnx.rng_leaves),
         divergence=divergence,
         remark=remark if complete else structure.note,
+        ported=ported,
     )
 
 

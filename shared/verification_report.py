@@ -41,9 +41,14 @@ def verification_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def write_json(document: Mapping[str, Any], path: str) -> None:
-    """Writes `document` to `path`, wholly or not at all."""
-    Writer(path, writable=(".json",)).write_text(json.dumps(document, indent=1, allow_nan=False))
+def write_report(found: Mapping[str, Verification], document: Mapping[str, Any], path: str) -> None:
+    """Writes the report to `path`, a page or `document` as JSON, wholly or not at all."""
+    from shared.report_page import page
+
+    writer = Writer(path, writable=(".html", ".json"), flag="--report")
+    html = path.endswith(".html")
+    text = page(dict(found)) if html else json.dumps(document, indent=1, allow_nan=False)
+    writer.write_text(text)
 
 
 def print_verification(name: str, found: Verification, brief: bool = False) -> None:

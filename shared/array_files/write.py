@@ -20,7 +20,13 @@ class Writer:
     What would stop the writing stops the making of the writer, before anything is computed.
     """
 
-    def __init__(self, path: str, source: str | None = None, writable: tuple[str, ...] = WRITABLE):
+    def __init__(
+        self,
+        path: str,
+        source: str | None = None,
+        writable: tuple[str, ...] = WRITABLE,
+        flag: str = "--output",
+    ):
         """`source` is what the array is computed from; it may not be the same file.
 
         Raises:
@@ -28,17 +34,17 @@ class Writer:
           FileAccessError: the place cannot be written to.
         """
         self.path = os.path.realpath(path)
-        self.shown = path
+        self.shown, self.flag = path, flag
         self.suffix = os.path.splitext(path)[1].lower()
         if self.suffix not in writable:
             raise UsageError(
-                f"--output={path}: expected a name ending in {' or '.join(writable)}, "
+                f"{flag}={path}: expected a name ending in {' or '.join(writable)}, "
                 f"received {self.suffix!r}"
             )
         if source and os.path.realpath(source.split(".npz:")[0]) == self.path:
-            raise UsageError(f"--output={path} is the --input itself; choose another name")
+            raise UsageError(f"{flag}={path} is the --input itself; choose another name")
         if os.path.exists(self.path) and not os.path.isfile(self.path):
-            raise FileAccessError(f"--output={path}: is not a regular file; choose another name")
+            raise FileAccessError(f"{flag}={path}: is not a regular file; choose another name")
         with self._temporary():
             pass
 
@@ -83,7 +89,7 @@ class Writer:
                     os.unlink(name)
         except OSError as error:
             raise FileAccessError(
-                f"--output={self.shown}: cannot be written: {error.strerror or error}; choose a "
+                f"{self.flag}={self.shown}: cannot be written: {error.strerror or error}; choose a "
                 f"writable folder with free space"
             ) from error
 

@@ -41,7 +41,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "samples", 3, "Sets of random weights and inputs.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_string(
-        "report", None, "Where to write the full report: FILE.json.", flag_values=values
+        "report",
+        None,
+        "Where to write the full report: FILE.html or FILE.json.",
+        flag_values=values,
     )
     define_name("format", "text", ("text", "json"), "What is printed: text, json.", values)
 
@@ -52,19 +55,19 @@ def run(values: flags.FlagValues) -> int:
     unknown = [name for name in values.checks if name not in CHECKS]
     if unknown:
         raise UsageError(f"--checks={','.join(unknown)}: expected some of {','.join(CHECKS)}")
-    if values.report is not None and not values.report.endswith(".json"):
-        raise UsageError(f"--report={values.report}: expected a name ending in .json")
+    if values.report is not None and not values.report.endswith((".html", ".json")):
+        raise UsageError(f"--report={values.report}: expected a name ending in .html or .json")
 
     from shared.cli.start import check_jax
     from shared.report import print_json
-    from shared.verification_report import print_verification, verification_json, write_json
+    from shared.verification_report import print_verification, verification_json, write_report
 
     check_jax()
     found = {name: _verify(name, values) for name in _subjects(values)}
     documents = [{"name": name, **verification_json(v)} for name, v in found.items()]
     document = documents[0] if len(documents) == 1 else {"results": documents}
     if values.report is not None:
-        write_json(document, values.report)
+        write_report(found, document, values.report)
     if values.format == "json":
         print_json(document)
     else:

@@ -1,16 +1,18 @@
 """What is said of the place where two programs part."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from shared.locate.follow import Both, Parting
 from shared.locate.side import Side
-from shared.locate.spot import Divergence, name_of, spot
+from shared.locate.spot import Divergence, name_of, spot, use_of
 from shared.locate.statement import above, call_that_passes, calls, choice, gap, loop, statement
 from shared.program.canonical import Names, params_that_matter
-from shared.program.graph import Node, Value, constant_value
+from shared.program.graph import Graph, Node, Value, constant_value
 from shared.program.jax_programs import RESHAPES, SELECTIONS
 from shared.program.view import View
 from shared.weights.regular import kinds
+from shared.weights.weight_map import Entry
 
 
 def describe(
@@ -54,20 +56,15 @@ def describe(
 def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
     """One program has operations that the other has not."""
     x, y = found.linen, found.nnx
+    one, other = found.linen_next, found.nnx_next
     if found.lacking == "nnx":
         what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
-        places = (
-            statement(x, found.linen_next),
-            gap(x, found.linen_next, y, found.nnx_next),
-        )
+        places = statement(x, one, found.source), gap(x, one, found.source, other, y)
         if skipped := _skipped_layer(a, b, found, counterpart):
             places = skipped
     else:
         what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
-        places = (
-            gap(y, found.nnx_next, x, found.linen_next),
-            statement(y, found.nnx_next),
-        )
+        places = gap(y, other, found.source, one, x), statement(y, other, found.source)
     return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
 
 
@@ -131,6 +128,25 @@ def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
         (p, _), (q, _) = p.args[0], q.args[0]
     takes = {p.op, q.op} <= SELECTIONS
     return (p, q) if takes and both.same(p.args[0], q.args[0]) else None
+
+
+def layers_exchanged(linen: Graph, nnx: Graph, entry: Entry, meant: Sequence[Entry]) -> Divergence:
+    """Where the weights of `entry` are used, and the layer of each is chosen.
+
+    Args:
+      linen: the Linen program; nnx: the NNX program.
+      entry: weights of different layers that are used alike.
+      meant: the map that pairs weights of one layer.
+    """
+    spots = []
+    for graph, side, other in ((linen, "linen", "nnx"), (nnx, "nnx", "linen")):
+        view = getattr(entry, side)
+        weight = next(node for node, held in graph.views.items() if held == view)
+        wanted = next(
+            getattr(each, side) for each in meant if getattr(each, other) == getattr(entry, other)
+        )
+        spots.append(use_of(graph, weight, functools.partial(choice, view=view, meant=wanted)))
+    return Divergence(f"{entry.linen} in Linen, {entry.nnx} in NNX", spots[0], spots[1])
 
 
 def _weight(side: Side, node: Node) -> View | None:

@@ -17,6 +17,9 @@ from shared.program.jax_programs import COMMUTATIVE
 _BELIEVED = 3
 _COUNTED = 24
 _REACH = 400
+# How many operations may be passed over for one in step, and for a weight that both take.
+_WORTH = 3
+_WEIGHT = 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Parting:
       lacking: the program that lacks operations, "linen" or "nnx", or "".
       linen_next: the operation with which Linen goes on as NNX does; nnx_next: its counterpart.
       operands: where the kind is "operand", what Linen takes and what NNX takes.
+      source: where the kind is "lacks", the value that both have, in the program that has more.
     """
 
     kind: str
@@ -40,6 +44,7 @@ class Parting:
     linen_next: Node | None = None
     nnx_next: Node | None = None
     operands: tuple[Value, Value] | None = None
+    source: Node | None = None
 
 
 class Both:
@@ -130,11 +135,12 @@ class Both:
         for i, u in enumerate(linen[:_REACH]):
             for k, v in candidates.get(self.label(u), ()):
                 # What is passed over costs, what is explained pays.
-                if i + k - _COUNTED >= cost:
+                if i + k - _WORTH * _COUNTED - _WEIGHT >= cost:
                     continue
                 steps = self._steps_from(u, v)
-                if steps >= _BELIEVED and i + k - steps < cost:
-                    best, cost = (u, v), i + k - steps
+                gain = _WORTH * steps + _WEIGHT * self._share_a_weight(u, v)
+                if steps >= _BELIEVED and i + k - gain < cost:
+                    best, cost = (u, v), i + k - gain
         return best
 
     def _steps_from(self, u: Node, v: Node) -> int:
@@ -146,6 +152,9 @@ class Both:
             return 0
         opened = {one[0]: other[0] for one, other in pairs if self.is_open(one, other)}
         return self.in_step({u: v, **opened})
+
+    def _share_a_weight(self, u: Node, v: Node) -> bool:
+        return any(p[0] in self.a.forms and self.same(p, q) for p, q in self.operands(u, v))
 
     def _have_a_source(self, one: Value, other: Value) -> bool:
         """Whether two values are made of one value that both programs have."""
@@ -193,8 +202,15 @@ class Both:
 
     def _is_in_step(self, u: Node, v: Node, paired: Mapping[Node, Node]) -> bool:
         return self.label(u) == self.label(v) and all(
-            paired.get(p[0]) is q[0] or self.same(p, q) for p, q in self.operands(u, v)
+            paired.get(p[0]) is q[0] or self.same(p, q) or self._are_alike(p[0], q[0])
+            for p, q in self.operands(u, v)
         )
+
+    def _are_alike(self, p: Node, q: Node) -> bool:
+        """Whether both are computed in one way, of what the other program lacks, or of weights."""
+        lacking = not self.a.is_known(p) and not self.b.is_known(q)
+        weights = p in self.a.forms and q in self.b.forms
+        return (lacking or weights) and self.label(p) == self.label(q)
 
     def _at(self, u: Node, v: Node) -> Parting:
         """What differs in front of two operations of one kind."""
@@ -212,10 +228,10 @@ class Both:
         p, q = one[0], other[0]
         if self._differ_in_constants(p, q):
             return self._at(p, q)
-        if x := self._behind(self.a, one, other):
-            return Parting("lacks", x, q, "nnx", u, v)
-        if y := self._behind(self.b, other, one):
-            return Parting("lacks", p, y, "linen", u, v)
+        if more := self._behind(self.a, one, other):
+            return Parting("lacks", more[0], q, "nnx", u, v, source=more[1])
+        if more := self._behind(self.b, other, one):
+            return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
         if not is_start(p) and not is_start(q) and self.label(p) == self.label(q):
             return self._at(p, q)
         x, y = self._first(self.a, p), self._first(self.b, q)
@@ -230,11 +246,13 @@ class Both:
         differing = [pair for pair in self.operands(p, q) if not self.same(*pair)]
         return all(x.op == y.op == "constant" for (x, _), (y, _) in differing)
 
-    def _behind(self, side: Side, one: Value, other: Value) -> Node | None:
-        """The last operation on the way to the value `one` of `side` that takes `other`."""
+    def _behind(self, side: Side, one: Value, other: Value) -> tuple[Node, Node] | None:
+        """The last operation on the way to `one` that takes `other`, and what that is in `side`."""
         if other[0].op == "constant":
             return None
-        found, seen, todo = [], set(), [one[0]]
+        found: list[tuple[Node, Node]] = []
+        seen: set[Node] = set()
+        todo = [one[0]]
         while todo:
             node = todo.pop()
             if node in seen or is_start(node):
@@ -242,10 +260,10 @@ class Both:
             seen.add(node)
             for arg in node.args:
                 if self.same(arg, other) if side is self.a else self.same(other, arg):
-                    found.append(node)
+                    found.append((node, arg[0]))
                 elif not side.is_known(arg[0]):
                     todo.append(arg[0])
-        return max(found, key=lambda node: node.number, default=None)
+        return max(found, key=lambda pair: pair[0].number, default=None)
 
     def _first(self, side: Side, node: Node) -> Node:
         """The first operation that the other program lacks on the way to `node`."""

@@ -1,6 +1,7 @@
 """A place in one of the programs, and what is said of two of them."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -60,11 +61,13 @@ def spot(side: Side, node: Node | None, place: Place | None = None) -> Spot | No
     return Spot(place.file, place.line, place.source, name_of(node), layers_of(node), summary)
 
 
-def use_of(graph: Graph, weight: Node) -> Spot | None:
-    """Where a program first uses `weight`."""
+def use_of(
+    graph: Graph, weight: Node, place_of: Callable[[Node], Place | None] = lambda node: None
+) -> Spot | None:
+    """Where a program first uses `weight`; at `place_of` that operation, if it is known."""
     for node in graph.nodes:
         if any(arg is weight for arg, _ in node.args) and node.op != "view":
-            place = users_place(node.stack)
+            place = place_of(node) or users_place(node.stack)
             if place is not None:
                 op, layers = name_of(node), layers_of(node)
                 return Spot(place.file, place.line, place.source, op, layers, "")

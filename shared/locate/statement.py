@@ -33,44 +33,47 @@ def meeting(one: Sequence[Place], other: Sequence[Place]) -> int:
     return max(min(len(one), len(other)) - 1, 0)
 
 
-def _level(lines: Sequence[Place], node: Node, behind: Node | None) -> int:
-    """The call, of `lines`, in which `node`, what comes in front of it and behind it part."""
-    neighbours = [behind, *(arg for arg, _ in node.args)]
-    others = [found for neighbour in neighbours if (found := calls(neighbour))]
+def _level(lines: Sequence[Place], source: Node | None, behind: Node | None) -> int:
+    """The call, of `lines`, in which they part from what is in front of them and behind them."""
+    others = [found for neighbour in (source, behind) if (found := calls(neighbour))]
     if behind is None or not others:
         return len(lines) - 1
     return max(meeting(lines, each) for each in others)
 
 
-def statement(node: Node, behind: Node | None) -> Place | None:
+def statement(node: Node, behind: Node | None, source: Node | None = None) -> Place | None:
     """The line that `node` comes from, in the function of what is in front of it or behind it."""
     lines = calls(node)
-    return lines[_level(lines, node, behind)] if lines else None
+    return lines[_level(lines, source, behind)] if lines else None
 
 
 def gap(
-    having: Node, having_next: Node | None, source: Node, lacking_next: Node | None
+    having: Node,
+    having_next: Node | None,
+    having_source: Node | None,
+    lacking_next: Node | None,
+    source: Node,
 ) -> Place | None:
     """Where a program lacks what the other has: the statement before it, or that behind it.
 
     Args:
-      having: the first operation that the other program has.
+      having: an operation that the other program has.
       having_next: with what that goes on; lacking_next: the same in the program that lacks it.
-      source: the value behind which something is lacking.
+      having_source: the value behind which something is lacking, there; source: here.
     """
     here, there = calls(having), calls(having_next)
     makers, behind = calls(source), calls(lacking_next)
     if not behind or not here or not there:
         return makers[-1] if makers else None
     level = meeting(here, there)
-    if _level(here, having, having_next) > level and makers:
+    if _level(here, having_source, having_next) > level and makers:
         return makers[-1]
     place = max(len(behind) - len(there) + level, 0)
     if len(makers) <= place or meeting(makers, behind) < place:
         return behind[place]
-    operands = [calls(arg) for arg, _ in having.args]
-    before = [lines[level].line for lines in operands if len(lines) > level]
-    if here[level].line == there[level].line and here[level].line not in before:
+    before = calls(having_source)
+    alone = len(before) <= level or before[level].line != here[level].line
+    if alone and here[level].line == there[level].line:
         return behind[place]
     return makers[place]
 

@@ -127,8 +127,11 @@ class _Tracer(GraphBuilder):
             starts, limits = [0] * len(shape), list(shape)
             starts[axis], limits[axis] = start, start + var.aval.shape[axis]
             start = limits[axis]
-            params = {"start_indices": tuple(starts), "limit_indices": tuple(limits)}
-            params["strides"] = None
+            params = {
+                "start_indices": tuple(starts),
+                "limit_indices": tuple(limits),
+                "strides": None,
+            }
             made = self.node("slice", [value], params, (var.aval,), stack, layer, lax.slice_p)
             parts.append((made, 0))
         return parts

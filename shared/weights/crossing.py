@@ -21,16 +21,19 @@ class Crossing:
     Attributes:
       remark: how the port would be equal.
       meant: the map without the exchange.
+      layers: a pair that is not of the same layer, if layers are exchanged.
     """
 
     remark: str
     meant: tuple[Entry, ...]
+    layers: Entry | None = None
 
 
 def find_crossing(entries: Sequence[Entry]) -> Crossing | None:
     """What `entries` cross, or None. Pinned entries are the user's word and cross nothing."""
-    free = [entry for entry in entries if entry.by != "user"]
-    kept = tuple(entry for entry in entries if entry.by == "user")
+    # A pin is the user's word, and what is placed by its order says nothing of the order.
+    free = [entry for entry in entries if entry.by.startswith("dataflow")]
+    kept = tuple(entry for entry in entries if not entry.by.startswith("dataflow"))
     return _crossed_order(free, kept) or _crossed_words(free, kept)
 
 
@@ -51,7 +54,8 @@ def _crossed_order(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | Non
     if not remarks:
         return None
     entries = (*kept, *(meant.get(entry, entry) for entry in free))
-    return Crossing(f"equal if {' and '.join(sorted(remarks))}", entries)
+    first = next(entry for entry in free if meant.get(entry, entry) != entry)
+    return Crossing(f"equal if {' and '.join(sorted(remarks))}", entries, first)
 
 
 def _families(entries: list[Entry]) -> list[list[Entry]]:

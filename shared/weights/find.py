@@ -12,7 +12,7 @@ from shared.program.unfuse import unfuse
 from shared.program.view import View
 from shared.weights.match import Matcher
 from shared.weights.names import similarity
-from shared.weights.regular import regular_pairs
+from shared.weights.regular import regular_pairs, sibling_pairs
 from shared.weights.weight_map import Entry
 
 Leaves = Mapping[str, Any]
@@ -56,8 +56,14 @@ def find(
     found = _match(linen, nnx, linen_leaves, nnx_leaves, pins)
     if (found.linen_left and found.nnx_left) or any(a.part or b.part for a, b in pins):
         cut = _match(unfuse(linen), unfuse(nnx), linen_leaves, nnx_leaves, pins)
-        if _is_whole(cut, linen_leaves, nnx_leaves) and len(_left(cut)) < len(_left(found)):
-            return dataclasses.replace(cut, entries=_joined(cut.entries))
+        if _fits(cut, linen_leaves, nnx_leaves) and len(_left(cut)) < len(_left(found)):
+            entries = _joined(cut.entries, linen_leaves, nnx_leaves)
+            whole = [{getattr(entry, side) for entry in entries} for side in ("linen", "nnx")]
+            left = [
+                tuple(view for view in views if View(view.leaf, view.index) not in mapped)
+                for views, mapped in zip((cut.linen_left, cut.nnx_left), whole, strict=True)
+            ]
+            return Found(entries, left[0], left[1], cut.linen, cut.nnx)
     return found
 
 
@@ -106,7 +112,9 @@ def _match(
     matcher.run()
     if any(matcher.left) or any(unused):
         pieces = [[*linen.views.values(), *unused[0]], [*nnx.views.values(), *unused[1]]]
-        pairs = regular_pairs(matcher.entries, pieces, (linen_leaves, nnx_leaves))
+        leaves = (linen_leaves, nnx_leaves)
+        pairs = regular_pairs(matcher.entries, pieces, leaves)
+        pairs += sibling_pairs(matcher.entries, leaves)
         known = {entry.linen: entry.nnx for entry in matcher.entries}
         if any(known.get(a) != b for a, b in pairs):
             matcher = Matcher(linen, nnx)
@@ -145,8 +153,8 @@ def _left(found: Found) -> set[tuple[str, str]]:
     }
 
 
-def _is_whole(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
-    """Whether the pieces of each leaf that is mapped make it up, and no two overlap."""
+def _fits(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
+    """Whether the pieces of each leaf that is mapped fit in it, and no two overlap."""
     for side, leaves in (("linen", linen_leaves), ("nnx", nnx_leaves)):
         pieces = collections.defaultdict(list)
         for entry in found.entries:
@@ -156,8 +164,9 @@ def _is_whole(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
             pieces[view.leaf].append(view)
         for path, views in pieces.items():
             shape = tuple(leaves[path].shape)
-            whole = sum(_size(view, shape) for view in views) == math.prod(shape)
-            if not whole or len(set(views)) != len(views):
+            # A part that no output needs is in neither.
+            fits = sum(_size(view, shape) for view in views) <= math.prod(shape)
+            if not fits or len(set(views)) != len(views):
                 return False
     return True
 
@@ -168,8 +177,10 @@ def _size(view: View, shape: Sequence[int]) -> int:
     return math.prod(ranges.get(a, size) for a, size in enumerate(shape) if a not in taken)
 
 
-def _joined(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The entries, those put together again that both sides cut in the same way."""
+def _joined(
+    entries: Sequence[Entry], linen_leaves: Leaves, nnx_leaves: Leaves
+) -> tuple[Entry, ...]:
+    """The entries, the parts of a leaf put together that are parts of one leaf on both sides."""
     groups: dict[tuple[View, View], list[Entry]] = collections.defaultdict(list)
     for entry in entries:
         key = (View(entry.linen.leaf, entry.linen.index), View(entry.nnx.leaf, entry.nnx.index))
@@ -178,16 +189,12 @@ def _joined(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     shared = collections.Counter(view for key in groups for view in key)
     joined: list[Entry] = []
     for (linen, nnx), group in groups.items():
-        same = all(
-            [stop - start for _, start, stop in entry.linen.part]
-            == [stop - start for _, start, stop in entry.nnx.part]
-            and [start for _, start, _ in entry.linen.part]
-            == [start for _, start, _ in entry.nnx.part]
-            for entry in group
-        )
         alone = shared[linen] == shared[nnx] == 1
         by = sorted({entry.by for entry in group})
-        joined += [Entry(linen, nnx, ", ".join(by))] if same and alone else group
+        if alone and _spec(linen_leaves[linen.leaf]) == _spec(nnx_leaves[nnx.leaf]):
+            joined.append(Entry(linen, nnx, ", ".join(by)))
+        else:
+            joined += group
     return tuple(joined)
 
 

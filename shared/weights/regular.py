@@ -30,6 +30,49 @@ class Kind(NamedTuple):
     part: tuple[tuple[int, int, int], ...]
 
 
+def sibling_pairs(
+    entries: Sequence[Entry], leaves: Sequence[Mapping[str, Any]]
+) -> list[tuple[View, View]]:
+    """Pairs that put a weight with its siblings: the scale of a norm where its bias is.
+
+    Args:
+      entries: pairs that the dataflow found.
+      leaves: {path: shape and dtype} of Linen, and of NNX.
+    """
+    votes: collections.Counter[tuple[_Module, _Module]] = collections.Counter(
+        (_module(entry.linen), _module(entry.nnx)) for entry in entries
+    )
+    best: tuple[dict[_Module, _Module], dict[_Module, _Module]] = ({}, {})
+    for (linen, nnx), count in votes.most_common():
+        if count > 1:
+            best[0].setdefault(linen, nnx)
+            best[1].setdefault(nnx, linen)
+    nnx_views = {(_module(entry.nnx), _name(entry.nnx)): entry.nnx for entry in entries}
+    nnx_views |= {(_module(View(path)), _name(View(path))): View(path) for path in leaves[1]}
+    pairs = []
+    for entry in entries:
+        module = best[0].get(_module(entry.linen))
+        strays = module is not None and module != _module(entry.nnx)
+        if module is None or not strays or best[1].get(module) != _module(entry.linen):
+            continue
+        meant = nnx_views.get((module, _name(entry.linen)))
+        if meant and _form(meant, leaves[1]) == _form(entry.linen, leaves[0]):
+            pairs.append((entry.linen, meant))
+    return pairs
+
+
+_Module = tuple[str, tuple[tuple[int, int], ...]]
+
+
+def _module(view: View) -> _Module:
+    """The path of the module that a weight is in, with its layer; collections are left out."""
+    return "/".join(view.leaf.split("/")[1:-1]), view.index
+
+
+def _name(view: View) -> tuple[str, str]:
+    return view.leaf.split("/")[0], view.leaf.rsplit("/", 1)[-1]
+
+
 def regular_pairs(
     entries: Iterable[Entry],
     pieces: Sequence[Iterable[View]],
