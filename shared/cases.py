@@ -8,17 +8,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One param of a single layer: its path in each implementation, and what its axes are."""
+    """One param of a single layer: its name, the same in both implementations, and its axes."""
 
-    linen: str
-    nnx: str
+    name: str
     axes: tuple[str, ...]
 
 
-BLOCK_LEAVES = (
-    Leaf("params/Dense_0/kernel", "params/layers/dense/kernel", ("in", "out")),
-    Leaf("params/Dense_0/bias", "params/layers/dense/bias", ("out",)),
-)
+BLOCK_LEAVES = (Leaf("kernel", ("in", "out")), Leaf("bias", ("out",)))
 
 
 @dataclasses.dataclass(frozen=True)

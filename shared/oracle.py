@@ -28,8 +28,10 @@ def forward(
     Returns:
       activation (B, F) and bound (B, F), both float64.
     """
-    leaves = {leaf: np.asarray(array, np.float64) for leaf, array in flatten(variables).items()}
-    by_name = {leaf.linen.rsplit("/", 1)[-1]: leaves[leaf.linen] for leaf in case.leaves}
+    by_name = {
+        path.rsplit("/", 1)[-1]: np.asarray(leaf, np.float64)
+        for path, leaf in flatten(variables).items()
+    }
     kernel, bias = by_name["kernel"], by_name["bias"]
     num_terms = case.features + 1
     gamma = num_terms * unit_roundoff / (1 - num_terms * unit_roundoff)

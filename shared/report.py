@@ -35,11 +35,11 @@ class ParamRow:
     axes: tuple[str, ...]
 
 
-def params_rows(case: Case, impl: str, variables: Mapping[str, Any]) -> list[ParamRow]:
+def params_rows(case: Case, variables: Mapping[str, Any]) -> list[ParamRow]:
     """The leaves of `variables`, arrays or abstract ones, each with the name of its axes."""
-    axes = {getattr(leaf, impl): case.leaf_axes(leaf) for leaf in case.leaves}
+    axes = {leaf.name: case.leaf_axes(leaf) for leaf in case.leaves}
     return [
-        ParamRow(path, tuple(leaf.shape), str(leaf.dtype), axes[path])
+        ParamRow(path, tuple(leaf.shape), str(leaf.dtype), axes[path.rsplit("/", 1)[-1]])
         for path, leaf in flatten(variables).items()
     ]
 

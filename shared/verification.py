@@ -12,7 +12,14 @@ from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward, check_programs
 from shared.checks.training import check_training
 from shared.errors import ComposedLiftsError
-from shared.locate import SAME_OUTPUT, Divergence, layers_exchanged, locate, use_of
+from shared.locate import (
+    SAME_OUTPUT,
+    Divergence,
+    first_not_finite,
+    layers_exchanged,
+    locate,
+    use_of,
+)
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
@@ -144,6 +151,9 @@ def verify(
         divergence = layers_exchanged(*both, crossing.layers, crossing.meant)
     if verdict == "different" and divergence is None:
         divergence = _locate(ported, linen, nnx)
+    if any(check.status == "undecided" and check.name == "forward" for check in made):
+        divergence = _not_finite(ported)
+        remark = remark or (divergence.reason if divergence else "")
     complete = not found.linen_left and not found.nnx_left
     rows = WeightMap(entries, pure.linen.leaves, pure.nnx.leaves).rows()
     return Verification(
@@ -244,6 +254,16 @@ def _in_float64(ported: Ported, checks: list[Check]) -> tuple[list[Check], Diver
         if check.name in places
     ]
     return decided, next((place for place in found if place), None)
+
+
+def _not_finite(ported: Ported) -> Divergence | None:
+    """Where Linen's first number that is not finite comes from."""
+    graph = ported.linen_program.graph
+    places = (
+        first_not_finite(graph, ported.random_leaves(sample)[0], ported.inputs(sample))
+        for sample in range(ported.samples)
+    )
+    return next((place for place in places if place), None)
 
 
 def _locate(

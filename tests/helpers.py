@@ -1,10 +1,13 @@
 """Random values for every leaf, comparison by bits, and the text of a lowered program."""
 
+import functools
 import re
 
 import jax
 import numpy as np
 
+from shared import find_weight_map
+from shared.pair import pure_case
 from shared.trees import flatten, unflatten
 
 
@@ -12,10 +15,24 @@ def random_variables(case, seed=0, dtype=np.float32):
     """Linen's variables with random values in every leaf: initial zeros would hide a lost bias."""
     rng = np.random.default_rng(seed)
     leaves = {
-        leaf.linen: (rng.standard_normal(case.leaf_shape(leaf)) * 0.5).astype(dtype)
-        for leaf in case.leaves
+        path: (rng.standard_normal(leaf.shape) * 0.5).astype(dtype)
+        for path, leaf in weights_of(case).linen.items()
     }
     return unflatten(leaves)
+
+
+@functools.cache
+def weights_of(case):
+    """The map between the variables of both implementations, as `verify` finds it."""
+    return find_weight_map(pure_case(case))
+
+
+def linen_to_nnx(case, variables):
+    return weights_of(case).to_nnx(variables)
+
+
+def nnx_to_linen(case, variables):
+    return weights_of(case).to_linen(variables)
 
 
 def random_batch(case, seed=1, dtype=np.float32):

@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
-from helpers import assert_identical, random_batch, random_variables
+from helpers import assert_identical, linen_to_nnx, random_batch, random_variables
 
 import linen_impl
 import nnx_impl
 from shared.cases import CASES
-from shared.weights import linen_to_nnx
 
 
 def check_forward_equal(linen, nnx, case):

@@ -3,9 +3,7 @@
 import jax
 import pytest
 from faults import FORWARD_FAULTS, GRADIENT_FAULTS, Faulty
-from helpers import assert_identical, random_batch, random_variables
-
-from shared.weights import linen_to_nnx, nnx_to_linen
+from helpers import assert_identical, linen_to_nnx, nnx_to_linen, random_batch, random_variables
 
 
 def gradients(implementation, case, variables, x):

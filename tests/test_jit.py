@@ -3,11 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from helpers import assert_identical, random_batch, random_variables
+from helpers import assert_identical, linen_to_nnx, random_batch, random_variables
 
 from linen_impl import composed as linen_composed
 from nnx_impl import composed as nnx_composed
-from shared.weights import linen_to_nnx
 
 
 @pytest.mark.parametrize("name", ["linen", "nnx"])

@@ -4,13 +4,12 @@ import flax
 import jax
 import pytest
 from flax import nnx as flax_nnx
-from helpers import assert_identical, random_batch, random_variables
+from helpers import assert_identical, linen_to_nnx, nnx_to_linen, random_batch, random_variables
 
 import linen_impl
 import nnx_impl
 from nnx_impl import composed
 from shared.cases import CASES
-from shared.weights import linen_to_nnx, nnx_to_linen
 
 
 @pytest.fixture(params=[(g, u) for g in (True, False) for u in (True, False)], ids=str)

@@ -6,13 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
-from helpers import random_batch, random_variables
+from helpers import linen_to_nnx, random_batch, random_variables
 
 import linen_impl
 import nnx_impl
 from shared import oracle
 from shared.cases import CASES
-from shared.weights import linen_to_nnx
 
 
 def check_against_oracle(case, activation, variables, x):

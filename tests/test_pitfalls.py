@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as flax_linen
 from flax import nnx as flax_nnx
-from helpers import assert_identical, random_batch, random_variables
+from helpers import assert_identical, linen_to_nnx, random_batch, random_variables
 
 import linen_impl
 import nnx_impl
@@ -19,7 +19,6 @@ from nnx_impl.block import Block as NnxBlock
 from shared.cases import CASES
 from shared.errors import InputError
 from shared.trees import flatten
-from shared.weights import linen_to_nnx
 
 
 def sized(name):

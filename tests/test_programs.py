@@ -3,9 +3,7 @@
 import jax
 import pytest
 from faults import PROGRAM_FAULTS, Faulty
-from helpers import lowered_text, random_batch, random_variables
-
-from shared.weights import linen_to_nnx
+from helpers import linen_to_nnx, lowered_text, random_batch, random_variables
 
 
 def check_same_program(linen, nnx, case):

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
-from helpers import assert_identical, random_batch, random_variables
+from helpers import assert_identical, linen_to_nnx, nnx_to_linen, random_batch, random_variables
 from hypothesis import strategies as st
 
 from shared.cases import CASES
-from shared.weights import linen_to_nnx, nnx_to_linen
 
 sizes = st.fixed_dictionaries(
     {

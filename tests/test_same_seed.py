@@ -5,12 +5,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from faults import INIT_FAULTS, Faulty
-from helpers import assert_identical
+from helpers import assert_identical, nnx_to_linen
 
 from shared import linen_keys
 from shared.cases import CASES
 from shared.trees import flatten
-from shared.weights import nnx_to_linen
 
 
 def check_same_params(linen, nnx, case, seed=0):

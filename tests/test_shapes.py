@@ -4,10 +4,9 @@ import jax
 import numpy as np
 import pytest
 from faults import SHAPE_FAULTS, Faulty
-from helpers import random_batch, random_variables
+from helpers import linen_to_nnx, random_batch, random_variables
 
 from shared.trees import flatten
-from shared.weights import linen_to_nnx
 
 
 def check_shapes(implementation, case, variables):
@@ -26,8 +25,8 @@ def test_activation_has_the_shape_of_the_batch(linen, nnx, case):
 def test_params_have_the_lifted_axes_of_the_table(name, case, request):
     implementation = request.getfixturevalue(name)
     variables = jax.eval_shape(lambda: implementation.init(case.params_case, 0))
-    shapes = {path: leaf.shape for path, leaf in flatten(variables).items()}
-    assert shapes == {getattr(leaf, name): case.leaf_shape(leaf) for leaf in case.leaves}
+    shapes = {path.rsplit("/", 1)[-1]: leaf.shape for path, leaf in flatten(variables).items()}
+    assert shapes == {leaf.name: case.leaf_shape(leaf) for leaf in case.leaves}
 
 
 @pytest.mark.parametrize("fault", SHAPE_FAULTS)

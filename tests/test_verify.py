@@ -433,3 +433,27 @@ def test_weight_map_keeps_every_number_and_refuses_the_rest(tmp_path):
 def test_nothing_of_flax_is_behind_the_pair():
     pure = pure_pair(mlp.PAIR)
     assert all(isinstance(spec, jax.ShapeDtypeStruct) for spec in pure.linen.leaves.values())
+
+
+class Logarithm(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(6)(x)
+        h = jnp.log(h)
+        return nn.Dense(6)(h)
+
+
+class LogarithmPort(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(6, 6, rngs=rngs)
+        self.last = nnx.Linear(6, 6, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(jnp.log(self.first(x)))
+
+
+def test_the_first_nan_is_named():
+    found = verify(Pair(Logarithm(), lambda rngs: LogarithmPort(rngs), X), checks=("forward",))
+    assert found.verdict == "undecided"
+    assert found.remark.startswith("the first NaN of Linen: log")
+    assert found.divergence.linen.source == "h = jnp.log(h)"

@@ -83,6 +83,9 @@ def program(function: Callable, model: PureModel, inputs: tuple) -> Program:
     named = named_outputs(first) | second
     # The order of `jax.tree`: the tree first, then the dict by its keys.
     paths = [*named_outputs(first), *sorted(second)]
+    # What a call leaves in a collection has another place on each side.
+    roles = tuple(path if path.startswith("output") else "update" for path in paths)
+    graph = dataclasses.replace(graph, roles=roles)
     return Program(graph, tuple(paths), tuple(named[path] for path in paths))
 
 

@@ -83,7 +83,7 @@ def run(values: flags.FlagValues) -> int:
         seed=values.seed,
         init=values.init,
         batch=batch,
-        params=params_rows(case, values.impl, variables),
+        params=params_rows(case, variables),
         activation=activation,
     )
     if writer:

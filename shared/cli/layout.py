@@ -30,7 +30,7 @@ def run(values: flags.FlagValues) -> int:
     for name in IMPLEMENTATIONS:
         implementation = load_implementation(name)
         variables = jax.eval_shape(partial(implementation.init, case.params_case, seed=0))
-        trees[name] = params_rows(case, name, variables)
+        trees[name] = params_rows(case, variables)
         if case.params_of is not None:
             init_errors[name] = init_error(implementation, case)
     report = LayoutReport(case, **trees, init_errors=init_errors)

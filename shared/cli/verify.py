@@ -1,7 +1,9 @@
 """`composed-lifts verify`: proves a port equal, or shows the first line where it departs."""
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
@@ -89,7 +91,7 @@ def _verify(name: str, values: flags.FlagValues) -> Any:
     from shared.verification import verify
 
     limits = Limits(values.rtol, values.atol)
-    with _Progress(name) as progress:
+    with _progress(name, len(values.checks)) as progress:
         if values.pair is None:
             pair = pure_case(
                 dataclasses.replace(CASES[name], num_layers=3, features=5, batch_size=4)
@@ -101,20 +103,22 @@ def _verify(name: str, values: flags.FlagValues) -> Any:
             return verify(pair, values.checks, limits, values.seed, values.samples, progress)
 
 
-class _Progress:
-    """What is being done, on stderr, where a person is looking."""
+@contextlib.contextmanager
+def _progress(name: str, num_checks: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, where a person is looking: a function that is told the name of each step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __init__(self, name: str):
-        self.name = name
-        self.shown = sys.stderr.isatty()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    hidden = not sys.stderr.isatty()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=hidden
+    ) as progress:
+        # Tracing and mapping come before the checks, of which "structure" is the mapping.
+        task = progress.add_task(name, total=num_checks + 1)
 
-    def __enter__(self) -> "_Progress":
-        return self
+        def step(what: str) -> None:
+            progress.update(task, description=f"{name}: {what}")
+            progress.advance(task)
 
-    def __call__(self, step: str) -> None:
-        if self.shown:
-            print(f"\r\x1b[K{self.name}: {step} ...", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        if self.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        yield step

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from shared.locate.side import Side
-from shared.locate.values import SAME_CONSTANT, same_constant, same_in_place
+from shared.locate.values import SAME_CONSTANT, is_key, same_constant, same_in_place
 from shared.program.canonical import Names, label
 from shared.program.graph import Node, Value, is_start
 from shared.program.jax_programs import COMMUTATIVE
@@ -72,6 +72,8 @@ class Both:
         if p in self.a.graph.views and q in self.b.graph.views:
             return False
         x, y = self.a.values[p][i], self.b.values[q][k]
+        if is_key(x) or is_key(y):
+            return False  # a key that is the same has the same name
         if p in self.a.numbers and q in self.b.numbers:
             return bool(np.allclose(x, y, rtol=SAME_CONSTANT, atol=0))
         if self._other_layout(one, other):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from shared.program.graph import Node
 from shared.program.source import Place
 from shared.program.view import View
-from shared.weights.names import numbers
+from shared.weights.names import layer_of, numbers
 
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 
@@ -107,7 +107,7 @@ def choice(node: Node, view: View, meant: View | None) -> Place | None:
             for line in (place.line, *loops_around(place)):
                 if word.search(linecache.getline(place.file, line)):
                     return Place(place.file, line, place.function)
-    return loop(node) if meant is None or _layer(meant) != _layer(view) else None
+    return loop(node) if meant is None or layer_of(meant) != layer_of(view) else None
 
 
 def loop(node: Node) -> Place | None:
@@ -132,10 +132,6 @@ def _names(view: View, meant: View | None) -> list[str]:
             found.append(word)
             found.append(word.rstrip("0123456789").rstrip("_"))
     return [name for name in found if name]
-
-
-def _layer(view: View) -> tuple[int, ...]:
-    return (*numbers(view.leaf), *(position for _, position in view.index))
 
 
 @functools.cache

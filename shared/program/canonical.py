@@ -112,8 +112,9 @@ def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, i
       up: a name for each operation: with its operands (`upward`), or alone (`label`).
     """
     uses: dict[Node, list[Hashable]] = defaultdict(list)
-    for position, (node, which) in enumerate(graph.outputs):
-        uses[node].append((-1, position, which))
+    roles = graph.roles or range(len(graph.outputs))
+    for role, (node, which) in zip(roles, graph.outputs, strict=True):
+        uses[node].append((-1, role, which))
     down: dict[Node, int] = {}
     for node in reversed(graph.nodes):
         down[node] = names("used", *sorted(uses[node], key=repr))

@@ -17,15 +17,22 @@ from shared.program.graph import Graph, Node
 Values = dict[Node, tuple[Any, ...]]
 
 
-def evaluate(graph: Graph, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any]) -> Values:
+def evaluate(
+    graph: Graph, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any], wide: bool = True
+) -> Values:
     """{node: its results} of a program.
 
     Args:
       graph: the program.
       leaves: {path: array} of the weights.
       inputs: the arrays of the inputs, flat.
+      wide: in float64; otherwise in the types of the program.
     """
     values: Values = {}
+    if not wide:
+        for node in graph.nodes:
+            values[node] = _compute_as_written(node, values, leaves, inputs)
+        return values
     with jax.enable_x64(True):
         wide_inputs = [_widen(jnp.asarray(x)) for x in inputs]
         for node in graph.nodes:
@@ -43,12 +50,8 @@ def _compute(
     if node.op == "constant":
         return (_widen(jnp.asarray(node.params["value"], dtype=node.avals[0].dtype)),)
     args = [values[arg][which] for arg, which in node.args]
-    if node.op == "view":
-        return (args[0][node.params["view"].place(args[0].ndim)],)
-    if node.op == "index":
-        return (args[0][node.params["i"]],)
-    if node.op == "stack":
-        return (jnp.stack(args) if args else jnp.zeros(node.avals[0].shape, node.avals[0].dtype),)
+    if node.primitive is None:
+        return _take(node, args)
     if node.op == "convert_element_type":
         return (_convert(args[0], node.params["new_dtype"]),)
     try:
@@ -63,6 +66,31 @@ def _compute(
     if not node.primitive.multiple_results:
         results = (results,)
     return tuple(map(_widen, results))
+
+
+def _compute_as_written(
+    node: Node, values: Values, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any]
+) -> tuple[Any, ...]:
+    if node.op == "leaf":
+        return (jnp.asarray(leaves[node.params["path"]]),)
+    if node.op == "input":
+        return (jnp.asarray(inputs[node.params["index"]]),)
+    if node.op == "constant":
+        return (jnp.asarray(node.params["value"], dtype=node.avals[0].dtype),)
+    args = [values[arg][which] for arg, which in node.args]
+    if node.primitive is None:
+        return _take(node, args)
+    results = node.primitive.bind(*args, **node.params)
+    return tuple(results) if node.primitive.multiple_results else (results,)
+
+
+def _take(node: Node, args: list[Any]) -> tuple[Any, ...]:
+    """A part of a leaf, of what a scan takes, or what it returns."""
+    if node.op == "view":
+        return (args[0][node.params["view"].place(args[0].ndim)],)
+    if node.op == "index":
+        return (args[0][node.params["i"]],)
+    return (jnp.stack(args) if args else jnp.zeros(node.avals[0].shape, node.avals[0].dtype),)
 
 
 def _convert(x: Any, dtype: Any) -> Any:

@@ -59,11 +59,13 @@ class Graph:
       nodes: in the order of the program, without those that no output needs.
       outputs: the value of each output.
       views: the nodes that hold a leaf or a part of it, in order of their first use.
+      roles: what each output is, equal for those of two programs that stand for the same.
     """
 
     nodes: list[Node]
     outputs: list[Value]
     views: dict[Node, View]
+    roles: tuple[str, ...] = ()
 
 
 class GraphBuilder:

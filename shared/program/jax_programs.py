@@ -56,11 +56,15 @@ def frames(source_info: Any) -> list[tuple[str, int, str, int]]:
     """
     if source_info.traceback is None:
         return []
-    return [_position(*frame) for frame in zip(*source_info.traceback.raw_frames(), strict=True)]
+    return [
+        (code.co_filename, *_position(code, code.co_filename, instruction))
+        for code, instruction in zip(*source_info.traceback.raw_frames(), strict=True)
+    ]
 
 
 @functools.cache
-def _position(code: types.CodeType, instruction: int) -> tuple[str, int, str, int]:
+def _position(code: types.CodeType, file: str, instruction: int) -> tuple[int, str, int]:
+    """Where an instruction is. Code of two files is equal in Python: `file` tells it apart."""
     # An instruction takes two bytes.
     line, _, column, _ = next(itertools.islice(code.co_positions(), instruction // 2, None))
-    return code.co_filename, line or code.co_firstlineno, code.co_qualname, column or 0
+    return line or code.co_firstlineno, code.co_qualname, column or 0

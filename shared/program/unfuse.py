@@ -6,6 +6,7 @@ with separate weights are one program. Sums of other lengths may round otherwise
 tells which weight is which, the original one what it computes.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -23,7 +24,8 @@ def unfuse(graph: Graph) -> Graph:
     for node in graph.nodes:
         args = [made[arg] for arg in node.args]
         made.update({(node, i): value for i, value in enumerate(cutter.copy(node, args))})
-    return cutter.finish([made[output] for output in graph.outputs])
+    cut = cutter.finish([made[output] for output in graph.outputs])
+    return dataclasses.replace(cut, roles=graph.roles)
 
 
 class _Cutter(GraphBuilder):

@@ -13,6 +13,8 @@ from shared.weights.names import numbers, words
 from shared.weights.regular import Kind, kinds
 from shared.weights.weight_map import Entry
 
+_TELLS_LAYERS = ("dataflow", "dataflow and names", "dataflow and order")
+
 
 @dataclasses.dataclass(frozen=True)
 class Crossing:
@@ -31,9 +33,9 @@ class Crossing:
 
 def find_crossing(entries: Sequence[Entry]) -> Crossing | None:
     """What `entries` cross, or None. Pinned entries are the user's word and cross nothing."""
-    # A pin is the user's word, and what is placed by its order says nothing of the order.
-    free = [entry for entry in entries if entry.by.startswith("dataflow")]
-    kept = tuple(entry for entry in entries if not entry.by.startswith("dataflow"))
+    # A pin is the user's word, and what is placed by its name says nothing of the name.
+    free = [entry for entry in entries if entry.by in _TELLS_LAYERS]
+    kept = tuple(entry for entry in entries if entry.by not in _TELLS_LAYERS)
     return _crossed_order(free, kept) or _crossed_words(free, kept)
 
 

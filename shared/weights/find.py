@@ -114,7 +114,9 @@ def _match(
         pieces = [[*linen.views.values(), *unused[0]], [*nnx.views.values(), *unused[1]]]
         leaves = (linen_leaves, nnx_leaves)
         pairs = regular_pairs(matcher.entries, pieces, leaves)
-        pairs += sibling_pairs(matcher.entries, leaves)
+        taken = {view for pair in pairs for view in pair}
+        siblings = sibling_pairs(matcher.entries, leaves)
+        pairs += [pair for pair in siblings if not taken.intersection(pair)]
         known = {entry.linen: entry.nnx for entry in matcher.entries}
         if any(known.get(a) != b for a, b in pairs):
             matcher = Matcher(linen, nnx)

@@ -13,7 +13,7 @@ from typing import Any
 from shared.program.canonical import Names, downward, label, local, upward, uses
 from shared.program.graph import Graph, Node
 from shared.program.view import View
-from shared.weights.names import similarity, template, words
+from shared.weights.names import layer_of, similarity, template, words
 from shared.weights.weight_map import Entry
 
 _ROUNDS = (12, 8, 5, 3, 2, 1)
@@ -71,6 +71,8 @@ class Matcher:
                 self.pair(x, y, by)
         elif not all(nodes) and len(nodes[0] + nodes[1]) == 1:
             side = 0 if nodes[0] else 1
+            if (linen, nnx)[1 - side] in self.graphs[1 - side].views.values():
+                return  # it has been paired
             (node,) = nodes[side]
             self.number[node] = len(self.entries)
             self.left[side].remove(node)
@@ -206,6 +208,7 @@ class Matcher:
             for a, b in zip(linen, nnx, strict=True):
                 self.pair(a, b, "dataflow and order")
             return
+        one_layer = len({layer_of(self.view(0, node)) for node in linen}) == 1
         candidates = sorted(
             (-similarity(paths[0][i], paths[1][j]), abs(i - j), i, j)
             for i in range(len(linen))
@@ -213,7 +216,8 @@ class Matcher:
         )
         for _, _, i, j in candidates:
             if linen[i] in self.left[0] and nnx[j] in self.left[1]:
-                self.pair(linen[i], nnx[j], "dataflow and names")
+                by = "dataflow and names" if one_layer else "dataflow, names and order"
+                self.pair(linen[i], nnx[j], by)
 
 
 def _is_of(view: View, pinned: View) -> bool:

@@ -2,6 +2,8 @@
 
 import re
 
+from shared.program.view import View
+
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 # Short forms that models use for the same thing.
 _FULL = {
@@ -33,12 +35,18 @@ def numbers(path: str) -> tuple[int, ...]:
     return tuple(int(word) for word in _WORD.findall(path) if word.isdigit())
 
 
+def layer_of(view: View) -> tuple[int, ...]:
+    """The numbers that say which layer a weight is of: those of its path, those of scans."""
+    return (*numbers(view.leaf), *(position for _, position in view.index))
+
+
 def template(path: str) -> str:
     """`path` with every number left out."""
     return re.sub(r"\d+", "#", path)
 
 
 def similarity(a: str, b: str) -> float:
-    """From 0 to 1: how many words and numbers two paths share."""
+    """How many words and numbers two paths share, 1 if all; a little more if they begin alike."""
     first, second = words(a) | set(map(str, numbers(a))), words(b) | set(map(str, numbers(b)))
-    return len(first & second) / max(1, len(first | second))
+    same_layer = numbers(a)[:1] == numbers(b)[:1]
+    return len(first & second) / max(1, len(first | second)) + 0.01 * same_layer

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.program.view import View
-from shared.weights.names import numbers
+from shared.weights.names import layer_of
 from shared.weights.weight_map import Entry
 
 _NUMBER = re.compile(r"\d+")
@@ -100,7 +100,7 @@ def regular_pairs(
         if {_form(a, leaves[0]) for a in first} != {_form(b, leaves[1]) for b in second}:
             continue
         taken.update((*first, *second))
-        pairs += zip(sorted(first, key=_layer), sorted(second, key=_layer), strict=True)
+        pairs += zip(sorted(first, key=layer_of), sorted(second, key=layer_of), strict=True)
     return pairs
 
 
@@ -129,7 +129,3 @@ def _form(view: View, leaves: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     taken = {axis for axis, _ in view.index}
     shape = (size for axis, size in enumerate(spec.shape) if axis not in taken)
     return tuple(shape), str(spec.dtype)
-
-
-def _layer(view: View) -> tuple[int, ...]:
-    return (*numbers(view.leaf), *(position for _, position in view.index))

@@ -66,9 +66,12 @@ class WeightMap:
             pieces[there.leaf].append((here, there))
         moved = {}
         for path, spec in target.items():
-            (here, there), *rest = pieces[path]
-            if not rest and here == View(here.leaf) and there == View(path):
-                moved[path] = leaves[here.leaf]
+            origin = pieces[path][0][0].leaf
+            if tuple(source[origin].shape) == tuple(spec.shape) and all(
+                (here.leaf, here.index, here.part) == (origin, there.index, there.part)
+                for here, there in pieces[path]
+            ):
+                moved[path] = leaves[origin]
                 continue
             dtypes = {leaves[view.leaf].dtype for view, _ in pieces[path]}
             if len(dtypes) > 1:
