@@ -2,6 +2,7 @@
 
 import json
 import os
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_bad_pair(name, pair_file, tmp_path, capsys):
         ([], "give one of --pair"),
         (["--pair=a.py:P", "--case=all"], "give one of --pair"),
         (["--case=shared", "--checks=forwards"], "--checks=forwards: expected some of"),
-        (["--case=shared", "--report=x.txt"], "ending in .json"),
+        (["--case=shared", "--report=x.txt"], "ending in .html or .json"),
         (["--case=shered"], "did you mean shared?"),
         (["--case=shared", "--rtol=-1"], "--rtol=-1"),
     ],
@@ -126,3 +127,66 @@ def test_usage(words, message, capsys):
 def test_a_pair_without_its_two_parts(capsys):
     code, line = answer(capsys, "verify", "--pair=port.py")
     assert (code, "expected FILE.py:NAME" in line) == (3, True)
+
+
+def test_the_report_is_a_page_that_needs_no_network(tmp_path, monkeypatch, capsys):
+    source = (Path(__file__).parent / "ports" / "mlp.py").read_text()
+    (tmp_path / "port.py").write_text(source.replace("a = a + b", "a = a - b  # <b>"))
+    monkeypatch.chdir(tmp_path)
+    words = ["verify", "--pair=port.py:PAIR", "--checks=forward", "--samples=1"]
+    assert main([*words, "--report=out.html"]) == 1
+    page = (tmp_path / "out.html").read_text()
+    parser = _Page()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    assert not parser.links
+    assert "# &lt;b&gt;" in page
+    marked = "".join(parser.marked)
+    assert "h = h + y" in marked
+    assert "a = a - b" in marked
+    # Both programs, line beside line.
+    for line in ("y = nn.Dense(16)(h)", "b = self.second(a)", "return self.last(a)"):
+        assert line in parser.text
+
+
+def test_a_layer_that_wants_decode_is_told_how(tmp_path, capsys):
+    (tmp_path / "port.py").write_text(
+        """
+import jax
+from flax import linen as nn
+from flax import nnx
+from shared import Pair
+
+PAIR = Pair(
+    linen=nn.MultiHeadDotProductAttention(2),
+    nnx=lambda rngs: nnx.MultiHeadAttention(2, 8, rngs=rngs),
+    inputs=(jax.ShapeDtypeStruct((2, 5, 8), "float32"),),
+)
+"""
+    )
+    assert main(["verify", f"--pair={tmp_path / 'port.py'}:PAIR"]) == 3
+    error = capsys.readouterr().err
+    assert "No `decode` argument was provided" in error
+    assert "model.set_attributes(decode=False)" in error
+
+
+class _Page(HTMLParser):
+    """Collects text, marked text, links, and elements that are not closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.marked, self.text = [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if "mark" in self.open:
+            self.marked.append(data)

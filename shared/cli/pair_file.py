@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from typing import Any
@@ -65,9 +66,20 @@ def users_code(what: str):
         raise InputError(f"{what}: {error}") from error
     except Exception as error:
         message = f"{type(error).__name__}: {first_line(error)}"
-        raise InputError(f"{what}: {_where(error)}{message}") from error
+        raise InputError(f"{what}: {_where(error)}{message}{_remedy(message)}") from error
     finally:
         sys.dont_write_bytecode = before
+
+
+def _remedy(message: str) -> str:
+    """What to do where a layer of NNX wants to be told how it is called."""
+    wanted = re.search(r"No `(\w+)` argument was provided", message)
+    if wanted is None:
+        return ""
+    return (
+        f"; set it where Pair.nnx builds the port, model.set_attributes({wanted[1]}=False) say, "
+        "or hand it down from nnx_kwargs"
+    )
 
 
 def _where(error: BaseException) -> str:
