@@ -264,7 +264,7 @@ def main():
     total = len(BUGS)
     print("# Planted mistakes\n\n`python tests/planted_mistakes.py` printed this page.\n")
     print(f"{total} mistakes of {len({row[1] for row in BUGS})} kinds, planted in ", end="")
-    print(f"{len({row[0].split('.')[0] for row in BUGS})} models of `tests/ports`: the verdict is ")
+    print(f"{len({row[0].split('.')[0] for row in BUGS})} models of `tests/ports`: the verdict is")
     print(f"right in {counts['verdict']}, both lines are right in {counts['both']}, ", end="")
     print(f"{counts['both'] / total:.1%} (Linen {counts['linen']}, NNX {counts['nnx']}).\n")
     print("| pair | mistake | verdict | line named in Linen | line named in NNX |")

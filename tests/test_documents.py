@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from planted_mistakes import BUGS, LINES_MISSED
 
 from shared.cases import CASES
 from shared.cli import main
@@ -77,3 +78,12 @@ def test_the_divergence_shown_is_found(capsys, monkeypatch, tmp_path):
         for text in (printed, shown)
     )
     assert lines == expected
+
+
+def test_the_page_of_planted_mistakes_is_of_the_table():
+    page = (ROOT / "docs" / "planted_mistakes.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if "| different |" in line]
+    assert [(pair, kind) for pair, kind, *_ in rows] == [row[:2] for row in BUGS]
+    assert {(row[0], row[1]) for row in rows if "**wrong**" in " ".join(row)} == set(LINES_MISSED)
+    right = len(BUGS) - len(LINES_MISSED)
+    assert f"{right / len(BUGS):.1%}" in page

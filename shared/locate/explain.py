@@ -10,6 +10,7 @@ from shared.locate.statement import above, call_that_passes, calls, choice, gap,
 from shared.program.canonical import Names, params_that_matter
 from shared.program.graph import Graph, Node, Value, constant_value
 from shared.program.jax_programs import RESHAPES, SELECTIONS
+from shared.program.source import Place
 from shared.program.view import View
 from shared.weights.regular import kinds
 from shared.weights.weight_map import Entry
@@ -39,17 +40,9 @@ def describe(
     if found.kind == "operand":
         return _other_operand(both, found, counterpart)
     x, y = found.linen, found.nnx
-    deep = [
-        len(calls(node)) - 1 > calls(node).index(place)
-        for node, place in (
-            (x, statement(x, found.linen_next)),
-            (y, statement(y, found.nnx_next)),
-        )
-        if place
-    ]
-    if all(deep):
-        return Divergence(reason(x, y), spot(a, x), spot(b, y))
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
+    if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
+        places = None, None  # in a function of their own on both sides: it is in that function
     return Divergence(reason(x, y), spot(a, x, places[0]), spot(b, y, places[1]))
 
 
@@ -68,7 +61,9 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
 
 
-def _skipped_layer(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]):
+def _skipped_layer(
+    a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]
+) -> tuple[Place | None, Place | None] | None:
     """The loops over the layers, where NNX lacks one layer of several."""
     last = found.linen_next.number if found.linen_next else len(a.graph.nodes)
     section = [n for n in a.graph.nodes[found.linen.number : last] if not a.is_known(n)]
@@ -85,7 +80,7 @@ def _skipped_layer(a: Side, b: Side, found: Parting, counterpart: Mapping[View, 
         (node, other)
         for node, other in b.graph.views.items()
         for linen, nnx in counterpart.items()
-        if nnx == other and _are_like(linen, view) and _are_like(nnx, meant)
+        if nnx == other and _are_like(linen, view) and _are_like(nnx, meant) and b.users[node]
     ]
     if not like:
         return None
