@@ -9,6 +9,7 @@ import numpy as np
 from shared.locate.values import SAME, mark_of, same_constant
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, is_start
+from shared.program.jax_programs import RESHAPES
 
 
 class Side:
@@ -29,7 +30,9 @@ class Side:
         self.numbers: set[Node] = set()
         self.forms: set[Node] = set(graph.views)
         self.by_name: dict[int, Node] = {}
-        self.count = collections.Counter(up.values())
+        self.count = collections.Counter(
+            up[node] for node in graph.nodes if node.op not in RESHAPES
+        )
         self.marks: dict[Node, list[Any]] = {}
         self.twin: dict[Node, Node] = {}
         self.conflicts: list[tuple[Node, Node]] = []

@@ -75,9 +75,18 @@ def upward(names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable]) ->
       leaf_name: the name of a leaf, or of a slice of one.
     """
     up: dict[Node, int] = {}
+    # Of what is only reshaped, once or several times: what of, and the shape of that.
+    origins: dict[Node, tuple[int, int, tuple[int, ...]]] = {}
     for node in graph.nodes:
         if node in graph.views or node.op == "leaf":
             up[node] = names("leaf", leaf_name(node))
+        elif _only_reshapes(node):
+            arg, which = node.args[0]
+            origin = origins.get(arg, (up[arg], which, tuple(arg.avals[which].shape)))
+            origins[node] = origin
+            shape = tuple(node.avals[0].shape)
+            back = shape == origin[2] and origin[1] == 0
+            up[node] = origin[0] if back else names("reshape", *origin[:2], shape)
         else:
             operands = [(up[arg], which) for arg, which in node.args]
             up[node] = names(label(names, node), *_in_order(node, operands))
