@@ -1,7 +1,7 @@
 """One of the two programs, the values in it, and which of them the other program has too."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -142,20 +142,3 @@ class Side:
             or node in self.numbers
             or self.up[node] in self.settled
         )
-
-    def frontier(self, outputs: Sequence[Node]) -> list[Node]:
-        """The first values that the other program lacks on the way to the outputs given."""
-        seen: set[Node] = set()
-        # An output that the other program has somewhere else leads nowhere unless none is left.
-        todo = [node for node in outputs if node not in self.twin]
-        while todo:
-            node = todo.pop()
-            if node not in seen:
-                seen.add(node)
-                todo += [arg for arg, _ in node.args if not self.is_known(arg)]
-        first = [
-            node
-            for node in seen
-            if not is_start(node) and all(self.is_known(arg) for arg, _ in node.args)
-        ]
-        return sorted(first, key=lambda node: node.number)
