@@ -104,3 +104,10 @@ def test_a_loss_that_the_port_does_not_return_is_a_difference():
     assert found.verdict == "different"
     (updates,) = (check for check in found.checks if check.name == "updates")
     assert updates.note == "only Linen returns losses/ScanLayer_0/l2"
+
+
+def test_a_lost_loss_is_no_identical_program():
+    found = verify(pair(Loop(), sows=False), checks=("structure", "programs"))
+    assert found.verdict == "undecided"
+    (programs,) = (check for check in found.checks if check.name == "programs")
+    assert "losses" in programs.note

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from shared.checks.base import Check, Ported, compare, named_outputs, worst_of
-from shared.checks.outputs import TO_LOOK_AT, pair_outputs
+from shared.checks.outputs import pair_outputs
 
 
 def check_forward(ported: Ported) -> Check:
@@ -30,10 +30,9 @@ def check_updates(ported: Ported) -> Check:
         )
 
     made = _check(ported, "updates", updates)
-    lost = [path for path in outputs.linen_only if not path.startswith(TO_LOOK_AT + "/")]
-    if lost:
-        note = f"only Linen returns {', '.join(lost)}"
-        return dataclasses.replace(made, status="different", worst_leaf=lost[0], note=note)
+    if outputs.lost:
+        note = f"only Linen returns {', '.join(outputs.lost)}"
+        return dataclasses.replace(made, status="different", worst_leaf=outputs.lost[0], note=note)
     left = (*outputs.linen_only, *outputs.nnx_only)
     note = f"not compared, for only one side has it: {', '.join(left)}" if left else ""
     return dataclasses.replace(made, note=note or made.note)

@@ -30,6 +30,11 @@ class Outputs:
     linen_only: tuple[str, ...]
     nnx_only: tuple[str, ...]
 
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """What the port should return and does not."""
+        return tuple(path for path in self.linen_only if not path.startswith(TO_LOOK_AT + "/"))
+
 
 def pair_outputs(ported: Ported, linen: Program, nnx: Program) -> Outputs:
     """Pairs the outputs of two programs: forward or gradient ones."""

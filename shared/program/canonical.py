@@ -171,6 +171,8 @@ def _only_reshapes(node: Node) -> bool:
     """Whether the elements of the operand stay as they are, in their order."""
     if node.op not in RESHAPES or not node.args:
         return False
+    if node.op == "reshape" and node.params.get("dimensions") is not None:
+        return False  # it transposes first
     arg, which = node.args[0]
     return _count(arg.avals[which]) == _count(node.avals[0]) and len(node.args) == 1
 
