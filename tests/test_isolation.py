@@ -33,7 +33,10 @@ def check_imports(source, forbidden):
 
 
 # Where a user's pair of modules becomes two pure functions.
-KNOWS_FLAX = {ROOTS["shared"] / "pair.py"}
+KNOWS_FLAX = {
+    *(ROOTS["shared"] / "models" / f"{name}.py" for name in ("linen", "nnx")),
+    ROOTS["shared"] / "pair.py",  # says of which classes the two modules are
+}
 FORBIDDEN = {
     "linen": ["nnx_impl.", "flax.nnx."],
     "nnx": ["linen_impl.", "flax.linen."],

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.pair import PureModel, PurePair
+from shared.models.pure import PureModel
+from shared.pair import PurePair
 from shared.program.graph import Graph
 from shared.program.trace import trace
 from shared.weights.weight_map import Entry, WeightMap

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.checks.base import Check, Ported, compare, worst_of
-from shared.pair import PureModel
+from shared.models.pure import PureModel
 
 
 def check_gradients(ported: Ported) -> Check:

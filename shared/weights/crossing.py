@@ -6,6 +6,7 @@ meant: the team will load query as query.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from shared.program.view import View
@@ -91,17 +92,19 @@ def _crossed_words(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | Non
     """Linen's query as NNX's key, and Linen's key as NNX's query."""
     meant = list(free)
     remarks = set()
-    for i, first in enumerate(meant):
-        for j in range(i + 1, len(meant)):
-            second = meant[j]
+    layers: dict[tuple[int, ...], list[int]] = collections.defaultdict(list)
+    for i, entry in enumerate(meant):
+        layers[_index(entry.linen)].append(i)
+    for layer in layers.values():
+        for i, j in itertools.combinations(layer, 2):
+            first, second = meant[i], meant[j]
             mine, other = words(first.linen.leaf), words(second.linen.leaf)
             own, its = words(first.nnx.leaf), words(second.nnx.leaf)
             here, there = (mine - other) & (its - own), (other - mine) & (own - its)
-            if here and there and _index(first.linen) == _index(second.linen):
+            if here and there:
                 remarks.add(f"{_join(here)} and {_join(there)} were exchanged")
                 meant[i] = dataclasses.replace(first, nnx=second.nnx)
                 meant[j] = dataclasses.replace(second, nnx=first.nnx)
-                break
     if not remarks:
         return None
     return Crossing(f"equal if {' and '.join(sorted(remarks))}", (*kept, *meant))

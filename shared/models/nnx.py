@@ -1,0 +1,105 @@
+"""An NNX module as a pure function."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from shared.errors import InputError
+from shared.models.pure import PureModel, plain
+
+
+class _Stream(nnx.RngStream):
+    """Counts without looking up the sharding of its traced count.
+
+    That look-up walks the whole trace, for each weight that is made (jax 0.10.2, flax 0.12.8).
+    """
+
+    def __call__(self) -> jax.Array:
+        key = jax.random.fold_in(self.key.get_value(), self.count.get_value())
+        self.count.set_value(self.count.get_value() + 1)
+        return key
+
+
+def _rngs() -> nnx.Rngs:
+    rngs = nnx.Rngs(0, dropout=1)
+    for name, stream in list(rngs.items()):
+        setattr(rngs, name, _Stream(stream.key.get_value(), tag=name))
+    return rngs
+
+
+def nnx_model(
+    build: Callable[[nnx.Rngs], Any],
+    call: Callable[..., Any],
+    output: Callable[[Any], Any],
+) -> PureModel:
+    """The module that `build` returns as a pure function. Allocates no weight.
+
+    Args:
+      build: makes the module.
+      call: (module, *inputs) -> outputs.
+      output: from outputs to what is compared.
+    """
+    with nnx.use_eager_sharding(False):
+        model = nnx.eval_shape(lambda: build(_rngs()))
+    if not isinstance(model, nnx.Pytree):
+        raise InputError(
+            f"Pair.nnx: expected it to return a module, it returns {type(model).__name__}"
+        )
+    graphdef, abstract = nnx.split(model)
+    variables = {_path(path, variable): (path, variable) for path, variable in _flat(abstract)}
+    random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}
+    leaves = {p: _abstract(variable) for p, (_, variable) in variables.items() if p not in random}
+
+    def apply(leaves, inputs):
+        flat = [
+            (path, variable.replace(_random_state(variable) if p in random else leaves[p]))
+            for p, (path, variable) in variables.items()
+        ]
+        with nnx.use_eager_sharding(False), warnings.catch_warnings():
+            # What is sown is read off the module here.
+            warnings.filterwarnings("ignore", message=".*capture", category=DeprecationWarning)
+            model = nnx.merge(graphdef, nnx.from_flat_state(flat), copy=True)
+            outputs = output(call(model, *inputs))
+            after = {_path(path, variable): variable for path, variable in _flat(nnx.state(model))}
+        updates = {
+            path: variable.get_value()
+            for path, variable in after.items()
+            if not isinstance(variable, nnx.RngState) and not path.startswith("params/")
+        }
+        return outputs, plain(updates)
+
+    return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply)
+
+
+def _flat(state: nnx.State) -> list[tuple[tuple, nnx.Variable]]:
+    return list(nnx.to_flat_state(state))
+
+
+def _path(path: tuple, variable: nnx.Variable) -> str:
+    if isinstance(variable, nnx.RngState):
+        return "/".join(map(str, ("rng", *path)))
+    return "/".join(map(str, (_collection(type(variable)), *path)))
+
+
+def _collection(kind: type[nnx.Variable]) -> str:
+    """What Flax calls the collection of a variable; of one that it does not know, its class."""
+    try:
+        return nnx.variable_name_from_type(kind)
+    except ValueError:
+        return kind.__name__
+
+
+def _abstract(variable: nnx.Variable) -> jax.ShapeDtypeStruct:
+    value = variable.get_value()
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
+
+
+def _random_state(variable: nnx.Variable) -> jax.Array:
+    value = variable.get_value()
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(1), value.shape)
+    return jnp.zeros(value.shape, value.dtype)
