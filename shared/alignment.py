@@ -7,11 +7,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.program.canonical import Names, label, upward
+from shared.program.canonical import Names, label, upward_of_all
 from shared.program.graph import Graph, Node, is_start
 from shared.program.source import Place, users_place
-from shared.program.view import View
-from shared.weights.weight_map import Entry
+from shared.weights.weight_map import Entry, leaf_names
 
 # Aligning takes time with the square of the number of operations.
 MAX_OPERATIONS = 4_000
@@ -39,16 +38,11 @@ class Row:
 def align(linen: Graph, nnx: Graph, entries: Sequence[Entry]) -> list[Row]:
     """The two programs line by line, the first `MAX_OPERATIONS` operations of each."""
     names = Names()
+    graphs = (linen, nnx)
+    leaves = [leaf_names(entries, graph, graph is linen) for graph in graphs]
     sides = []
-    for graph, side in ((linen, "linen"), (nnx, "nnx")):
-        numbers = {getattr(entry, side): i for i, entry in enumerate(entries)}
-
-        def leaf_name(node: Node, graph=graph, numbers=numbers, side=side) -> Any:
-            view = graph.views.get(node, View(node.params.get("path", "")))
-            return numbers.get(view, (side, view))
-
+    for graph, up in zip(graphs, upward_of_all(names, graphs, leaves), strict=True):
         nodes = [node for node in graph.nodes if not is_start(node)][:MAX_OPERATIONS]
-        up = upward(names, graph, leaf_name)
         # With the weights that it takes, for layers are alike but for their weights.
         labels = {
             node: (label(names, node), *(up[arg] for arg, _ in node.args if arg in graph.views))

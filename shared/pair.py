@@ -170,7 +170,8 @@ def _made_by_the_call(model: PureModel, inputs: tuple) -> set[str]:
     candidates = _collections(model) - _KEPT
     if not candidates:
         return set()
-    graph, _ = trace(lambda leaves, inputs: model.apply(leaves, inputs)[0], model.leaves, inputs)
+    outputs = lambda leaves, inputs: model.apply(leaves, inputs)[0]  # noqa: E731
+    graph, _ = trace(outputs, model.leaves, inputs, unroll=False)
     used = {view.leaf.split("/")[0] for view in graph.views.values()}
     found = candidates - used
     rest = {p: leaf for p, leaf in model.leaves.items() if p.split("/")[0] not in found}

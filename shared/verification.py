@@ -2,28 +2,23 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from shared.alignment import Row, align
 from shared.checks.base import Check, Limits, Ported, Program, program
 from shared.checks.forward import check_forward, check_updates
 from shared.checks.gradients import check_gradients
-from shared.checks.outputs import pair_outputs, values_of
-from shared.checks.programs import backward, check_programs
+from shared.checks.programs import check_programs
 from shared.checks.training import check_training
+from shared.decision import decide_in_float64, locate_in, not_finite, verdict_of
 from shared.errors import ComposedLiftsError
-from shared.locate import (
-    SAME_OUTPUT,
-    Divergence,
-    first_not_finite,
-    layers_exchanged,
-    locate,
-    use_of,
-)
+from shared.locate import Divergence, layers_exchanged, use_of
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
-from shared.weights.find import Found, find
+from shared.weights.find import Found, find, find_rolled
 from shared.weights.fused import find_fused
 from shared.weights.weight_map import WeightMap
 
@@ -118,6 +113,13 @@ def verify(
     """
     progress("trace")
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
+    options: dict[str, Any] = {"limits": limits or Limits(), "seed": seed, "samples": samples}
+    proven = _proven(pure, options)
+    if proven is not None:
+        ported, known = proven
+        made = [known["structure"], *_make(ported, checks, progress, known)]
+        if all(check.status in ("identical", "equal") for check in made):
+            return _verification(ported, made)
     linen, nnx = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
     progress("map")
     started = time.perf_counter()
@@ -127,16 +129,13 @@ def verify(
     crossing, fused = find_crossing(found.entries), find_fused(found)
     meant = crossing.remark if crossing else fused.remark if fused else ""
     entries = crossing.meant if crossing else found.entries
-    ported = Ported(pure, linen, nnx, entries, limits or Limits(), seed, samples)
+    ported = Ported(pure, linen, nnx, entries, **options)
     structure = _structure(ported, found, meant)
     made = [dataclasses.replace(structure, seconds=time.perf_counter() - started)]
     if structure.status != "different":
-        for name in CHECKS:
-            if name in checks:
-                progress(name)
-                made.append(_timed(CHECKS[name], ported))
-    made, divergence = _in_float64(ported, made)
-    verdict = _verdict(made)
+        made += _make(ported, checks, progress)
+    made, divergence = decide_in_float64(ported, made)
+    verdict = verdict_of(made)
     draws = [draws_random_numbers(model.graph) for model in (linen, nnx)]
     remark = meant
     if all(draws) and structure.status != "different" and verdict == "different":
@@ -150,21 +149,67 @@ def verify(
         both = found.linen, found.nnx
         divergence = layers_exchanged(*both, crossing.layers, crossing.meant)
     if verdict == "different" and divergence is None:
-        divergence = _locate(ported, linen, nnx)
+        divergence = locate_in(ported, linen, nnx)
     if any(check.status == "undecided" and check.name == "forward" for check in made):
-        divergence = _not_finite(ported)
+        divergence = not_finite(ported)
         remark = remark or (divergence.reason if divergence else "")
     complete = not found.linen_left and not found.nnx_left
-    rows = WeightMap(entries, pure.linen.leaves, pure.nnx.leaves).rows()
-    return Verification(
+    return dataclasses.replace(
+        _verification(ported, made),
         verdict=verdict,
-        checks=made,
-        rows=rows,
         unmatched_linen=sorted({view.leaf for view in found.linen_left}),
         unmatched_nnx=sorted({view.leaf for view in found.nnx_left}),
-        rng_leaves=list(pure.nnx.rng_leaves),
         divergence=divergence,
         remark=remark if complete else structure.note,
+    )
+
+
+def _proven(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[str, Check]] | None:
+    """The pair and the checks of its programs, where these are identical scan by scan.
+
+    The time that takes is that of one layer of each scan. None where they are not: then scans are
+    unrolled, to compare with loops and to see which layer differs.
+    """
+    started = time.perf_counter()
+    models = (pure.linen, pure.nnx)
+    linen, nnx = (program(model.apply, model, pure.inputs, unroll=False) for model in models)
+    if not (linen.graph.has_scans and nnx.graph.has_scans):
+        return None
+    leaves = (pure.linen.leaves, pure.nnx.leaves)
+    entries = find_rolled(linen.graph, nnx.graph, *leaves, pure.weight_map)
+    if entries is None or find_crossing(entries) is not None:
+        return None
+    ported = Ported(pure, linen, nnx, entries, is_unrolled=False, **options)
+    structure = _structure(ported)
+    structure = dataclasses.replace(structure, seconds=time.perf_counter() - started)
+    programs = _timed(check_programs, ported)
+    if structure.status == "different" or programs.status != "identical":
+        return None
+    return ported, {"structure": structure, "programs": programs}
+
+
+def _make(
+    ported: Ported,
+    checks: Sequence[str],
+    progress: Callable[[str], None],
+    known: Mapping[str, Check] = types.MappingProxyType({}),
+) -> list[Check]:
+    made = []
+    for name in CHECKS:
+        if name in checks:
+            progress(name)
+            made.append(known.get(name) or _timed(CHECKS[name], ported))
+    return made
+
+
+def _verification(ported: Ported, made: list[Check]) -> Verification:
+    return Verification(
+        verdict=verdict_of(made),
+        checks=made,
+        rows=ported.weights.rows(),
+        unmatched_linen=[],
+        unmatched_nnx=[],
+        rng_leaves=list(ported.nnx.rng_leaves),
         ported=ported,
     )
 
@@ -176,6 +221,9 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
       DifferentError: a leaf has no counterpart.
     """
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
+    proven = _proven(pure, {})
+    if proven is not None:
+        return proven[0].weights
     programs = [program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx)]
     found = _find(pure, *programs)
     if found.linen_left or found.nnx_left:
@@ -194,10 +242,17 @@ def _timed(check: Callable[[Ported], Check], ported: Ported) -> Check:
     return dataclasses.replace(made, seconds=time.perf_counter() - started)
 
 
-def _structure(ported: Ported, found: Found, crossing: str) -> Check:
-    """Whether every weight and every output has a counterpart."""
+def _structure(ported: Ported, found: Found | None = None, meant: str = "") -> Check:
+    """Whether every weight and every output has a counterpart.
+
+    Args:
+      ported: the pair.
+      found: the weights that have none, if any may be left.
+      meant: how the map that was found is not the one that is meant.
+    """
     notes = []
-    for side, left in (("Linen", found.linen_left), ("NNX", found.nnx_left)):
+    left_over = ((found.linen_left, found.nnx_left)) if found else ((), ())
+    for side, left in zip(("Linen", "NNX"), left_over, strict=True):
         paths = sorted({view.leaf for view in left})
         if paths:
             notes.append(f"only in {side}: {', '.join(paths)}")
@@ -211,71 +266,6 @@ def _structure(ported: Ported, found: Found, crossing: str) -> Check:
     )
     if one != other:
         notes.append(f"outputs {one} in Linen, {other} in NNX")
-    if crossing:
-        notes.append(crossing)
+    if meant:
+        notes.append(meant)
     return Check("structure", "different" if notes else "equal", note="; ".join(notes))
-
-
-def _verdict(checks: Sequence[Check]) -> str:
-    statuses = {check.name: check.status for check in checks}
-    decisive = [status for name, status in statuses.items() if name != "programs"]
-    if "different" in decisive:
-        return "different"
-    if statuses.get("programs") == "identical":
-        return "identical"
-    if "undecided" in decisive or decisive == ["equal"]:
-        return "undecided"  # nothing but the structure was compared
-    return "close" if "close" in decisive else "equal"
-
-
-def _in_float64(ported: Ported, checks: list[Check]) -> tuple[list[Check], Divergence | None]:
-    """The checks, those decided anew that float64 can decide, and where the programs part."""
-    decides = ported.limits == Limits() and not ported.is_narrow
-    places: dict[str, Divergence | None] = {}
-    decided = []
-    for check in checks:
-        if check.status in ("close", "different") and check.name != "training":
-            backwards = check.name == "gradients"
-            programs = (ported.linen_program, ported.nnx_program)
-            place = places.get("forward") or _locate(ported, *programs, stops=backwards)
-            if place is None and backwards:
-                place = _locate(ported, *backward(ported), settled=programs)
-            places[check.name] = place
-            if decides and check.name in ("forward", "gradients"):
-                parts = places[check.name] is not None
-                note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
-                status = "different" if parts else "close"
-                check = dataclasses.replace(check, status=status, note=note)
-        decided.append(check)
-    found = [
-        places[check.name]
-        for check in decided
-        if check.status == "different"
-        if check.name in places
-    ]
-    return decided, next((place for place in found if place), None)
-
-
-def _not_finite(ported: Ported) -> Divergence | None:
-    """Where Linen's first number that is not finite comes from."""
-    graph = ported.linen_program.graph
-    places = (
-        first_not_finite(graph, ported.random_leaves(sample)[0], ported.inputs(sample))
-        for sample in range(ported.samples)
-    )
-    return next((place for place in places if place), None)
-
-
-def _locate(
-    ported: Ported,
-    linen: Program,
-    nnx: Program,
-    settled: Sequence[Program] = (),
-    stops: bool = False,
-) -> Divergence | None:
-    pairs = pair_outputs(ported, linen, nnx).pairs
-    both = zip(values_of(linen, pairs, 0).values(), values_of(nnx, pairs, 1).values(), strict=True)
-    outputs = [(one, other) for one, other in both if one and other]
-    leaves, inputs = ported.random_leaves(0), ported.inputs(0)
-    forward = [program.graph for program in settled]
-    return locate(linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops)

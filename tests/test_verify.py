@@ -60,6 +60,15 @@ def test_a_stack_in_any_layout_passes_and_is_mapped_in_order(name):
     assert_identical(variables, weights.to_linen(weights.to_nnx(variables)))
 
 
+@pytest.mark.parametrize("name", ["scan to stack", "axis 1 to stack", "scan to axis 1"])
+def test_what_is_scanned_on_both_sides_is_not_unrolled(name):
+    found = verify(stacks.PAIRS[name], checks=("structure", "programs"))
+    assert found.verdict == "identical"
+    assert not found.ported.is_unrolled
+    assert len(found.ported.linen_program.graph.nodes) < stacks.N
+    assert len(found.ported.entries) == 2 * stacks.N
+
+
 def test_layers_that_run_backwards_are_different_and_the_remark_says_how():
     found = verify(stacks.BACKWARDS)
     assert (found.verdict, found.remark) == (

@@ -78,9 +78,9 @@ class Program:
     shapes: tuple[Any, ...]
 
 
-def program(function: Callable, model: PureModel, inputs: tuple) -> Program:
+def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = True) -> Program:
     """The program of `function(leaves, inputs) -> (a tree, {path: array})` on abstract values."""
-    graph, (first, second) = trace(function, model.leaves, inputs)
+    graph, (first, second) = trace(function, model.leaves, inputs, unroll)
     named = named_outputs(first) | second
     # The order of `jax.tree`: the tree first, then the dict by its keys.
     paths = [*named_outputs(first), *sorted(second)]
@@ -98,6 +98,7 @@ class Ported:
       linen_program: the forward program of Linen, outputs and updates; nnx_program: that of NNX.
         Where `is_cut`, they are cut as the weights are.
       entries: which weight is which.
+      is_unrolled: whether each iteration of a scan has operations of its own in the programs.
     """
 
     pair: PurePair
@@ -107,6 +108,7 @@ class Ported:
     limits: Limits = Limits()
     seed: int = 0
     samples: int = 3
+    is_unrolled: bool = True
 
     @functools.cached_property
     def is_narrow(self) -> bool:

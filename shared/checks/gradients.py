@@ -1,6 +1,6 @@
 """Gradients with respect to every weight and every floating input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.checks.base import Check, Ported, compare, worst_of
+from shared.checks.outputs import losses
 from shared.models.pure import PureModel
+from shared.program.view import View
 
 
 def check_gradients(ported: Ported) -> Check:
-    """Of a random projection of the outputs, sample by sample, under NNX's names."""
-    linen, nnx = jax.jit(gradients_of(ported.linen)), jax.jit(gradients_of(ported.nnx))
+    """Of a projection of the outputs and the losses, sample by sample, under NNX's names."""
+    linen, nnx = map(jax.jit, both_gradients(ported))
     checks = []
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
@@ -26,8 +28,25 @@ def check_gradients(ported: Ported) -> Check:
     return worst_of(checks)
 
 
-def gradients_of(model: PureModel) -> Callable[[Any, Any], tuple[list[Any], dict[str, Any]]]:
-    """(leaves, inputs) -> gradients of the floating ones, (of inputs, {path: of leaf})."""
+Gradients = Callable[[Any, Any], tuple[list[Any], dict[str, Any]]]
+
+
+def both_gradients(ported: Ported) -> tuple[Gradients, Gradients]:
+    """The gradients of Linen and of NNX, as functions."""
+    sown = losses(ported)
+    return (
+        gradients_of(ported.linen, [view for view, _ in sown]),
+        gradients_of(ported.nnx, [view for _, view in sown]),
+    )
+
+
+def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
+    """(leaves, inputs) -> gradients of the floating ones, (of inputs, {path: of leaf}).
+
+    Args:
+      model: a model.
+      sown: the losses that it returns beside its outputs.
+    """
 
     def gradients(leaves, inputs):
         flat, tree = jax.tree.flatten(inputs)
@@ -37,10 +56,16 @@ def gradients_of(model: PureModel) -> Callable[[Any, Any], tuple[list[Any], dict
         def projection(moving, floating):
             again = iter(floating)
             inputs = tree.unflatten([next(again) if _floating(leaf) else leaf for leaf in flat])
-            outputs, _ = model.apply({**leaves, **moving}, inputs)
+            outputs, updates = model.apply({**leaves, **moving}, inputs)
+            pieces = [
+                updates[view.leaf][view.place(updates[view.leaf].ndim)]
+                if view.index
+                else updates[view.leaf]
+                for view in sown
+            ]
             return sum(
-                jnp.vdot(_weights(leaf), leaf.astype(jnp.float32))
-                for leaf in jax.tree.leaves(outputs)
+                jnp.vdot(_weights(leaf, number), leaf.astype(jnp.float32))
+                for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces])
                 if _floating(leaf)
             )
 
@@ -60,9 +85,9 @@ def move_floating(ported: Ported, leaves: dict[str, Any]) -> dict[str, Any]:
     return {path: leaf for path, leaf in moved.items() if _floating(ported.nnx.leaves[path])}
 
 
-def _weights(leaf: Any) -> jax.Array:
-    """A weight of its own for every output, so that no two can be taken for each other."""
-    return jnp.sin(1 + jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
+def _weights(leaf: Any, number: int) -> jax.Array:
+    """A weight of its own for every number that is returned, so that each has its own say."""
+    return jnp.sin(1 + number + jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
 
 
 def _floating(leaf: Any) -> bool:

@@ -14,6 +14,7 @@ from shared.program.view import View
 
 # Linen's collection for what is sown to be looked at; a model does not need it.
 TO_LOOK_AT = "intermediates"
+NOT_TRAINED_ON = {"params", "batch_stats", "cache", "perturbations", TO_LOOK_AT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +59,47 @@ def pair_outputs(ported: Ported, linen: Program, nnx: Program) -> Outputs:
     return Outputs(pairs, *(tuple(sorted(set(paths))) for paths in left))
 
 
+def losses(ported: Ported) -> list[tuple[View, View]]:
+    """What is sown to be trained on: (Linen's, NNX's) of each piece.
+
+    That is what both return in collections of the user's own.
+    """
+    pairs = pair_outputs(ported, ported.linen_program, ported.nnx_program).pairs
+    own = (views for views in pairs.values() if not _is_output(views[0].leaf))
+    return [views for views in own if views[0].leaf.split("/")[0] not in NOT_TRAINED_ON]
+
+
 def values_of(
     program: Program, outputs: Mapping[str, tuple[View, View]], side: int
 ) -> dict[str, Value | None]:
     """The value of each of `outputs` in a program; None for a piece of what is computed whole."""
     by_path = dict(zip(program.outputs, program.graph.outputs, strict=True))
-    return {name: piece(by_path[views[side].leaf], views[side]) for name, views in outputs.items()}
+    found: dict[str, Value | None] = {}
+    for name, views in outputs.items():
+        path, value = views[side].leaf, by_path[views[side].leaf]
+        if _is_output(path):
+            found[name] = piece(program.graph, value, views[side])
+        else:
+            inner = piece(program.graph, _moving(value), views[side])
+            found[name] = inner and _moving(inner)
+    return found
+
+
+def uniform(program: Program) -> dict[str, Value]:
+    """{path: the number} of outputs that are one number all over, such as gradients of zero."""
+    by_path = zip(program.outputs, program.graph.outputs, strict=True)
+    return {
+        path: node.args[0]
+        for path, (node, _) in by_path
+        if node.op == "broadcast_in_dim" and not node.args[0][0].avals[node.args[0][1]].shape
+    }
+
+
+def _moving(value: Value) -> Value:
+    """`value` without the `stop_gradient` that NNX puts around statistics: nothing follows."""
+    while value[0].op == "stop_gradient":
+        value = value[0].args[0]
+    return value
 
 
 def _is_output(path: str) -> bool:
@@ -81,7 +117,7 @@ def _sown(
             continue
         name = [word for word in path.split("/") if not word.isdigit()][-1]
         for view in _layers(path, values[path]):
-            value = piece(values[path], view)
+            value = piece(program.graph, values[path], view)
             if value is not None:
                 node, which = value
                 shape = tuple(node.avals[which].shape)
@@ -94,6 +130,6 @@ def _layers(path: str, value: Value) -> list[View]:
     if node.op == "transpose":
         axis = node.params["permutation"].index(0)
         node = node.args[0][0]
-    if node.op != "stack":
+    if node.op not in ("stack", "collect"):
         return [View(path)]
-    return [View(path, ((axis, layer),)) for layer in range(len(node.args))]
+    return [View(path, ((axis, layer),)) for layer in range(node.avals[0].shape[0])]

@@ -1,15 +1,13 @@
 """Whether the two programs are the same, operation by operation, up to names."""
 
 import dataclasses
-from collections.abc import Hashable, Mapping
 
 from shared.checks.base import Check, Ported, Program, program
-from shared.checks.gradients import gradients_of
-from shared.checks.outputs import pair_outputs, values_of
-from shared.program.canonical import Names, upward
-from shared.program.graph import Node, Value
+from shared.checks.gradients import both_gradients
+from shared.checks.outputs import pair_outputs, uniform, values_of
+from shared.program.canonical import Names, upward_of_all
 from shared.program.unfuse import unfuse
-from shared.program.view import View
+from shared.weights.weight_map import leaf_names
 
 
 def check_programs(ported: Ported) -> Check:
@@ -30,8 +28,8 @@ def check_programs(ported: Ported) -> Check:
 def backward(ported: Ported) -> tuple[Program, Program]:
     """The gradient programs of Linen and of NNX."""
     linen, nnx = (
-        program(gradients_of(model), model, ported.pair.inputs)
-        for model in (ported.linen, ported.nnx)
+        program(gradients, model, ported.pair.inputs, ported.is_unrolled)
+        for gradients, model in zip(both_gradients(ported), (ported.linen, ported.nnx), strict=True)
     )
     if ported.is_cut:
         linen, nnx = (dataclasses.replace(p, graph=unfuse(p.graph)) for p in (linen, nnx))
@@ -42,25 +40,17 @@ def same_program(ported: Ported, linen: Program, nnx: Program) -> bool:
     """Whether the outputs that both have are computed in the same way from the same weights."""
     names = Names()
     outputs = pair_outputs(ported, linen, nnx).pairs
-    one, other = (
-        _named(upward(names, p.graph, leaf_names(ported, p, side)), values_of(p, outputs, side))
-        for side, p in enumerate((linen, nnx))
+    programs = (linen, nnx)
+    ups = upward_of_all(
+        names,
+        [p.graph for p in programs],
+        [leaf_names(ported.entries, p.graph, p is linen) for p in programs],
     )
-    return None not in one.values() and one == other
-
-
-def _named(
-    up: Mapping[Node, int], values: Mapping[str, Value | None]
-) -> dict[str, tuple[int, int] | None]:
-    return {path: value and (up[value[0]], value[1]) for path, value in values.items()}
-
-
-def leaf_names(ported: Ported, program: Program, side: int):
-    """A function from a leaf, or a slice of one, to the number of its entry in the map."""
-    numbers = {(entry.nnx if side else entry.linen): i for i, entry in enumerate(ported.entries)}
-
-    def name(node: Node) -> Hashable:
-        view = program.graph.views.get(node, View(node.params.get("path", "")))
-        return numbers.get(view, (side, view))
-
-    return name
+    named = []
+    for side, (up, p) in enumerate(zip(ups, programs, strict=True)):
+        values, everywhere = values_of(p, outputs, side), uniform(p)
+        found = {
+            name: everywhere.get(views[side].leaf, values[name]) for name, views in outputs.items()
+        }
+        named.append({name: value and (up[value[0]], value[1]) for name, value in found.items()})
+    return None not in named[0].values() and named[0] == named[1]

@@ -4,7 +4,7 @@ import jax
 import optax  # type: ignore[import-untyped]
 
 from shared.checks.base import Check, Ported, compare
-from shared.checks.gradients import gradients_of, move_floating
+from shared.checks.gradients import both_gradients, move_floating
 
 STEPS = 3
 
@@ -14,8 +14,7 @@ def check_training(ported: Ported) -> Check:
     # Not Adam: where a gradient is zero but for rounding, it makes a full step of the rounding.
     optimizer = optax.sgd(1e-2, momentum=0.9)
     results = []
-    for model, leaves in zip((ported.linen, ported.nnx), ported.random_leaves(0), strict=True):
-        gradients = gradients_of(model)
+    for gradients, leaves in zip(both_gradients(ported), ported.random_leaves(0), strict=True):
 
         @jax.jit
         def step(leaves, state, inputs, gradients=gradients):

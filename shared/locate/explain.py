@@ -156,7 +156,8 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
 
     def unmatched(one: Side, other: Side) -> tuple[Node, Node] | None:
         for node in one.graph.nodes:
-            if node.op == "stop_gradient" and node.args[0][0] in one.twin:
+            stops = node.op == "stop_gradient" and node in one.compared
+            if stops and node.args[0][0] in one.twin:
                 twin = one.twin[node.args[0][0]]
                 if not any(user.op == "stop_gradient" for user in other.users[twin]):
                     return node, twin

@@ -56,7 +56,8 @@ def locate(
             return upward(names, graph, name)
 
         done = frozenset(up(settled[side]).values()) if settled else frozenset()
-        sides.append(Side(graph, up(graph), evaluate(graph, leaves, flat), done))
+        compared = [pair[side] for pair in outputs]
+        sides.append(Side(graph, up(graph), evaluate(graph, leaves, flat), done, compared))
     a, b = sides
     a.find_twins(b)
     b.find_twins(a)

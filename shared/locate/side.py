@@ -1,14 +1,14 @@
 """One of the two programs, the values in it, and which of them the other program has too."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from shared.locate.values import SAME, mark_of, same_constant
 from shared.program.evaluate import Values
-from shared.program.graph import Graph, Node, is_start
+from shared.program.graph import Graph, Node, Value, is_start
 from shared.program.jax_programs import RESHAPES
 
 
@@ -22,9 +22,17 @@ class Side:
       forms: weights, and what is only a form of one: reshaped, cast.
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
+      compared: the outputs that both programs have, and what they need.
     """
 
-    def __init__(self, graph: Graph, up: dict[Node, int], values: Values, settled: frozenset[int]):
+    def __init__(
+        self,
+        graph: Graph,
+        up: dict[Node, int],
+        values: Values,
+        settled: frozenset[int],
+        outputs: Iterable[Value],
+    ):
         self.graph, self.up, self.values, self.settled = graph, up, values, settled
         self.users: dict[Node, list[Node]] = collections.defaultdict(list)
         self.numbers: set[Node] = set()
@@ -37,6 +45,10 @@ class Side:
         self.twin: dict[Node, Node] = {}
         self.conflicts: list[tuple[Node, Node]] = []
         self.suspects: list[tuple[Node, Node]] = []
+        self.compared = {node for node, _ in outputs}
+        for node in reversed(graph.nodes):
+            if node in self.compared:
+                self.compared.update(arg for arg, _ in node.args)
         for node in graph.nodes:
             self.by_name.setdefault(up[node], node)
             self.marks[node] = [mark_of(value) for value in values[node]]

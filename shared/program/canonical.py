@@ -5,8 +5,9 @@ nothing rests on a hash.
 """
 
 import re
+import types
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,13 +67,50 @@ def frozen(value: Any) -> Hashable:
     return _ADDRESS.sub("", str(value))
 
 
-def upward(names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable]) -> dict[Node, int]:
+def upward_of_all(
+    names: Names, graphs: Sequence[Graph], leaf_names: Sequence[Callable[[Node], Hashable]]
+) -> list[dict[Node, int]]:
+    """Each value's name by how it is computed, in all programs that are compared.
+
+    Equal names are equal values, also in scans that are not unrolled: two carries have one name if
+    they start with equal values and, as long as they are equal, go on with equal values.
+
+    Source: partition refinement, as for the equivalence of automata (Moore).
+    """
+    carries: list[dict[Node, int]] = [{} for _ in graphs]
+    classes = -1
+    while True:
+        ups = [
+            upward(names, graph, leaf_name, known)
+            for graph, leaf_name, known in zip(graphs, leaf_names, carries, strict=True)
+        ]
+        carries = [
+            {
+                carry: names("goes on", up[carry], up[node], which)
+                for carry, (node, which) in graph.feeds.items()
+            }
+            for graph, up in zip(graphs, ups, strict=True)
+        ]
+        found = len({name for known in carries for name in known.values()})
+        if found == classes or not found:
+            return ups
+        classes = found
+
+
+def upward(
+    names: Names,
+    graph: Graph,
+    leaf_name: Callable[[Node], Hashable],
+    carries: Mapping[Node, int] = types.MappingProxyType({}),
+) -> dict[Node, int]:
     """Each value's name by how it is computed: its operation and the names of its operands.
 
     Args:
       names: shared between the programs that are compared.
       graph: a program.
       leaf_name: the name of a leaf, or of a slice of one.
+      carries: {carry: what is known of how it goes on}; without, carries of one scan that start
+        with equal values have one name.
     """
     up: dict[Node, int] = {}
     # Of what is only reshaped, once or several times: what of, and the shape of that.
@@ -89,7 +127,8 @@ def upward(names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable]) ->
             up[node] = origin[0] if back else names("reshape", *origin[:2], shape)
         else:
             operands = [(up[arg], which) for arg, which in node.args]
-            up[node] = names(label(names, node), *_in_order(node, operands))
+            known = carries.get(node, -1) if node.op == "carry" else -1
+            up[node] = names(label(names, node), known, *_in_order(node, operands))
     return up
 
 
@@ -124,6 +163,8 @@ def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, i
     roles = graph.roles or range(len(graph.outputs))
     for role, (node, which) in zip(roles, graph.outputs, strict=True):
         uses[node].append((-1, role, which))
+    for carry, (node, which) in graph.feeds.items():
+        uses[node].append((-2, up[carry], which))
     down: dict[Node, int] = {}
     for node in reversed(graph.nodes):
         down[node] = names("used", *sorted(uses[node], key=repr))

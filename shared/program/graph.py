@@ -1,6 +1,7 @@
 """A program as a flat graph: each value with the operation that makes it, in order."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,9 @@ class Node:
 
     Attributes:
       op: the name of the operation; "leaf", "input" and "constant" for what a program starts from,
-        "view" for a part of a leaf, "index" and "stack" for what a scan takes and returns.
+        "view" for a part of a leaf, "index" and "stack" for what a scan takes and returns. In a
+        scan that is not unrolled: "carry" for a carry in any iteration, of its first value; "last"
+        for that after the last; "collect" for the stack of a value of any iteration.
       args: (node, which of its results) of each operand.
       params: of the operation.
       avals: shape and dtype of each result.
@@ -60,12 +63,29 @@ class Graph:
       outputs: the value of each output.
       views: the nodes that hold a leaf or a part of it, in order of their first use.
       roles: what each output is, equal for those of two programs that stand for the same.
+      feeds: {carry: its value in the next iteration} of scans that are not unrolled.
     """
 
     nodes: list[Node]
     outputs: list[Value]
     views: dict[Node, View]
     roles: tuple[str, ...] = ()
+    feeds: Mapping[Node, Value] = dataclasses.field(default_factory=dict)
+
+    @property
+    def has_scans(self) -> bool:
+        """Whether there are scans in it that are not unrolled."""
+        return any(node.op in ("carry", "last", "collect") for node in self.nodes)
+
+    def view_of(self, view: View) -> Node | None:
+        """The node that holds `view`, or where scans are not unrolled, the view of any layer."""
+        found = None
+        for node, other in self.views.items():
+            if other == view:
+                return node
+            if other.leaf == view.leaf and other.is_any_layer and other.axes == view.axes:
+                found = node
+        return found
 
 
 class GraphBuilder:
@@ -75,6 +95,7 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.views: dict[Node, View] = {}
         self._by_view: dict[View, Value] = {}
+        self.feeds: dict[Node, Value] = {}
 
     def node(self, op, args, params, avals, stack=(), layer=(), primitive=None) -> Node:
         made = Node(len(self.nodes), op, tuple(args), params, tuple(avals), stack, layer, primitive)
@@ -102,12 +123,16 @@ class GraphBuilder:
 
     def finish(self, outputs: list[Value]) -> Graph:
         """The graph of what `outputs` need."""
-        needed = {node for node, _ in outputs}
+        needed: set[Node] = set()
+        fresh = [node for node, _ in outputs]
+        while fresh:
+            node = fresh.pop()
+            if node not in needed:
+                needed.add(node)
+                fresh += [arg for arg, _ in node.args]
+                if node in self.feeds:
+                    fresh.append(self.feeds[node][0])
         uses: dict[Node, int] = {}
-        for node in reversed(self.nodes):
-            if node in needed:
-                for arg, _ in node.args:
-                    needed.add(arg)
         for node in self.nodes:
             if node in needed and node.op != "view":
                 for arg, _ in node.args:
@@ -120,10 +145,11 @@ class GraphBuilder:
             if node in self.views:
                 views.setdefault(node, self.views[node])
         in_order = sorted(views, key=lambda node: uses.get(node, len(uses)))
-        return Graph(nodes, outputs, {node: views[node] for node in in_order})
+        feeds = {node: value for node, value in self.feeds.items() if node in needed}
+        return Graph(nodes, outputs, {node: views[node] for node in in_order}, feeds=feeds)
 
 
-def piece(value: Value, view: View) -> Value | None:
+def piece(graph: Graph, value: Value, view: View) -> Value | None:
     """What of `value`, an output that stands for a leaf, stands for `view` of the leaf.
 
     None where that was not computed for itself: only what a scan stacks is known by its layers.
@@ -133,12 +159,17 @@ def piece(value: Value, view: View) -> Value | None:
         return None
     while axes:
         node, _ = value
+        if node.op == "leaf":
+            index = tuple(axes.items())
+            found = graph.view_of(View(node.params["path"], index))
+            return (found, 0) if found else None
         if node.op == "transpose":
             order = node.params["permutation"]
             axes = {order[axis]: position for axis, position in axes.items()}
             value = node.args[0]
-        elif node.op == "stack" and 0 in axes:
-            value = node.args[axes.pop(0)]
+        elif node.op in ("stack", "collect") and 0 in axes:
+            layer = axes.pop(0)
+            value = node.args[layer if node.op == "stack" else 0]
             axes = {axis - 1: position for axis, position in axes.items()}
         else:
             return None

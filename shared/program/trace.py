@@ -14,25 +14,29 @@ from jax.extend import core
 from shared.program.graph import Graph, GraphBuilder, Iteration, Node, Value
 from shared.program.jax_programs import CALLS, SAME_VALUE
 from shared.program.source import Place, places, users_place
-from shared.program.view import View
+from shared.program.view import View, any_layer
 
 # A scan is unrolled unless that would make more operations than this.
 MAX_UNROLLED = 100_000
 
 
-def trace(function: Callable, leaves: Mapping[str, Any], inputs: tuple) -> tuple[Graph, Any]:
+def trace(
+    function: Callable, leaves: Mapping[str, Any], inputs: tuple, unroll: bool = True
+) -> tuple[Graph, Any]:
     """The graph of `function(leaves, inputs)` and the abstract outputs, as a tree.
 
     Args:
       function: a pure function.
       leaves: {path: array or `ShapeDtypeStruct`}.
       inputs: a tree of the same.
+      unroll: whether each iteration of a scan has operations of its own; otherwise there are
+        those of any iteration, once.
     """
     # A new function each time: JAX would remember where an old one was called from.
     closed, shapes = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(
         dict(leaves), inputs
     )
-    builder = _Tracer()
+    builder = _Tracer(unroll)
     paths = sorted(leaves)
     starts: list[Value] = [
         builder.start("leaf", var.aval, path=path)
@@ -47,6 +51,11 @@ def trace(function: Callable, leaves: Mapping[str, Any], inputs: tuple) -> tuple
 
 
 class _Tracer(GraphBuilder):
+    def __init__(self, unroll: bool) -> None:
+        super().__init__()
+        self.unroll = unroll
+        self.depth = 0
+
     def inline(
         self,
         jaxpr: core.Jaxpr,
@@ -79,6 +88,8 @@ class _Tracer(GraphBuilder):
         if name in CALLS and CALLS[name] in params:
             inner, consts = _open(params[CALLS[name]])
             return self.inline(inner, consts, args, stack, layer)
+        if name == "scan" and not self.unroll:
+            return self.rolled(eqn, args, stack, layer)
         if name == "scan" and params["length"] * _size(params["jaxpr"]) <= MAX_UNROLLED:
             return self.scan(eqn, args, stack, layer)
         if name == "split":
@@ -116,6 +127,37 @@ class _Tracer(GraphBuilder):
             stacked.append((made, 0))
         return [*carry, *stacked]
 
+    def rolled(
+        self, eqn: Any, args: list[Value], stack: tuple[Place, ...], layer: tuple[Iteration, ...]
+    ) -> list[Value]:
+        """A scan as the operations of any one of its iterations."""
+        params = eqn.params
+        body, consts = _open(params["jaxpr"])
+        num_consts, num_carry = params["num_consts"], params["num_carry"]
+        fixed, first = args[:num_consts], args[num_consts : num_consts + num_carry]
+        depth = self.depth
+        scan = {"depth": depth, "length": params["length"]}
+        order = {**scan, "reverse": params["reverse"]}
+        slices = [
+            self.index(x, any_layer(depth), stack, layer) for x in args[num_consts + num_carry :]
+        ]
+        carry = [
+            (self.node("carry", [value], order, (value[0].avals[value[1]],), stack, layer), 0)
+            for value in first
+        ]
+        self.depth = depth + 1
+        results = self.inline(body, consts, [*fixed, *carry, *slices], stack, layer)
+        self.depth = depth
+        made = []
+        for i, (var, result) in enumerate(zip(eqn.outvars, results, strict=True)):
+            if i < num_carry:
+                self.feeds[carry[i][0]] = result
+                op, operands, about = "last", [carry[i], result], order
+            else:
+                op, operands, about = "collect", [result], scan
+            made.append((self.node(op, operands, about, (var.aval,), stack, layer), 0))
+        return made
+
     def split(
         self, eqn: Any, value: Value, stack: tuple[Place, ...], layer: tuple[Iteration, ...]
     ) -> list[Value]:
@@ -141,6 +183,8 @@ class _Tracer(GraphBuilder):
         node, which = value
         if node.op == "stack":
             return node.args[i]
+        if node.op == "collect" and i == any_layer(node.params["depth"]):
+            return node.args[0]
         axis, source = 0, node
         if node.op == "transpose" and node.args[0][0] in self.views:
             first, *rest = node.params["permutation"]

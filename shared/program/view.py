@@ -1,10 +1,17 @@
 """View: what of a weight is meant, all of it or a part."""
 
 import dataclasses
+import itertools
 import re
+from collections.abc import Sequence
 
 _TEXT = re.compile(r"(?P<leaf>[^\[\]]+)(\[(?P<place>[^\[\]]*)\])?")
 _RANGE = re.compile(r"(\d+):(\d+)")
+
+
+def any_layer(depth: int) -> int:
+    """The position in a scan that is not unrolled, `depth` other scans around it."""
+    return -1 - depth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,13 +20,34 @@ class View:
 
     Attributes:
       leaf: its path.
-      index: (axis of the leaf, position) of each axis that a scan took away, in order.
+      index: (axis of the leaf, position) of each axis that a scan took away, in order. The
+        position in a scan that is not unrolled is `any_layer` of how deep the scan is.
       part: (axis of the leaf, start, stop) of each axis of which only a part is meant.
     """
 
     leaf: str
     index: tuple[tuple[int, int], ...] = ()
     part: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes that scans took away, in order."""
+        return tuple(axis for axis, _ in self.index)
+
+    @property
+    def is_any_layer(self) -> bool:
+        """Whether this is what a scan that is not unrolled takes."""
+        return any(position < 0 for _, position in self.index)
+
+    def layers(self, shape: Sequence[int]) -> list["View"]:
+        """The views that this one stands for, one for each layer."""
+        ranges = [
+            range(shape[axis]) if position < 0 else (position,) for axis, position in self.index
+        ]
+        return [
+            dataclasses.replace(self, index=tuple(zip(self.axes, positions, strict=True)))
+            for positions in itertools.product(*ranges)
+        ]
 
     def __str__(self) -> str:
         """As numpy writes it: `params/qkv/kernel[:, 0:4]`."""

@@ -67,6 +67,39 @@ def find(
     return found
 
 
+def find_rolled(
+    linen: Graph,
+    nnx: Graph,
+    linen_leaves: Leaves,
+    nnx_leaves: Leaves,
+    pinned: Mapping[str, str],
+) -> tuple[Entry, ...] | None:
+    """The map, layer by layer, of two programs whose scans are not unrolled.
+
+    None where scans of one side are not those of the other: they have to be unrolled then.
+
+    Args and raises: as `find`.
+    """
+    pins = _pins(pinned, linen_leaves, nnx_leaves)
+    if any(view.index or view.part for pin in pins for view in pin):
+        return None
+    found = _match(linen, nnx, linen_leaves, nnx_leaves, pins)
+    if found.linen_left or found.nnx_left:
+        return None
+    entries: list[Entry] = []
+    for entry in found.entries:
+        pieces = [
+            (view, [(position, leaves[view.leaf].shape[axis]) for axis, position in view.index])
+            for view, leaves in ((entry.linen, linen_leaves), (entry.nnx, nnx_leaves))
+        ]
+        if pieces[0][1] != pieces[1][1]:
+            return None
+        layers = entry.linen.layers(linen_leaves[entry.linen.leaf].shape)
+        others = entry.nnx.layers(nnx_leaves[entry.nnx.leaf].shape)
+        entries += (Entry(a, b, entry.by) for a, b in zip(layers, others, strict=True))
+    return tuple(entries)
+
+
 def _pins(
     pinned: Mapping[str, str], linen_leaves: Leaves, nnx_leaves: Leaves
 ) -> list[tuple[View, View]]:

@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from shared.errors import CorruptFileError, InputError
+from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.trees import flatten, unflatten
 
@@ -26,6 +27,28 @@ class Entry:
     linen: View
     nnx: View
     by: str = "dataflow"
+
+
+def leaf_names(entries: Sequence[Entry], graph: Graph, linen: bool) -> Callable[[Node], Hashable]:
+    """A function from a node that holds a weight to a name, one for both sides of an entry.
+
+    Args:
+      entries: which weight is which.
+      graph: a program.
+      linen: whether it is Linen's.
+    """
+    numbers = {entry.linen if linen else entry.nnx: i for i, entry in enumerate(entries)}
+
+    def name(node: Node) -> Hashable:
+        view = graph.views.get(node, View(node.params.get("path", "")))
+        if not view.is_any_layer:
+            return numbers.get(view, (linen, view))
+        leaf, _ = node.args[0]
+        layers = tuple(map(numbers.get, view.layers(leaf.avals[0].shape)))
+        scans = tuple(position for _, position in view.index)
+        return (linen, view) if None in layers else (scans, layers)
+
+    return name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,82 @@
+"""What the checks amount to: the verdict, and where the programs part."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from shared.checks.base import Check, Limits, Ported, Program
+from shared.checks.outputs import pair_outputs, values_of
+from shared.checks.programs import backward
+from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
+
+
+def verdict_of(checks: Sequence[Check]) -> str:
+    """The verdict, where every check has the last word on what it looks at."""
+    statuses = {check.name: check.status for check in checks}
+    decisive = [status for name, status in statuses.items() if name != "programs"]
+    if "different" in decisive:
+        return "different"
+    if statuses.get("programs") == "identical":
+        return "identical"
+    if "undecided" in decisive or decisive == ["equal"]:
+        return "undecided"  # nothing but the structure was compared
+    return "close" if "close" in decisive else "equal"
+
+
+def decide_in_float64(
+    ported: Ported, checks: Sequence[Check]
+) -> tuple[list[Check], Divergence | None]:
+    """The checks, those decided anew that float64 can decide, and where the programs part.
+
+    In float64 rounding and mistakes are far apart. The limits decide where the user has set them,
+    and where a program computes in less than float32, so that rounding is part of it.
+    """
+    decides = ported.limits == Limits() and not ported.is_narrow
+    places: dict[str, Divergence | None] = {}
+    decided = []
+    for check in checks:
+        if check.status in ("close", "different") and check.name != "training":
+            backwards = check.name == "gradients"
+            programs = (ported.linen_program, ported.nnx_program)
+            place = places.get("forward") or locate_in(ported, *programs, stops=backwards)
+            if place is None and backwards:
+                place = locate_in(ported, *backward(ported), settled=programs)
+            places[check.name] = place
+            if decides and check.name in ("forward", "gradients"):
+                parts = places[check.name] is not None
+                note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
+                status = "different" if parts else "close"
+                check = dataclasses.replace(check, status=status, note=note)
+        decided.append(check)
+    found = [
+        places[check.name]
+        for check in decided
+        if check.status == "different"
+        if check.name in places
+    ]
+    return decided, next((place for place in found if place), None)
+
+
+def not_finite(ported: Ported) -> Divergence | None:
+    """Where Linen's first number that is not finite comes from."""
+    graph = ported.linen_program.graph
+    places = (
+        first_not_finite(graph, ported.random_leaves(sample)[0], ported.inputs(sample))
+        for sample in range(ported.samples)
+    )
+    return next((place for place in places if place), None)
+
+
+def locate_in(
+    ported: Ported,
+    linen: Program,
+    nnx: Program,
+    settled: Sequence[Program] = (),
+    stops: bool = False,
+) -> Divergence | None:
+    """Where two programs of a pair part; `settled` and `stops` as in `locate`."""
+    pairs = pair_outputs(ported, linen, nnx).pairs
+    both = zip(values_of(linen, pairs, 0).values(), values_of(nnx, pairs, 1).values(), strict=True)
+    outputs = [(one, other) for one, other in both if one and other]
+    leaves, inputs = ported.random_leaves(0), ported.inputs(0)
+    forward = [program.graph for program in settled]
+    return locate(linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops)
