@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shared.alignment import Row, align
-from shared.checks.base import Check, Limits, Ported, Program, program
+from shared.checks.base import Check, Limits, Ported, program
 from shared.checks.forward import check_forward, check_updates
 from shared.checks.gradients import check_gradients
+from shared.checks.placement import place_by_values
 from shared.checks.programs import check_programs
 from shared.checks.training import check_training
 from shared.decision import decide_in_float64, locate_in, not_finite, verdict_of
@@ -120,23 +121,39 @@ def verify(
         made = [known["structure"], *_make(ported, checks, progress, known)]
         if all(check.status in ("identical", "equal") for check in made):
             return _verification(ported, made)
-    linen, nnx = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
     progress("map")
     started = time.perf_counter()
-    found = _find(pure, linen, nnx)
-    linen = dataclasses.replace(linen, graph=found.linen)
-    nnx = dataclasses.replace(nnx, graph=found.nnx)
+    found, ported = _find(pure, options)
+    verification = _compare(found, ported, checks, progress, started)
+    if verification.verdict == "different" and verification.checks[0].status == "equal":
+        progress("another map")
+        entries = place_by_values(ported)
+        if entries is not None:
+            found = dataclasses.replace(found, entries=entries)
+            ported = dataclasses.replace(ported, entries=entries)
+            return _compare(found, ported, checks, progress, started)
+    return verification
+
+
+def _compare(
+    found: Found,
+    ported: Ported,
+    checks: Sequence[str],
+    progress: Callable[[str], None],
+    started: float,
+) -> Verification:
+    """What is known of a pair with the weights of one map."""
     crossing, fused = find_crossing(found.entries), find_fused(found)
     meant = crossing.remark if crossing else fused.remark if fused else ""
-    entries = crossing.meant if crossing else found.entries
-    ported = Ported(pure, linen, nnx, entries, **options)
+    if crossing:
+        ported = dataclasses.replace(ported, entries=crossing.meant)
     structure = _structure(ported, found, meant)
     made = [dataclasses.replace(structure, seconds=time.perf_counter() - started)]
     if structure.status != "different":
         made += _make(ported, checks, progress)
     made, divergence = decide_in_float64(ported, made)
     verdict = verdict_of(made)
-    draws = [draws_random_numbers(model.graph) for model in (linen, nnx)]
+    draws = [draws_random_numbers(graph) for graph in (found.linen, found.nnx)]
     remark = meant
     if all(draws) and structure.status != "different" and verdict == "different":
         # Each side draws numbers of its own: that the results differ says nothing of the port.
@@ -149,7 +166,7 @@ def verify(
         both = found.linen, found.nnx
         divergence = layers_exchanged(*both, crossing.layers, crossing.meant)
     if verdict == "different" and divergence is None:
-        divergence = locate_in(ported, linen, nnx)
+        divergence = locate_in(ported, ported.linen_program, ported.nnx_program)
     if any(check.status == "undecided" and check.name == "forward" for check in made):
         divergence = not_finite(ported)
         remark = remark or (divergence.reason if divergence else "")
@@ -224,16 +241,21 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
     proven = _proven(pure, {})
     if proven is not None:
         return proven[0].weights
-    programs = [program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx)]
-    found = _find(pure, *programs)
+    found, ported = _find(pure, {})
     if found.linen_left or found.nnx_left:
         left = [view.leaf for view in (*found.linen_left, *found.nnx_left)]
         raise DifferentError(f"no counterpart for {', '.join(sorted(set(left)))}")
-    return WeightMap(found.entries, pure.linen.leaves, pure.nnx.leaves)
+    entries = place_by_values(ported) or found.entries
+    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves)
 
 
-def _find(pure: PurePair, linen: Program, nnx: Program) -> Found:
-    return find(linen.graph, nnx.graph, pure.linen.leaves, pure.nnx.leaves, pure.weight_map)
+def _find(pure: PurePair, options: Mapping[str, Any]) -> tuple[Found, Ported]:
+    linen, nnx = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
+    leaves = (pure.linen.leaves, pure.nnx.leaves)
+    found = find(linen.graph, nnx.graph, *leaves, pure.weight_map)
+    linen = dataclasses.replace(linen, graph=found.linen)
+    nnx = dataclasses.replace(nnx, graph=found.nnx)
+    return found, Ported(pure, linen, nnx, found.entries, **options)
 
 
 def _timed(check: Callable[[Ported], Check], ported: Ported) -> Check:

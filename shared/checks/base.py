@@ -156,10 +156,17 @@ def fill(
     rng = np.random.default_rng(seed)
     first = {path: _random(rng, path, spec) for path, spec in linen.items()}
     second = {path: _random(rng, path, spec) for path, spec in nnx.items()}
-    for entry in entries:
-        source, target = first[entry.linen.leaf], second[entry.nnx.leaf]
-        target[entry.nnx.place(target.ndim)] = source[entry.linen.place(source.ndim)]
+    copy_weights(entries, first, second)
     return first, second
+
+
+def copy_weights(
+    entries: tuple[Entry, ...], linen: Mapping[str, np.ndarray], nnx: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the numbers of `linen` into `nnx`."""
+    for entry in entries:
+        source, target = linen[entry.linen.leaf], nnx[entry.nnx.leaf]
+        target[entry.nnx.place(target.ndim)] = source[entry.linen.place(source.ndim)]
 
 
 def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:

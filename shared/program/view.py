@@ -94,6 +94,13 @@ class View:
             place[axis] = slice(start, stop)
         return tuple(place)
 
+    def shape_in(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Its shape in a leaf of `shape`."""
+        ranges = {axis: stop - start for axis, start, stop in self.part}
+        return tuple(
+            ranges.get(axis, size) for axis, size in enumerate(shape) if axis not in self.axes
+        )
+
     def axis(self, axis: int) -> int:
         """Which axis of the leaf is axis `axis` of the view."""
         for taken in sorted(taken for taken, _ in self.index):

@@ -14,7 +14,7 @@ from shared.weights.names import numbers, words
 from shared.weights.regular import Kind, kinds
 from shared.weights.weight_map import Entry
 
-_TELLS_LAYERS = ("dataflow", "dataflow and names", "dataflow and order")
+_TELLS_LAYERS = ("dataflow", "dataflow and names", "dataflow and order", "values")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -200,16 +200,10 @@ def _fits(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
         for path, views in pieces.items():
             shape = tuple(leaves[path].shape)
             # A part that no output needs is in neither.
-            fits = sum(_size(view, shape) for view in views) <= math.prod(shape)
+            fits = sum(math.prod(view.shape_in(shape)) for view in views) <= math.prod(shape)
             if not fits or len(set(views)) != len(views):
                 return False
     return True
-
-
-def _size(view: View, shape: Sequence[int]) -> int:
-    ranges = {axis: stop - start for axis, start, stop in view.part}
-    taken = {axis for axis, _ in view.index}
-    return math.prod(ranges.get(a, size) for a, size in enumerate(shape) if a not in taken)
 
 
 def _joined(

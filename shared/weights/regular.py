@@ -5,6 +5,7 @@ it speak for different maps, and layers are mapped in part. What most layers say
 """
 
 import collections
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -126,6 +127,4 @@ def kinds(view: View) -> list[Kind]:
 
 def _form(view: View, leaves: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     spec = leaves[view.leaf]
-    taken = {axis for axis, _ in view.index}
-    shape = (size for axis, size in enumerate(spec.shape) if axis not in taken)
-    return tuple(shape), str(spec.dtype)
+    return dataclasses.replace(view, part=()).shape_in(spec.shape), str(spec.dtype)
