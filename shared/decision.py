@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from shared.checks.base import Check, Limits, Ported, Program
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
-from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
+from shared.locate import SAME_OUTPUT, Divergence, chosen_alike, first_not_finite, locate
+from shared.program.graph import Value
 
 
 def verdict_of(checks: Sequence[Check]) -> str:
@@ -34,7 +35,8 @@ def decide_in_float64(
     places: dict[str, Divergence | None] = {}
     decided = []
     for check in checks:
-        if check.status in ("close", "different") and check.name != "training":
+        measured = check.limit is not None
+        if check.status in ("close", "different") and measured and check.name != "training":
             backwards = check.name == "gradients"
             programs = (ported.linen_program, ported.nnx_program)
             place = places.get("forward") or locate_in(ported, *programs, stops=backwards)
@@ -54,6 +56,30 @@ def decide_in_float64(
         if check.name in places
     ]
     return decided, next((place for place in found if place), None)
+
+
+def decide_branches(
+    ported: Ported, checks: Sequence[Check]
+) -> tuple[list[Check], Divergence | None]:
+    """The checks, the forward one decided by all branches of each choice, taken or not."""
+    statuses = {check.name: check.status for check in checks}
+    chooses = chosen_alike(ported.linen_program.graph, ported.nnx_program.graph)
+    settled = statuses.get("programs") == "identical" or "forward" not in statuses
+    if settled or not chooses:
+        return list(checks), None
+    outputs = [
+        pair for one, other in chooses for pair in zip(one.args[1:], other.args[1:], strict=False)
+    ]
+    place = _locate(ported, ported.linen_program, ported.nnx_program, outputs)
+    if place is None:
+        return list(checks), None
+    note = "they part where no sample goes: in another branch, or on its condition"
+    return [
+        dataclasses.replace(check, status="different", note=note)
+        if check.name == "forward"
+        else check
+        for check in checks
+    ], place
 
 
 def not_finite(ported: Ported) -> Divergence | None:
@@ -77,6 +103,23 @@ def locate_in(
     pairs = pair_outputs(ported, linen, nnx).pairs
     both = zip(values_of(linen, pairs, 0).values(), values_of(nnx, pairs, 1).values(), strict=True)
     outputs = [(one, other) for one, other in both if one and other]
-    leaves, inputs = ported.random_leaves(0), ported.inputs(0)
+    return _locate(ported, linen, nnx, outputs, settled, stops)
+
+
+def _locate(
+    ported: Ported,
+    linen: Program,
+    nnx: Program,
+    outputs: Sequence[tuple[Value, Value]],
+    settled: Sequence[Program] = (),
+    stops: bool = False,
+) -> Divergence | None:
     forward = [program.graph for program in settled]
-    return locate(linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops)
+    for sample in range(ported.samples):
+        leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
+        place = locate(
+            linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops
+        )
+        if place is not None:
+            return place
+    return None

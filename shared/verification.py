@@ -13,7 +13,7 @@ from shared.checks.gradients import check_gradients
 from shared.checks.placement import place_by_values
 from shared.checks.programs import check_programs
 from shared.checks.training import check_training
-from shared.decision import decide_in_float64, locate_in, not_finite, verdict_of
+from shared.decision import decide_branches, decide_in_float64, locate_in, not_finite, verdict_of
 from shared.errors import ComposedLiftsError
 from shared.locate import Divergence, layers_exchanged, use_of
 from shared.pair import Pair, PurePair, pure_pair
@@ -152,6 +152,8 @@ def _compare(
     if structure.status != "different":
         made += _make(ported, checks, progress)
     made, divergence = decide_in_float64(ported, made)
+    if verdict_of(made) in ("equal", "close"):
+        made, divergence = decide_branches(ported, made)
     verdict = verdict_of(made)
     draws = [draws_random_numbers(graph) for graph in (found.linen, found.nnx)]
     remark = meant
@@ -190,7 +192,7 @@ def _proven(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[st
     started = time.perf_counter()
     models = (pure.linen, pure.nnx)
     linen, nnx = (program(model.apply, model, pure.inputs, unroll=False) for model in models)
-    if not (linen.graph.has_scans and nnx.graph.has_scans):
+    if not (linen.graph.has_loops and nnx.graph.has_loops):
         return None
     leaves = (pure.linen.leaves, pure.nnx.leaves)
     entries = find_rolled(linen.graph, nnx.graph, *leaves, pure.weight_map)

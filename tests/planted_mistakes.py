@@ -22,6 +22,7 @@ VIT, LLAMA, T5, RES, UNET, MIX = (
     "unet.PAIR",
     "mixer.PAIR",
 )
+CHOICE, LOOP = "choices.PAIR", "choices.LOOP"
 MOE, RNN, VAE, ENS, HALF, TRAIN = (
     "experts.PAIR",
     "recurrent.PAIR",
@@ -199,6 +200,17 @@ BUGS = [
     (HALF, "float32 for bf16", "nnx.Linear(2 * D, D, dtype=HALF, rngs", "nnx.Linear(2 * D, D, rngs", 'h = nn.Dense(D, dtype=HALF, name="down")(h)', "h = self.narrow(h)"),
     (HALF, "bf16 cast lost", "nnx.softmax(scores, axis=-1).astype(HALF)", "nnx.softmax(scores, axis=-1)", "w = nn.softmax(s, axis=-1).astype(HALF)", ("nnx.softmax(scores, axis=-1)", 'h = jnp.einsum("bhqm,bmhk->bqhk", weights')),
     (HALF, "stop_gradient (gradients only)", "0.1 * jnp.mean(x, axis=(0, 1))\n        self.count", "0.1 * jax.lax.stop_gradient(jnp.mean(x, axis=(0, 1)))\n        self.count", "running.value = 0.9 *", None),
+    (CHOICE, "wrong activation in a branch", "return nnx.tanh(z)", "return nnx.sigmoid(z)", "return nn.tanh(y)", None),
+    (CHOICE, "wrong scale in a branch not taken", "return 0.5 * z", "return 0.25 * z", "return 0.5 * y", None),
+    (CHOICE, "wrong activation in a branch not taken", "z = nnx.silu(model.far(h))", "z = nnx.gelu(model.far(h))", "y = nn.silu(large(x))", None),
+    (CHOICE, "branches swapped", "near, far, self, h)", "far, near, self, h)", "if_small, if_large, self, x)", None),
+    (CHOICE, "wrong condition", "h)) < 100.0", "h)) < 10.0", "jnp.abs(x)) < 100.0", None),
+    (CHOICE, "wrong expert", "[choice(i) for i in range(3)]", "[choice(i) for i in (0, 2, 1)]", "[expert(i) for i in range(3)]", None),
+    (CHOICE, "wrong scale of an expert", "return (i + 1.0) * jnp.sin(z)", "return (i + 2.0) * jnp.sin(z)", "return (i + 1.0) * jnp.sin(y)", None),
+    (LOOP, "wrong activation in a loop", "new = nnx.tanh(model.again(h))", "new = nnx.relu(model.again(h))", "new = nn.tanh(step(h))", None),
+    (LOOP, "wrong scale in a loop", "0.9 * h + 0.1 * new\n            return model", "0.8 * h + 0.2 * new\n            return model", "new = 0.9 * h + 0.1 * new\n            return count", None),
+    (LOOP, "loop ends elsewhere", "_, count, _, change = state\n            return (count < 20)", "_, count, _, change = state\n            return (count < 5)", "return (count < 20)", "return (count < 5)"),
+    (LOOP, "start of a loop", "(self, 0, h, 1.0))[2]", "(self, 0, x, 1.0))[2]", ("x = nn.Dense(F, name=\"stem\")(x)\n        if", "self, (0, x, 1.0))[1]"), None),
 ]  # fmt: skip
 
 # The verdict is right, a line is not, and why: (pair, kind): reason.
@@ -209,6 +221,8 @@ LINES_MISSED = {
     (RNN, "gate lost"): "the gate's weights are lost with it: they are named in Linen",
     (HALF, "float32 cast lost"): "the next statement is named: rounding shows where it matters",
     (HALF, "missing update"): "the statement that reads the count is named, not the one before",
+    (CHOICE, "wrong expert"): "NNX's line that takes the i-th expert is named, not what says i",
+    (LOOP, "start of a loop"): "the layer in front is dead: the loop's own is taken for it",
 }
 
 

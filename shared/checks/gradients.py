@@ -9,12 +9,24 @@ import numpy as np
 
 from shared.checks.base import Check, Ported, compare, worst_of
 from shared.checks.outputs import losses
+from shared.errors import first_line
 from shared.models.pure import PureModel
 from shared.program.view import View
 
 
+class NoGradientError(Exception):
+    """A model that runs cannot be differentiated: it has a `while` loop, say."""
+
+
 def check_gradients(ported: Ported) -> Check:
     """Of a projection of the outputs and the losses, sample by sample, under NNX's names."""
+    try:
+        return _check(ported)
+    except NoGradientError:
+        return without_gradients(ported, "gradients")
+
+
+def _check(ported: Ported) -> Check:
     linen, nnx = map(jax.jit, both_gradients(ported))
     checks = []
     for sample in range(ported.samples):
@@ -26,6 +38,21 @@ def check_gradients(ported: Ported) -> Check:
         second = dict(second) | {f"input{i}": leaf for i, leaf in enumerate(second_input)}
         checks.append(compare("gradients", moved, second, ported.limits, derived=True))
     return worst_of(checks)
+
+
+def without_gradients(ported: Ported, name: str) -> Check:
+    """The check `name` of two models of which at least one has no gradients."""
+    errors: dict[str, str] = {}
+    for gradients, model in zip(both_gradients(ported), (ported.linen, ported.nnx), strict=True):
+        try:
+            jax.eval_shape(gradients, model.leaves, ported.pair.inputs)
+        except NoGradientError as error:
+            errors[model.name] = str(error)
+    if len(errors) == 2:
+        why = f": {errors['linen']}" if name == "gradients" else ""
+        return Check(name, "equal", note=f"neither model has gradients{why}")
+    ((side, error_line),) = errors.items()
+    return Check(name, "different", note=f"only {side} has no gradients: {error_line}")
 
 
 Gradients = Callable[[Any, Any], tuple[list[Any], dict[str, Any]]]
@@ -46,6 +73,9 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
     Args:
       model: a model.
       sown: the losses that it returns beside its outputs.
+
+    Raises (what is returned does):
+      NoGradientError: JAX cannot differentiate the model.
     """
 
     def gradients(leaves, inputs):
@@ -63,13 +93,16 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
                 else updates[view.leaf]
                 for view in sown
             ]
-            return sum(
-                jnp.vdot(_weights(leaf, number), leaf.astype(jnp.float32))
-                for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces])
-                if _floating(leaf)
-            )
+            total = jnp.zeros(())
+            for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):
+                if _floating(leaf):
+                    total += jnp.vdot(_weights(leaf, number), leaf.astype(jnp.float32))
+            return total
 
-        of_leaves, of_inputs = jax.grad(projection, argnums=(0, 1))(moving, floating)
+        try:
+            of_leaves, of_inputs = jax.grad(projection, argnums=(0, 1))(moving, floating)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise NoGradientError(first_line(error).split(". ")[0]) from error
         return of_inputs, of_leaves
 
     return gradients

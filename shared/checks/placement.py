@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.checks.base import Check, Limits, Ported, compare, copy_weights, named_outputs
 from shared.checks.forward import check_forward
-from shared.checks.gradients import both_gradients
+from shared.checks.gradients import NoGradientError, both_gradients
 from shared.weights.weight_map import Entry
 
 # Relative to the size of a value: rounding stays far below, another weight makes far more. The
@@ -42,10 +42,13 @@ def place_by_values(ported: Ported) -> tuple[Entry, ...] | None:
         return None
     if not _passes(compare("forward", one, other, ported.limits)):
         return None
-    linen, nnx = (
-        jax.jit(gradients)(own, inputs)[1]
-        for gradients, own in zip(both_gradients(ported), leaves, strict=True)
-    )
+    try:
+        linen, nnx = (
+            jax.jit(gradients)(own, inputs)[1]
+            for gradients, own in zip(both_gradients(ported), leaves, strict=True)
+        )
+    except NoGradientError:
+        return None
     entries = list(ported.entries)
     for group in groups:
         mine = [_piece(linen, entries[i].linen) for i in group]

@@ -3,7 +3,7 @@
 import dataclasses
 
 from shared.checks.base import Check, Ported, Program, program
-from shared.checks.gradients import both_gradients
+from shared.checks.gradients import NoGradientError, both_gradients, without_gradients
 from shared.checks.outputs import pair_outputs, uniform, values_of
 from shared.program.canonical import Names, upward_of_all
 from shared.program.unfuse import unfuse
@@ -20,8 +20,13 @@ def check_programs(ported: Ported) -> Check:
         return Check("programs", "undecided", note=f"only Linen returns {', '.join(lost)}")
     if not same_program(ported, ported.linen_program, ported.nnx_program):
         return Check("programs", "undecided", note="they differ; the other checks decide")
-    if not same_program(ported, *backward(ported)):
-        return Check("programs", "undecided", note="the backward programs differ")
+    try:
+        if not same_program(ported, *backward(ported)):
+            return Check("programs", "undecided", note="the backward programs differ")
+    except NoGradientError:
+        only = without_gradients(ported, "programs")
+        status = "identical" if only.status == "equal" else "undecided"
+        return dataclasses.replace(only, status=status)
     return Check("programs", "identical")
 
 

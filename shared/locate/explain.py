@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.locate.follow import Both, Parting
 from shared.locate.side import Side
@@ -177,12 +178,18 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
     return None
 
 
+def _compared(key: str, first: Any, second: Any) -> str:
+    if "\n" in f"{first}{second}":
+        return f"another {key}"  # a program within the program
+    return f"{key}={first} in Linen, {second} in NNX"
+
+
 def reason(x: Node, y: Node) -> str:
     if x.op != y.op:
         return f"{name_of(x)} in Linen, {name_of(y)} in NNX"
     first, second = params_that_matter(x), params_that_matter(y)
     changed = [
-        f"{key}={first.get(key)} in Linen, {second.get(key)} in NNX"
+        _compared(key, first.get(key), second.get(key))
         for key in sorted(first.keys() | second.keys())
         if str(first.get(key)) != str(second.get(key))
     ]

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from shared.locate.choices import other_conditions
 from shared.locate.explain import describe, only_in_gradients, reason
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, spot
@@ -66,6 +67,7 @@ def locate(
         (size_of(side.values[n][w]) for side in sides for n, w in side.graph.outputs), default=0
     )
     parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
+    a.conflicts += other_conditions(a, b)
     if a.conflicts:
         x, y = min(a.conflicts, key=lambda pair: pair[0].number)
         return Divergence(reason(x, y), spot(a, x), spot(b, y))

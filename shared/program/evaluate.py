@@ -88,9 +88,16 @@ def _take(node: Node, args: list[Any]) -> tuple[Any, ...]:
     """A part of a leaf, of what a scan takes, or what it returns."""
     if node.op == "view":
         return (args[0][node.params["view"].place(args[0].ndim)],)
+    if node.op == "choose":
+        return (args[1 + choice_of(node, args[0])],)
     if node.op == "index":
         return (args[0][node.params["i"]],)
     return (jnp.stack(args) if args else jnp.zeros(node.avals[0].shape, node.avals[0].dtype),)
+
+
+def choice_of(node: Node, index: Any) -> int:
+    """Which of the values that `node` may choose it takes."""
+    return int(np.clip(int(index), 0, len(node.args) - 2))
 
 
 def _convert(x: Any, dtype: Any) -> Any:

@@ -32,7 +32,8 @@ class Node:
       op: the name of the operation; "leaf", "input" and "constant" for what a program starts from,
         "view" for a part of a leaf, "index" and "stack" for what a scan takes and returns. In a
         scan that is not unrolled: "carry" for a carry in any iteration, of its first value; "last"
-        for that after the last; "collect" for the stack of a value of any iteration.
+        for that after the last; "collect" for the stack of a value of any iteration. "choose" takes
+        one of several values.
       args: (node, which of its results) of each operand.
       params: of the operation.
       avals: shape and dtype of each result.
@@ -73,8 +74,8 @@ class Graph:
     feeds: Mapping[Node, Value] = dataclasses.field(default_factory=dict)
 
     @property
-    def has_scans(self) -> bool:
-        """Whether there are scans in it that are not unrolled."""
+    def has_loops(self) -> bool:
+        """Whether there are loops in it that are not unrolled."""
         return any(node.op in ("carry", "last", "collect") for node in self.nodes)
 
     def view_of(self, view: View) -> Node | None:

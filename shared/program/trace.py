@@ -92,6 +92,10 @@ class _Tracer(GraphBuilder):
             return self.rolled(eqn, args, stack, layer)
         if name == "scan" and params["length"] * _size(params["jaxpr"]) <= MAX_UNROLLED:
             return self.scan(eqn, args, stack, layer)
+        if name == "cond":
+            return self.choose(eqn, args, stack, layer)
+        if name == "while":
+            return self.repeat(eqn, args, stack, layer)
         if name == "split":
             return self.split(eqn, args[0], stack, layer)
         if name in SAME_VALUE or _is_no_op(name, params, args):
@@ -141,10 +145,7 @@ class _Tracer(GraphBuilder):
         slices = [
             self.index(x, any_layer(depth), stack, layer) for x in args[num_consts + num_carry :]
         ]
-        carry = [
-            (self.node("carry", [value], order, (value[0].avals[value[1]],), stack, layer), 0)
-            for value in first
-        ]
+        carry = self.carries(first, order, stack, layer)
         self.depth = depth + 1
         results = self.inline(body, consts, [*fixed, *carry, *slices], stack, layer)
         self.depth = depth
@@ -157,6 +158,61 @@ class _Tracer(GraphBuilder):
                 op, operands, about = "collect", [result], scan
             made.append((self.node(op, operands, about, (var.aval,), stack, layer), 0))
         return made
+
+    def choose(
+        self, eqn: Any, args: list[Value], stack: tuple[Place, ...], layer: tuple[Iteration, ...]
+    ) -> list[Value]:
+        """A choice as the results of all branches, and the operation that takes those of one."""
+        index, *operands = args
+        branches = [
+            self.inline(*_open(branch), operands, stack, layer) for branch in eqn.params["branches"]
+        ]
+        chosen: list[Value] = []
+        for var, results in zip(eqn.outvars, zip(*branches, strict=True), strict=True):
+            if all(result == results[0] for result in results):
+                chosen.append(results[0])
+            else:
+                made = self.node("choose", [index, *results], {}, (var.aval,), stack, layer)
+                chosen.append((made, 0))
+        return chosen
+
+    def repeat(
+        self, eqn: Any, args: list[Value], stack: tuple[Place, ...], layer: tuple[Iteration, ...]
+    ) -> list[Value]:
+        """A `while` as the operations of any one of its iterations; unrolled, of the first one.
+
+        That one is followed by the loop over the others, which shows nothing of its body.
+        """
+        params, avals = eqn.params, [var.aval for var in eqn.outvars]
+        num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
+        fixed, first = args[: num_cond + num_body], args[num_cond + num_body :]
+        carry = first if self.unroll else self.carries(first, {"while": True}, stack, layer)
+        test = [*fixed[:num_cond], *carry]
+        (goes_on,) = self.inline(*_open(params["cond_jaxpr"]), test, stack, layer)
+        turn = [*fixed[num_cond:], *carry]
+        results = self.inline(*_open(params["body_jaxpr"]), turn, stack, layer)
+        if self.unroll:
+            others = self.node(
+                "while", [*fixed, *results], params, avals, stack, layer, eqn.primitive
+            )
+            return [
+                (self.node("choose", [goes_on, value, (others, i)], {}, (aval,), stack, layer), 0)
+                for i, (value, aval) in enumerate(zip(first, avals, strict=True))
+            ]
+        self.feeds.update((node, value) for (node, _), value in zip(carry, results, strict=True))
+        return [
+            (self.node("last", [*both, goes_on], {}, (aval,), stack, layer), 0)
+            for aval, *both in zip(avals, carry, results, strict=True)
+        ]
+
+    def carries(
+        self, first: Sequence[Value], order: dict, stack: tuple[Place, ...], layer: tuple
+    ) -> list[Value]:
+        """The carries of a loop in any iteration, of their first values."""
+        return [
+            (self.node("carry", [value], order, (value[0].avals[value[1]],), stack, layer), 0)
+            for value in first
+        ]
 
     def split(
         self, eqn: Any, value: Value, stack: tuple[Place, ...], layer: tuple[Iteration, ...]
@@ -215,6 +271,8 @@ def _size(jaxpr: Any) -> int:
             total += _size(eqn.params[CALLS[name]])
         elif name == "scan":
             total += eqn.params["length"] * _size(eqn.params["jaxpr"])
+        elif name == "cond":
+            total += sum(map(_size, eqn.params["branches"]))
         else:
             total += 1
     return total
