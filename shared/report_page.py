@@ -136,10 +136,10 @@ def _programs(rows: Sequence[Row]) -> str:
             summary = f"{len(lines)} lines: {status}"
             parts.append(f"<details{opened}><summary>{summary}</summary>{table}</details>")
     note = (
-        f'<p class="faint">In the order of the programs, each as flat operations: calls inlined, '
-        f"scans unrolled; at most {MAX_OPERATIONS} operations. <b>same</b>: from the same values "
-        f"in the same way; <b>other values</b>: in the same way, behind a difference; marked: one "
-        f"program alone.</p>"
+        '<p class="faint">In the order of the programs, each as flat operations: calls inlined, '
+        f"scans unrolled where that is needed; at most {MAX_OPERATIONS} operations. <b>same</b>: "
+        "from the same values in the same way; <b>other values</b>: in the same way, behind a "
+        "difference; marked: one program alone.</p>"
     )
     return note + "".join(parts)
 

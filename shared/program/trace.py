@@ -1,7 +1,8 @@
 """Traces a function to a flat graph: calls inlined, scans unrolled, dead code and no-ops dropped.
 
 Two programs of one model differ in how they are cut into calls and in whether a stack of layers is
-a scan or a loop. Flat, they are lists of the same operations on the same values.
+a scan or a loop. Flat, they are lists of the same operations on the same values. Where both sides
+scan, one iteration stands for all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
