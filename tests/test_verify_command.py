@@ -124,6 +124,12 @@ def test_usage(words, message, capsys):
     assert (code, message in line) == (2, True), line
 
 
+def test_our_own_bug_is_not_the_users(pair_file, capsys, monkeypatch):
+    monkeypatch.setattr("shared.weights.match._ROUNDS", None)
+    code, line = answer(capsys, "verify", pair_file())
+    assert (code, "internal error: TypeError" in line) == (70, True)
+
+
 def test_a_pair_without_its_two_parts(capsys):
     code, line = answer(capsys, "verify", "--pair=port.py")
     assert (code, "expected FILE.py:NAME" in line) == (3, True)

@@ -65,6 +65,8 @@ def users_code(what: str):
             raise
         raise InputError(f"{what}: {error}") from error
     except Exception as error:
+        if _is_ours(error):
+            raise
         message = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"{what}: {_where(error)}{message}{_remedy(message)}") from error
     finally:
@@ -80,6 +82,14 @@ def _remedy(message: str) -> str:
         f"; set it where Pair.nnx builds the port, model.set_attributes({wanted[1]}=False) say, "
         "or hand it down from nnx_kwargs"
     )
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether our code raised it: then it is our mistake, not one of the model."""
+    from shared.program.source import Place
+
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Place(frame.filename, frame.lineno or 0, frame.name).is_ours
 
 
 def _where(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from shared.program.jax_programs import frames
 
 _JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax, flax))
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_MODELS = os.path.join(_OURS, "models") + os.sep
 _STANDARD, _INSTALLED = (sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib"))
 
 
@@ -43,10 +44,15 @@ class Place:
         return self.file.startswith(_FLAX)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it is in what is behind the models."""
+        return self.file.startswith(_OURS) and not self.file.startswith(_MODELS)
+
+    @property
     def is_users(self) -> bool:
         """Whether it is outside of the libraries."""
         if self.file.startswith(_INSTALLED):
-            return not self.file.startswith((_JAX, _FLAX))
+            return not self.file.startswith((_JAX, _FLAX, _OURS))
         return not self.file.startswith((_JAX, _FLAX, _STANDARD, _OURS, "<"))
 
 
