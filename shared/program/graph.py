@@ -24,6 +24,10 @@ class Iteration(NamedTuple):
     place: Place | None
 
 
+Stack = tuple[Place, ...]
+Layer = tuple[Iteration, ...]
+
+
 @dataclasses.dataclass(eq=False, slots=True)
 class Node:
     """One value of a program, or several where one operation returns several.
@@ -47,8 +51,8 @@ class Node:
     args: tuple[tuple["Node", int], ...]
     params: dict[str, Any]
     avals: tuple[Any, ...]
-    stack: tuple[Place, ...] = ()
-    layer: tuple[Iteration, ...] = ()
+    stack: Stack = ()
+    layer: Layer = ()
     primitive: Any = None
 
 
@@ -113,7 +117,7 @@ class GraphBuilder:
     def constant(self, value: Any, aval: Any) -> Value:
         return self.node("constant", (), {"value": value}, (aval,)), 0
 
-    def view(self, view: View, aval: Any, stack: tuple[Place, ...]) -> Value:
+    def view(self, view: View, aval: Any, stack: Stack) -> Value:
         """The one node that holds `view`, of a leaf that has been started."""
         if view not in self._by_view:
             leaf = self._by_view[View(view.leaf)]

@@ -1,0 +1,196 @@
+"""Scans, `while` loops and choices as operations of a flat graph."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.extend import core
+
+from shared.program.graph import Iteration, Layer, Stack, Value
+from shared.program.jax_programs import CALLS
+from shared.program.source import users_place
+from shared.program.view import View, any_layer
+
+if TYPE_CHECKING:
+    from shared.program.trace import Tracer
+
+# A scan is unrolled unless that would make more operations than this.
+MAX_UNROLLED = 100_000
+
+
+def unrolled_scan(
+    tracer: "Tracer",
+    eqn: Any,
+    args: list[Value],
+    stack: Stack,
+    layer: Layer,
+) -> list[Value]:
+    """A scan, each iteration with operations of its own."""
+    params = eqn.params
+    body, consts = opened(params["jaxpr"])
+    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    fixed, xs = args[:num_consts], args[num_consts + num_carry :]
+    carry = args[num_consts : num_consts + num_carry]
+    length = params["length"]
+    ys: list[list[Value]] = [[] for _ in eqn.outvars[num_carry:]]
+    order = range(length)
+    place = users_place(stack)
+    for i in reversed(order) if params["reverse"] else order:
+        slices = [_index(tracer, x, i, stack, layer) for x in xs]
+        inside = (*layer, Iteration(i, place))
+        results = tracer.inline(body, consts, [*fixed, *carry, *slices], stack, inside)
+        carry = results[:num_carry]
+        for column, value in zip(ys, results[num_carry:], strict=True):
+            column.append(value)
+    stacked = []
+    for var, column in zip(eqn.outvars[num_carry:], ys, strict=True):
+        if params["reverse"]:
+            column.reverse()
+        made = tracer.node("stack", column, {}, (var.aval,), stack, layer)
+        stacked.append((made, 0))
+    return [*carry, *stacked]
+
+
+def rolled_scan(
+    tracer: "Tracer",
+    eqn: Any,
+    args: list[Value],
+    stack: Stack,
+    layer: Layer,
+) -> list[Value]:
+    """A scan as the operations of any one of its iterations."""
+    params = eqn.params
+    body, consts = opened(params["jaxpr"])
+    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    fixed, first = args[:num_consts], args[num_consts : num_consts + num_carry]
+    depth = tracer.depth
+    scan = {"depth": depth, "length": params["length"]}
+    order = {**scan, "reverse": params["reverse"]}
+    slices = [
+        _index(tracer, x, any_layer(depth), stack, layer) for x in args[num_consts + num_carry :]
+    ]
+    carry = _carries(tracer, first, order, stack, layer)
+    tracer.depth = depth + 1
+    results = tracer.inline(body, consts, [*fixed, *carry, *slices], stack, layer)
+    tracer.depth = depth
+    made = []
+    for i, (var, result) in enumerate(zip(eqn.outvars, results, strict=True)):
+        if i < num_carry:
+            tracer.feeds[carry[i][0]] = result
+            op, operands, about = "last", [carry[i], result], order
+        else:
+            op, operands, about = "collect", [result], scan
+        made.append((tracer.node(op, operands, about, (var.aval,), stack, layer), 0))
+    return made
+
+
+def choice(
+    tracer: "Tracer",
+    eqn: Any,
+    args: list[Value],
+    stack: Stack,
+    layer: Layer,
+) -> list[Value]:
+    """A choice as the results of all branches, and the operation that takes those of one."""
+    index, *operands = args
+    branches = [
+        tracer.inline(*opened(branch), operands, stack, layer) for branch in eqn.params["branches"]
+    ]
+    chosen: list[Value] = []
+    for var, results in zip(eqn.outvars, zip(*branches, strict=True), strict=True):
+        if all(result == results[0] for result in results):
+            chosen.append(results[0])
+        else:
+            made = tracer.node("choose", [index, *results], {}, (var.aval,), stack, layer)
+            chosen.append((made, 0))
+    return chosen
+
+
+def loop(
+    tracer: "Tracer",
+    eqn: Any,
+    args: list[Value],
+    stack: Stack,
+    layer: Layer,
+) -> list[Value]:
+    """A `while` as the operations of any one of its iterations; unrolled, of the first one.
+
+    That one is followed by the loop over the others, which shows nothing of its body.
+    """
+    params, avals = eqn.params, [var.aval for var in eqn.outvars]
+    num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
+    fixed, first = args[: num_cond + num_body], args[num_cond + num_body :]
+    carry = first if tracer.unroll else _carries(tracer, first, {"while": True}, stack, layer)
+    test = [*fixed[:num_cond], *carry]
+    (goes_on,) = tracer.inline(*opened(params["cond_jaxpr"]), test, stack, layer)
+    turn = [*fixed[num_cond:], *carry]
+    results = tracer.inline(*opened(params["body_jaxpr"]), turn, stack, layer)
+    if tracer.unroll:
+        others = tracer.node(
+            "while", [*fixed, *results], params, avals, stack, layer, eqn.primitive
+        )
+        return [
+            (tracer.node("choose", [goes_on, value, (others, i)], {}, (aval,), stack, layer), 0)
+            for i, (value, aval) in enumerate(zip(first, avals, strict=True))
+        ]
+    tracer.feeds.update((node, value) for (node, _), value in zip(carry, results, strict=True))
+    return [
+        (tracer.node("last", [*both, goes_on], {}, (aval,), stack, layer), 0)
+        for aval, *both in zip(avals, carry, results, strict=True)
+    ]
+
+
+def _carries(
+    tracer: "Tracer", first: Sequence[Value], order: dict, stack: Stack, layer: Layer
+) -> list[Value]:
+    """The carries of a loop in any iteration, of their first values."""
+    return [
+        (tracer.node("carry", [value], order, (value[0].avals[value[1]],), stack, layer), 0)
+        for value in first
+    ]
+
+
+def _index(tracer: "Tracer", value: Value, i: int, stack: Stack, layer: Layer) -> Value:
+    """`value[i]`; of a leaf, or of a leaf with one axis moved to the front, a view."""
+    node, which = value
+    if node.op == "stack":
+        return node.args[i]
+    if node.op == "collect" and i == any_layer(node.params["depth"]):
+        return node.args[0]
+    axis, source = 0, node
+    if node.op == "transpose" and node.args[0][0] in tracer.views:
+        first, *rest = node.params["permutation"]
+        if rest == sorted(rest):
+            axis, source = first, node.args[0][0]
+    aval = jax.ShapeDtypeStruct(node.avals[which].shape[1:], node.avals[which].dtype)
+    if source not in tracer.views:
+        return tracer.node("index", [value], {"i": i}, (aval,), stack, layer), 0
+    view = tracer.views[source]
+    return tracer.view(View(view.leaf, (*view.index, (view.axis(axis), i))), aval, stack)
+
+
+def fits(eqn: Any) -> bool:
+    """Whether a scan makes few enough operations to be unrolled."""
+    return eqn.params["length"] * _size(eqn.params["jaxpr"]) <= MAX_UNROLLED
+
+
+def opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence[Any]]:
+    """The program in `jaxpr`, and its constants."""
+    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, core.ClosedJaxpr) else (jaxpr, ())
+
+
+def _size(jaxpr: Any) -> int:
+    """How many operations `jaxpr` has, scans in it unrolled."""
+    inner, _ = opened(jaxpr)
+    total = 0
+    for eqn in inner.eqns:
+        name = eqn.primitive.name
+        if name in CALLS and CALLS[name] in eqn.params:
+            total += _size(eqn.params[CALLS[name]])
+        elif name == "scan":
+            total += eqn.params["length"] * _size(eqn.params["jaxpr"])
+        elif name == "cond":
+            total += sum(map(_size, eqn.params["branches"]))
+        else:
+            total += 1
+    return total
