@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
@@ -122,3 +123,28 @@ def test_a_mistake_that_shows_on_the_last_sample_is_different():
     found = verify(Pair(Rare(), lambda rngs: PortRare(rngs), inputs))
     assert found.verdict == "different"
     assert "jnp.exp(x)" in found.divergence.nnx.source
+
+
+class Sorts(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(F)(x)
+        return jax.pure_callback(lambda y: np.sort(y), x, x)
+
+
+class PortSorts(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(F, F, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.dense(x)
+        return jax.pure_callback(lambda y: np.sort(y)[:, ::-1].copy(), x, x)
+
+
+def test_what_jax_does_not_see_is_not_taken_for_the_same():
+    pair = Pair(Sorts(), lambda rngs: PortSorts(rngs), X)
+    found = verify(pair, samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.reason == "pure_callback: another callback"
+    turned = dataclasses.replace(pair, nnx_output=lambda y: y[:, ::-1])
+    assert verify(turned, samples=1).verdict == "equal"

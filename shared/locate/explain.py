@@ -1,6 +1,7 @@
 """What is said of the place where two programs part."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -179,8 +180,8 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
 
 
 def _compared(key: str, first: Any, second: Any) -> str:
-    if "\n" in f"{first}{second}":
-        return f"another {key}"  # a program within the program
+    if re.search("\n| at 0x", f"{first}{second}"):
+        return f"another {key}"  # a program within the program, a function
     return f"{key}={first} in Linen, {second} in NNX"
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.program.graph import Graph, Node
+from shared.program.jax_programs import CALLBACKS
 
 Values = dict[Node, tuple[Any, ...]]
 
@@ -54,18 +55,25 @@ def _compute(
         return _take(node, args)
     if node.op == "convert_element_type":
         return (_convert(args[0], node.params["new_dtype"]),)
-    try:
-        results = node.primitive.bind(*args, **_wide_params(node.params))
-    except (TypeError, ValueError, NotImplementedError):
-        # It insists on its own types: a bit pattern, say, or a program within the program.
-        narrow = [
-            arg if _is_key(arg) else arg.astype(source.avals[which].dtype)
-            for arg, (source, which) in zip(args, node.args, strict=True)
-        ]
-        results = node.primitive.bind(*narrow, **node.params)
+    if node.op in CALLBACKS:
+        results = _in_its_own_types(node, args)
+    else:
+        try:
+            results = node.primitive.bind(*args, **_wide_params(node.params))
+        except (TypeError, ValueError, NotImplementedError):
+            # It insists on its own types: a bit pattern, say, or a program within the program.
+            results = _in_its_own_types(node, args)
     if not node.primitive.multiple_results:
         results = (results,)
     return tuple(map(_widen, results))
+
+
+def _in_its_own_types(node: Node, args: list[Any]) -> Any:
+    narrow = [
+        arg if _is_key(arg) else arg.astype(source.avals[which].dtype)
+        for arg, (source, which) in zip(args, node.args, strict=True)
+    ]
+    return node.primitive.bind(*narrow, **node.params)
 
 
 def _compute_as_written(

@@ -27,6 +27,8 @@ CALLS = {
 }
 # Primitives that return their operands as they are.
 SAME_VALUE = {"copy", "copy_p", "sharding_constraint", "optimization_barrier", "pvary"}
+# Call Python with arrays of the types that they were traced with, and no others.
+CALLBACKS = {"pure_callback", "io_callback"}
 RANDOM = {"random_bits", "threefry2x32", "rng_bit_generator"}
 COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
 SAME_OPERATION = {"add_any": "add"}
