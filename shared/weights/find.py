@@ -179,7 +179,19 @@ def _match(
             entries.append(Entry(a, best, "names"))
             left[0].remove(a)
             left[1].remove(best)
+    for side, specs in enumerate((linen_leaves, nnx_leaves)):
+        views = [entry.nnx if side else entry.linen for entry in entries]
+        # What is also taken as a whole, to sum its squares say, is there layer by layer.
+        whole = {view.leaf for view in left[side] if view == View(view.leaf)}
+        covered = {path for path in whole if _covers(views, path, specs[path].shape)}
+        left[side] = [view for view in left[side] if view.leaf not in covered]
     return Found(tuple(entries), tuple(left[0]), tuple(left[1]), linen, nnx)
+
+
+def _covers(views: Sequence[View], path: str, shape: Sequence[int]) -> bool:
+    """Whether the pieces of a leaf in `views` are all of it."""
+    sizes = [math.prod(view.shape_in(shape)) for view in views if view.leaf == path]
+    return sum(sizes) == math.prod(shape)
 
 
 def _left(found: Found) -> set[tuple[str, str]]:
