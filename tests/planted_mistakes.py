@@ -221,7 +221,6 @@ LINES_MISSED = {
     (RNN, "gate lost"): "the gate's weights are lost with it: they are named in Linen",
     (HALF, "float32 cast lost"): "the next statement is named: rounding shows where it matters",
     (HALF, "missing update"): "the statement that reads the count is named, not the one before",
-    (CHOICE, "wrong expert"): "NNX's line that takes the i-th expert is named, not what says i",
     (LOOP, "start of a loop"): "the layer in front is dead: the loop's own is taken for it",
 }
 

@@ -96,7 +96,8 @@ def choice(node: Node, view: View, meant: View | None) -> Place | None:
     """The statement that chose the weight `view` for `node`, where `meant` was meant.
 
     That is the scan or the loop over the layers where it is one of another layer, else the line
-    that has the name in which the paths of the two weights differ.
+    that has the name in which the paths of the two weights differ. Where that line takes the i-th
+    of a list and no loop says what i is, it is the loop around a call of it.
     """
     if view.index and node.layer and (meant is None or meant.leaf == view.leaf):
         return node.layer[0].place
@@ -105,7 +106,11 @@ def choice(node: Node, view: View, meant: View | None) -> Place | None:
         word = re.compile(rf"\b{re.escape(name)}(?![A-Za-z0-9])")
         for place in lines:
             for line in (place.line, *loops_around(place)):
-                if word.search(linecache.getline(place.file, line)):
+                text = linecache.getline(place.file, line)
+                if word.search(text):
+                    index = re.search(rf"\b{re.escape(name)}\[[A-Za-z_]", text)
+                    if index and not loops_around(place) and (around := loop(node)):
+                        return around
                     return Place(place.file, line, place.function)
     return loop(node) if meant is None or layer_of(meant) != layer_of(view) else None
 
