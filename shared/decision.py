@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from shared.checks.base import Check, Limits, Ported, Program
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
-from shared.locate import SAME_OUTPUT, Divergence, chosen_alike, first_not_finite, locate
+from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
 from shared.program.graph import Value
+
+# Programs of more operations are not computed operation by operation where all samples are equal.
+MAX_EVALUATED = 20_000
 
 
 def verdict_of(checks: Sequence[Check]) -> str:
@@ -39,15 +42,17 @@ def decide_in_float64(
         if check.status in ("close", "different") and measured and check.name != "training":
             backwards = check.name == "gradients"
             programs = (ported.linen_program, ported.nnx_program)
-            place = places.get("forward") or locate_in(ported, *programs, stops=backwards)
+            place = places.get("forward") or locate_in(
+                ported, *programs, stops=backwards, sample=check.sample
+            )
             compared = programs
             if place is None and backwards:
                 compared = backward(ported)
-                place = locate_in(ported, *compared, settled=programs)
+                place = locate_in(ported, *compared, settled=programs, sample=check.sample)
             places[check.name] = place
             # A piece of what one program computes whole cannot be compared by itself.
             seen = place or all(one and other for one, other in _outputs(ported, *compared))
-            if decides and seen and check.name in ("forward", "gradients"):
+            if decides and seen and check.name != "training":
                 parts = places[check.name] is not None
                 note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
                 status = "different" if parts else "close"
@@ -62,28 +67,29 @@ def decide_in_float64(
     return decided, next((place for place in found if place), None)
 
 
-def decide_branches(
-    ported: Ported, checks: Sequence[Check]
-) -> tuple[list[Check], Divergence | None]:
-    """The checks, the forward one decided by all branches of each choice, taken or not."""
+def decide_unseen(ported: Ported, checks: Sequence[Check]) -> tuple[list[Check], Divergence | None]:
+    """The checks, the forward one decided by what no sample shows: branches, conditions, guards.
+
+    Where a program computes in less than float32 an epsilon is lost in the rounding of the samples.
+    """
     statuses = {check.name: check.status for check in checks}
-    chooses = chosen_alike(ported.linen_program.graph, ported.nnx_program.graph)
-    settled = statuses.get("programs") == "identical" or "forward" not in statuses
-    if settled or not chooses:
+    sizes = [len(p.graph.nodes) for p in (ported.linen_program, ported.nnx_program)]
+    if statuses.get("programs") == "identical" or "forward" not in statuses:
         return list(checks), None
-    outputs = [
-        pair for one, other in chooses for pair in zip(one.args[1:], other.args[1:], strict=False)
-    ]
-    place = _locate(ported, ported.linen_program, ported.nnx_program, outputs)
-    if place is None:
+    if max(sizes) > MAX_EVALUATED:
         return list(checks), None
-    note = "they part where no sample goes: in another branch, or on its condition"
-    return [
-        dataclasses.replace(check, status="different", note=note)
-        if check.name == "forward"
-        else check
-        for check in checks
-    ], place
+    for sample in range(ported.samples):
+        programs = (ported.linen_program, ported.nnx_program)
+        place = _locate(ported, *programs, [], sample, unseen=True)
+        if place is not None:
+            note = "they part where no sample shows it: a constant, another branch"
+            return [
+                dataclasses.replace(check, status="different", note=note)
+                if check.name == "forward"
+                else check
+                for check in checks
+            ], place
+    return list(checks), None
 
 
 def not_finite(ported: Ported) -> Divergence | None:
@@ -102,10 +108,11 @@ def locate_in(
     nnx: Program,
     settled: Sequence[Program] = (),
     stops: bool = False,
+    sample: int = 0,
 ) -> Divergence | None:
-    """Where two programs of a pair part; `settled` and `stops` as in `locate`."""
+    """Where two programs of a pair part on a sample; `settled` and `stops` as in `locate`."""
     outputs = [(one, other) for one, other in _outputs(ported, linen, nnx) if one and other]
-    return _locate(ported, linen, nnx, outputs, settled, stops)
+    return _locate(ported, linen, nnx, outputs, sample, settled, stops)
 
 
 def _outputs(
@@ -121,15 +128,13 @@ def _locate(
     linen: Program,
     nnx: Program,
     outputs: Sequence[tuple[Value, Value]],
+    sample: int = 0,
     settled: Sequence[Program] = (),
     stops: bool = False,
+    unseen: bool = False,
 ) -> Divergence | None:
     forward = [program.graph for program in settled]
-    for sample in range(ported.samples):
-        leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
-        place = locate(
-            linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops
-        )
-        if place is not None:
-            return place
-    return None
+    leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
+    return locate(
+        linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops, unseen
+    )

@@ -91,7 +91,10 @@ def pure_pair(pair: Pair) -> PurePair:
     linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
     nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output)
     sown = _made_by_the_call(linen, inputs)
-    if sown and not _collections(nnx) - _KEPT:
+    # The port may build what Linen sows with its first call.
+    begun = {name.lower()[:4] for name in _collections(nnx) - _KEPT}
+    sown = {name for name in sown if name.lower()[:4] not in begun}
+    if sown:
         leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
         linen = dataclasses.replace(linen, leaves=leaves)
     return PurePair(

@@ -13,7 +13,7 @@ from shared.checks.gradients import check_gradients
 from shared.checks.placement import place_by_values
 from shared.checks.programs import check_programs
 from shared.checks.training import check_training
-from shared.decision import decide_branches, decide_in_float64, locate_in, not_finite, verdict_of
+from shared.decision import decide_in_float64, decide_unseen, locate_in, not_finite, verdict_of
 from shared.errors import ComposedLiftsError
 from shared.locate import Divergence, layers_exchanged, use_of
 from shared.pair import Pair, PurePair, pure_pair
@@ -153,7 +153,7 @@ def _compare(
         made += _make(ported, checks, progress)
     made, divergence = decide_in_float64(ported, made)
     if verdict_of(made) in ("equal", "close"):
-        made, divergence = decide_branches(ported, made)
+        made, divergence = decide_unseen(ported, made)
     verdict = verdict_of(made)
     draws = [draws_random_numbers(graph) for graph in (found.linen, found.nnx)]
     remark = meant
@@ -169,7 +169,9 @@ def _compare(
         divergence = layers_exchanged(*both, crossing.layers, crossing.meant)
     if verdict == "different" and divergence is None:
         divergence = locate_in(ported, ported.linen_program, ported.nnx_program)
-    if any(check.status == "undecided" and check.name == "forward" for check in made):
+    if verdict == "undecided" and any(
+        check.status == "undecided" and check.name == "forward" for check in made
+    ):
         divergence = not_finite(ported)
         remark = remark or (divergence.reason if divergence else "")
     complete = not found.linen_left and not found.nnx_left

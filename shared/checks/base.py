@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.models.pure import PureModel
 from shared.pair import PurePair
-from shared.program.graph import Graph
+from shared.program.graph import Graph, Value
 from shared.program.trace import trace
 from shared.weights.weight_map import Entry, WeightMap
 
@@ -29,6 +29,7 @@ class Check:
       limit: what "close" allows, in words; None where only equality counts.
       worst_leaf: the path of the largest difference.
       note: what else there is to say, in one line.
+      sample: on which random numbers the difference is largest.
     """
 
     name: str
@@ -40,11 +41,14 @@ class Check:
     worst_leaf: str | None = None
     seconds: float = 0.0
     note: str = ""
+    sample: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """Up to where two results are close: |a - b| <= atol + rtol * max |a|, of the whole array.
+
+    What stands for minus infinity in a mask is not counted into the size of an array.
 
     The defaults are for float32 programs that differ in the order of their operations: 1e-5 and
     1e-6 for results, 1e-4 for what is derived from them, as the test suites of JAX, chex and
@@ -54,9 +58,11 @@ class Limits:
     rtol: float | None = None
     atol: float | None = None
 
-    def of(self, dtype: Any, derived: bool) -> tuple[float, float]:
-        """(rtol, atol) for a result of `dtype`, or for one derived from it."""
-        half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    def of(self, dtype: Any, derived: bool, narrow: bool = False) -> tuple[float, float]:
+        """(rtol, atol) for a result of `dtype`, or for one derived from it; see `compare`."""
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            return 0.0, 0.0  # whole numbers have no rounding
+        half = narrow or jnp.finfo(dtype).bits < 32
         rtol, atol = (1.6e-2, 1e-3) if half else ((1e-4, 1e-6) if derived else (1e-5, 1e-6))
         return (
             rtol if self.rtol is None else self.rtol,
@@ -84,10 +90,22 @@ def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = 
     named = named_outputs(first) | second
     # The order of `jax.tree`: the tree first, then the dict by its keys.
     paths = [*named_outputs(first), *sorted(second)]
+    # Weights that leave a call as they came are no updates.
+    kept = [
+        (path, value)
+        for path, value in zip(paths, graph.outputs, strict=True)
+        if not (function is model.apply and _is_kept(path, value))
+    ]
+    paths = [path for path, _ in kept]
+    graph = dataclasses.replace(graph, outputs=[value for _, value in kept])
     # What a call leaves in a collection has another place on each side.
     roles = tuple(path if path.startswith("output") else "update" for path in paths)
     graph = dataclasses.replace(graph, roles=roles)
     return Program(graph, tuple(paths), tuple(named[path] for path in paths))
+
+
+def _is_kept(path: str, value: Value) -> bool:
+    return path.startswith("params/") and value[0].params.get("path") == path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,12 +188,21 @@ def copy_weights(
 
 
 def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
-    """Small enough not to saturate: products keep their size, scales are near one."""
-    if not jnp.issubdtype(spec.dtype, jnp.floating):
-        return np.zeros(spec.shape, spec.dtype)
+    """Small enough not to saturate: products keep their size, scales are near one.
+
+    Whole numbers of one byte are weights, others count or are a place: those are small.
+    """
+    if spec.dtype == bool:
+        return rng.integers(0, 2, spec.shape).astype(bool)
+    if jnp.issubdtype(spec.dtype, jnp.integer):
+        low, high = (-7, 8) if jnp.iinfo(spec.dtype).bits <= 8 else (0, 3)
+        low = max(low, int(jnp.iinfo(spec.dtype).min))
+        return np.asarray(rng.integers(low, high, spec.shape)).astype(spec.dtype)
     values = np.asarray(rng.standard_normal(spec.shape))
+    if jnp.issubdtype(spec.dtype, jnp.complexfloating):
+        values = values + 1j * rng.standard_normal(spec.shape)
     name = path.rsplit("/", 1)[-1]
-    if name == "var":
+    if name in ("var", "running_var", "moving_variance"):
         values = 1 + np.abs(values)
     elif name in ("scale", "gamma"):
         values = 1 + 0.3 * values
@@ -192,8 +219,17 @@ def compare(
     nnx: Mapping[str, Any],
     limits: Limits,
     derived: bool = False,
+    narrow: bool = False,
 ) -> Check:
-    """A check of two sets of named arrays, with the largest of all differences."""
+    """A check of two sets of named arrays, with the largest of all differences.
+
+    Args:
+      name: of the check.
+      linen: {name: array}; nnx: the same.
+      limits: up to where they are close.
+      derived: whether they are derived from results, as gradients are.
+      narrow: whether they were computed in less than float32 somewhere.
+    """
     status, worst, limit = "equal", None, None
     largest = {"max_abs": 0.0, "max_ulp": 0.0, "max_rel": 0.0}
     for path, a in linen.items():
@@ -203,23 +239,43 @@ def compare(
             return Check(name, "different", worst_leaf=path, note=note)
         if a.tobytes() == b.tobytes() or np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
             continue
-        rtol, atol = limits.of(a.dtype, derived)
+        rtol, atol = limits.of(a.dtype, derived, narrow)
         limit = f"rtol {rtol:g}, atol {atol:g}"
-        x, y = a.astype(np.float64), b.astype(np.float64)
+        wide = np.complex128 if jnp.issubdtype(a.dtype, jnp.complexfloating) else np.float64
+        x, y = a.astype(wide), b.astype(wide)
         with np.errstate(invalid="ignore"):
-            gap = np.abs(x - y)
-        size = float(np.nanmax(np.abs(x), initial=0.0))
-        close = gap <= atol + rtol * size
+            gap = np.where(x == y, 0.0, np.abs(x - y))
+        size = size_of(x)
+        close = gap <= atol + rtol * np.maximum(size, np.abs(x))
         status = _worse(status, "close" if close.all() else "different")
         top = float(np.nanmax(gap, initial=0.0)) if np.isfinite(gap).any() else float("inf")
         if worst is None or top > largest["max_abs"]:
             worst = path
-        ulp = float(jnp.finfo(a.dtype).eps) if jnp.issubdtype(a.dtype, jnp.floating) else 1.0
+        ulp = float(jnp.finfo(a.dtype).eps) if jnp.issubdtype(a.dtype, jnp.inexact) else 1.0
         relative = top / size if size else float("inf")
         measured = {"max_abs": top, "max_ulp": relative / ulp, "max_rel": relative}
         largest = {key: max(largest[key], measured[key]) for key in largest}
     made = Check(name, status, limit=limit, worst_leaf=worst)
     return dataclasses.replace(made, **largest)  # type: ignore[arg-type]
+
+
+def has_nan(x: Any) -> bool:
+    """Whether some of `x` is not a number; infinity is one."""
+    x = np.asarray(x)
+    return x.dtype.kind in "fcV" and bool(np.isnan(x.astype(np.complex128)).any())
+
+
+# A number this much larger than most of its array is there to mask.
+MASKS = 1e5
+
+
+def size_of(x: np.ndarray) -> float:
+    """The largest |x| that is finite and no mask."""
+    sizes = np.abs(x[np.isfinite(x)])
+    sizes = sizes[sizes > 0]
+    if not sizes.size:
+        return 0.0
+    return float(np.max(sizes, initial=0.0, where=sizes <= MASKS * np.quantile(sizes, 0.1)))
 
 
 def worst_of(checks: list[Check]) -> Check:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from shared.checks.base import Check, Ported, compare, named_outputs, worst_of
+from shared.checks.base import Check, Ported, compare, has_nan, named_outputs, worst_of
 from shared.checks.outputs import pair_outputs
 
 
@@ -30,6 +30,10 @@ def check_updates(ported: Ported) -> Check:
         )
 
     made = _check(ported, "updates", updates)
+    if outputs.changed:
+        note = f"NNX changes weights in the call: {', '.join(outputs.changed)}"
+        changed = outputs.changed[0]
+        return dataclasses.replace(made, status="different", worst_leaf=changed, note=note)
     if outputs.lost:
         note = f"only Linen returns {', '.join(outputs.lost)}"
         return dataclasses.replace(made, status="different", worst_leaf=outputs.lost[0], note=note)
@@ -45,7 +49,7 @@ def _take(leaves, view):
 def _check(ported, name, pick) -> Check:
     checks = []
     linen_apply, nnx_apply = jax.jit(ported.linen.apply), jax.jit(ported.nnx.apply)
-    finite = True
+    numbers = True
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
         linen, nnx = linen_apply(leaves[0], inputs), nnx_apply(leaves[1], inputs)
@@ -55,9 +59,10 @@ def _check(ported, name, pick) -> Check:
             if one.keys() != other.keys():
                 note = f"outputs {sorted(one)} in Linen, {sorted(other)} in NNX"
                 return Check(name, "different", note=note)
-            finite &= all(np.isfinite(np.asarray(x)).all() for x in one.values())
-        checks.append(compare(name, one, other, ported.limits))
+            numbers &= not any(has_nan(x) for x in one.values())
+        made = compare(name, one, other, ported.limits, narrow=ported.is_narrow)
+        checks.append(dataclasses.replace(made, sample=sample))
     worst = worst_of(checks)
-    if not finite and worst.status != "different":
-        return Check(name, "undecided", note="Linen's outputs are not finite on these samples")
+    if not numbers and worst.status != "different":
+        return Check(name, "undecided", note="Linen's outputs are not numbers on these samples")
     return worst

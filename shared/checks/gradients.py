@@ -1,5 +1,6 @@
 """Gradients with respect to every weight and every floating input."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.checks.base import Check, Ported, compare, worst_of
+from shared.checks.base import Check, Ported, compare, has_nan, worst_of
 from shared.checks.outputs import losses
 from shared.errors import first_line
 from shared.models.pure import PureModel
@@ -29,6 +30,7 @@ def check_gradients(ported: Ported) -> Check:
 def _check(ported: Ported) -> Check:
     linen, nnx = map(jax.jit, both_gradients(ported))
     checks = []
+    nans: list[str] = []
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
         first_input, first = linen(leaves[0], inputs)
@@ -36,8 +38,14 @@ def _check(ported: Ported) -> Check:
         moved = move_floating(ported, first)
         moved |= {f"input{i}": leaf for i, leaf in enumerate(first_input)}
         second = dict(second) | {f"input{i}": leaf for i, leaf in enumerate(second_input)}
-        checks.append(compare("gradients", moved, second, ported.limits, derived=True))
-    return worst_of(checks)
+        nans += [path for path, leaf in moved.items() if has_nan(leaf)]
+        made = compare("gradients", moved, second, ported.limits, True, ported.is_narrow)
+        checks.append(dataclasses.replace(made, sample=sample))
+    worst = worst_of(checks)
+    if nans and worst.status != "different":
+        note = "Linen's gradients are not numbers on these samples"
+        return Check("gradients", "undecided", worst_leaf=nans[0], note=note)
+    return worst
 
 
 def without_gradients(ported: Ported, name: str) -> Check:
@@ -95,8 +103,11 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
             ]
             total = jnp.zeros(())
             for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):
-                if _floating(leaf):
-                    total += jnp.vdot(_weights(leaf, number), leaf.astype(jnp.float32))
+                if not _floating(leaf):
+                    continue
+                if jnp.iscomplexobj(leaf):
+                    total += jnp.vdot(_weights(leaf, number + 1), leaf.imag.astype(jnp.float32))
+                total += jnp.vdot(_weights(leaf, number), leaf.real.astype(jnp.float32))
             return total
 
         try:
@@ -124,4 +135,4 @@ def _weights(leaf: Any, number: int) -> jax.Array:
 
 
 def _floating(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)

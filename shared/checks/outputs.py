@@ -32,6 +32,11 @@ class Outputs:
     nnx_only: tuple[str, ...]
 
     @property
+    def changed(self) -> tuple[str, ...]:
+        """Weights that the port changes in a call, which Linen cannot."""
+        return tuple(path for path in self.nnx_only if path.startswith("params/"))
+
+    @property
     def lost(self) -> tuple[str, ...]:
         """What the port should return and does not."""
         return tuple(path for path in self.linen_only if not path.startswith(TO_LOOK_AT + "/"))
@@ -48,7 +53,7 @@ def pair_outputs(ported: Ported, linen: Program, nnx: Program) -> Outputs:
         _sown(linen, one, ported.linen.leaves),
         _sown(nnx, other, ported.nnx.leaves),
     ]
-    left: list[list[str]] = [[], []]
+    left: list[list[str]] = [[], [path for path in other if path.startswith("params/")]]
     for key in sown[0].keys() | sown[1].keys():
         first, second = sown[0].get(key, []), sown[1].get(key, [])
         if len(first) == len(second):

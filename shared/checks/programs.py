@@ -15,9 +15,12 @@ def check_programs(ported: Ported) -> Check:
     if ported.is_cut:
         note = "one side computes with fused weights; the other checks decide"
         return Check("programs", "undecided", note=note)
-    lost = pair_outputs(ported, ported.linen_program, ported.nnx_program).lost
-    if lost:
-        return Check("programs", "undecided", note=f"only Linen returns {', '.join(lost)}")
+    outputs = pair_outputs(ported, ported.linen_program, ported.nnx_program)
+    if outputs.lost:
+        return Check("programs", "undecided", note=f"only Linen returns {', '.join(outputs.lost)}")
+    if outputs.changed:
+        note = f"NNX changes weights in the call: {', '.join(outputs.changed)}"
+        return Check("programs", "undecided", note=note)
     if not same_program(ported, ported.linen_program, ported.nnx_program):
         return Check("programs", "undecided", note="they differ; the other checks decide")
     try:

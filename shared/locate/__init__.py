@@ -1,6 +1,5 @@
 """The first place where two programs part."""
 
-from shared.locate.choices import chosen_alike
 from shared.locate.explain import layers_exchanged
 from shared.locate.find import locate
 from shared.locate.not_finite import first_not_finite
@@ -11,7 +10,6 @@ __all__ = [
     "SAME_OUTPUT",
     "Divergence",
     "Spot",
-    "chosen_alike",
     "first_not_finite",
     "layers_exchanged",
     "locate",

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from shared.locate.choices import other_conditions
+from shared.locate.choices import branches, other_conditions, other_guards
 from shared.locate.explain import describe, only_in_gradients, reason
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, spot
@@ -28,6 +28,7 @@ def locate(
     outputs: Sequence[tuple[Value, Value]],
     settled: Sequence[Graph] = (),
     stops: bool = False,
+    unseen: bool = False,
 ) -> Divergence | None:
     """Where the two programs part on these values, or None where their outputs are the same.
 
@@ -40,6 +41,7 @@ def locate(
       settled: programs of Linen and of NNX whose values are not to be blamed: for gradients, those
         of the forward pass.
       stops: whether the gradients differ, and what shows in them alone is looked for.
+      unseen: whether the outputs are not in question, and what no sample shows is looked for.
     """
     names = Names()
     numbers: tuple[dict[View, int], dict[View, int]] = ({}, {})
@@ -63,11 +65,14 @@ def locate(
     a.find_twins(b)
     b.find_twins(a)
     # A gradient that is zero but for rounding is as large as the rounding of the others.
-    scale = max(
-        (size_of(side.values[n][w]) for side in sides for n, w in side.graph.outputs), default=0
-    )
+    sizes = [size_of(side.values[n][w]) for side in sides for n, w in side.graph.outputs]
+    scale = float(np.median(sizes)) if sizes else 0.0
     parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
     a.conflicts += other_conditions(a, b)
+    if unseen:
+        a.conflicts += other_guards(a)
+        outputs = branches(a, b)
+        parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
     if a.conflicts:
         x, y = min(a.conflicts, key=lambda pair: pair[0].number)
         return Divergence(reason(x, y), spot(a, x), spot(b, y))

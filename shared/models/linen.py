@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 from flax.core import DenyList, meta, unfreeze
 
-from shared.models.pure import PureModel, plain
+from shared.models.pure import PureModel, arrays, plain
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
@@ -40,6 +40,6 @@ def linen_model(
         outputs, updated = model.apply(
             unflatten(leaves), *inputs, method=call, mutable=DenyList(("params",)), rngs=keys
         )
-        return output(outputs), plain(flatten(meta.unbox(unfreeze(updated))))
+        return arrays(output(outputs)), plain(flatten(meta.unbox(unfreeze(updated))))
 
     return PureModel("linen", leaves, (), apply)

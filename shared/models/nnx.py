@@ -1,15 +1,16 @@
 """An NNX module as a pure function."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from shared.errors import InputError
-from shared.models.pure import PureModel, plain
+from shared.models.pure import PureModel, arrays, plain
 
 
 class _Stream(nnx.RngStream):
@@ -43,19 +44,31 @@ def nnx_model(
       call: (module, *inputs) -> outputs.
       output: from outputs to what is compared.
     """
-    with nnx.use_eager_sharding(False):
-        model = nnx.eval_shape(lambda: build(_rngs()))
-    if not isinstance(model, nnx.Pytree):
+    if isinstance(build, nnx.Pytree):
         raise InputError(
-            f"Pair.nnx: expected it to return a module, it returns {type(model).__name__}"
+            "Pair.nnx: expected a function of nnx.Rngs that builds the port, received a "
+            f"{type(build).__name__}; write nnx=lambda rngs: {type(build).__name__}(..., rngs=rngs)"
         )
+    with nnx.use_eager_sharding(False):
+        model = nnx.eval_shape(lambda: _is_module(build(_rngs())))
+        if any(True for _ in _tables(model)):
+            # XLA drops what they do not need: no weight is made.
+            values = jax.jit(lambda: {key: value for key, _, value in _tables(build(_rngs()))})()
+            for key, node, _ in list(_tables(model)):
+                setattr(node, key.rsplit("/", 1)[-1], nnx.data(values[key]))
     graphdef, abstract = nnx.split(model)
-    variables = {_path(path, variable): (path, variable) for path, variable in _flat(abstract)}
+    flat = _flat(abstract)
+    tables = [(path, value) for path, value in flat if not isinstance(value, nnx.Variable)]
+    variables = {
+        _path(path, variable): (path, variable)
+        for path, variable in flat
+        if isinstance(variable, nnx.Variable)
+    }
     random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}
     leaves = {p: _abstract(variable) for p, (_, variable) in variables.items() if p not in random}
 
     def apply(leaves, inputs):
-        flat = [
+        flat = tables + [
             (path, variable.replace(_random_state(variable) if p in random else leaves[p]))
             for p, (path, variable) in variables.items()
         ]
@@ -63,19 +76,46 @@ def nnx_model(
             # What is sown is read off the module here.
             warnings.filterwarnings("ignore", message=".*capture", category=DeprecationWarning)
             model = nnx.merge(graphdef, nnx.from_flat_state(flat), copy=True)
-            outputs = output(call(model, *inputs))
-            after = {_path(path, variable): variable for path, variable in _flat(nnx.state(model))}
+            outputs = arrays(output(call(model, *inputs)))
+            after = {
+                _path(path, variable): variable
+                for path, variable in _flat(nnx.state(model))
+                if isinstance(variable, nnx.Variable)
+            }
         updates = {
             path: variable.get_value()
             for path, variable in after.items()
-            if not isinstance(variable, nnx.RngState) and not path.startswith("params/")
+            if not isinstance(variable, nnx.RngState)
         }
         return outputs, plain(updates)
 
     return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply)
 
 
-def _flat(state: nnx.State) -> list[tuple[tuple, nnx.Variable]]:
+def _is_module(model: Any) -> Any:
+    if not isinstance(model, nnx.Pytree):
+        raise InputError(
+            f"Pair.nnx: expected it to return a module, it returns {_description(model)}"
+        )
+    return model
+
+
+def _description(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}; call it"
+    return type(value).__name__
+
+
+def _tables(model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(path, module, value) of each array that a module has as a plain attribute."""
+    for path, node in nnx.iter_graph(model):
+        if isinstance(node, nnx.Pytree):
+            for name, value in sorted(vars(node).items()):
+                if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+                    yield "/".join(map(str, (*path, name))), node, value
+
+
+def _flat(state: nnx.State) -> list[tuple[tuple, Any]]:
     return list(nnx.to_flat_state(state))
 
 
@@ -86,7 +126,13 @@ def _path(path: tuple, variable: nnx.Variable) -> str:
 
 
 def _collection(kind: type[nnx.Variable]) -> str:
-    """What Flax calls the collection of a variable; of one that it does not know, its class."""
+    """What Flax calls the collection of a variable; of one that it does not know, its class.
+
+    A kind of parameter, of statistic or of cache is one, whatever it is called: `nnx.LoRAParam`.
+    """
+    for known in (nnx.Param, nnx.BatchStat, nnx.Cache):
+        if issubclass(kind, known):
+            return nnx.variable_name_from_type(known)
     try:
         return nnx.variable_name_from_type(kind)
     except ValueError:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +16,8 @@ class PureModel:
       name: "linen" or "nnx".
       leaves: {path: shape and dtype} of every weight; a path starts with its collection.
       rng_leaves: paths of random state, which has no counterpart in Linen's variables.
-      apply: (leaves, inputs) -> (outputs, updates). Updates are the collections other than
-        `params` after the call, and what was sown.
+      apply: (leaves, inputs) -> (outputs, updates). Updates are the variables after the call, and
+        what was sown; Linen cannot change `params`, which are not among them.
     """
 
     name: str
@@ -34,3 +35,8 @@ def plain(updates: Mapping[str, Any]) -> dict[str, Any]:
         else:
             plain[path] = value
     return plain
+
+
+def arrays(outputs: Any) -> Any:
+    """`outputs` with arrays in the place of Python's numbers."""
+    return jax.tree.map(jnp.asarray, outputs)

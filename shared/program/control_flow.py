@@ -120,11 +120,14 @@ def loop(
     params, avals = eqn.params, [var.aval for var in eqn.outvars]
     num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
     fixed, first = args[: num_cond + num_body], args[num_cond + num_body :]
-    carry = first if tracer.unroll else _carries(tracer, first, {"while": True}, stack, layer)
+    depth = tracer.depth
+    carry = first if tracer.unroll else _carries(tracer, first, {"while": depth}, stack, layer)
+    tracer.depth = depth + 1
     test = [*fixed[:num_cond], *carry]
     (goes_on,) = tracer.inline(*opened(params["cond_jaxpr"]), test, stack, layer)
     turn = [*fixed[num_cond:], *carry]
     results = tracer.inline(*opened(params["body_jaxpr"]), turn, stack, layer)
+    tracer.depth = depth
     if tracer.unroll:
         others = tracer.node(
             "while", [*fixed, *results], params, avals, stack, layer, eqn.primitive

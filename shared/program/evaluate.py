@@ -60,7 +60,7 @@ def _compute(
     else:
         try:
             results = node.primitive.bind(*args, **_wide_params(node.params))
-        except (TypeError, ValueError, NotImplementedError):
+        except (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
             # It insists on its own types: a bit pattern, say, or a program within the program.
             results = _in_its_own_types(node, args)
     if not node.primitive.multiple_results:

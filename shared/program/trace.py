@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.extend import core
 
@@ -53,7 +54,7 @@ class Tracer(GraphBuilder):
 
     Attributes:
       unroll: whether each iteration of a scan has operations of its own.
-      depth: how many scans that are not unrolled there are around what is being traced.
+      depth: how many loops there are around what is being traced.
     """
 
     def __init__(self, unroll: bool) -> None:
@@ -104,6 +105,9 @@ class Tracer(GraphBuilder):
         if name in SAME_VALUE or _is_no_op(name, params, args):
             return args[: len(eqn.outvars)]
         avals = [var.aval for var in eqn.outvars]
+        if name == "convert_element_type" and args[0][0].op == "constant":
+            value = np.asarray(args[0][0].params["value"]).astype(params["new_dtype"])
+            return [self.constant(value, avals[0])]
         made = self.node(name, args, params, avals, stack, layer, eqn.primitive)
         return [(made, i) for i in range(len(avals))]
 

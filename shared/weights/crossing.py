@@ -14,6 +14,22 @@ from shared.weights.names import numbers, words
 from shared.weights.regular import Kind, kinds
 from shared.weights.weight_map import Entry
 
+# Linen numbers layers that have no name as they are made, which is not as they are called: of
+# Dense(relu(Dense(x))) the outer one is made first. `Dense_0` says nothing of the order.
+_NUMBERED_AS_MADE = {
+    *(
+        "BatchNorm",
+        "GroupNorm",
+        "InstanceNorm",
+        "LayerNorm",
+        "RMSNorm",
+        "SpectralNorm",
+        "WeightNorm",
+    ),
+    *("Conv", "ConvLocal", "ConvTranspose", "Dense", "DenseGeneral", "Einsum", "Embed", "PReLU"),
+    *("GRUCell", "LSTMCell", "OptimizedLSTMCell", "RNN", "SimpleCell"),
+    *("MultiHeadAttention", "MultiHeadDotProductAttention", "SelfAttention"),
+}
 _TELLS_LAYERS = ("dataflow", "dataflow and names", "dataflow and order", "values")
 
 
@@ -79,8 +95,13 @@ def _families(entries: list[Entry]) -> list[list[Entry]]:
     return [
         group
         for (one, other), group in groups.items()
-        if len(group) == sizes[0][one] == sizes[1][other] > 1
+        if len(group) == sizes[0][one] == sizes[1][other] > 1 and not _is_numbered_as_made(one)
     ]
+
+
+def _is_numbered_as_made(kind: Kind) -> bool:
+    word = next((word for word in kind.path.split("/") if "#" in word), "")
+    return word.removesuffix("_#") in _NUMBERED_AS_MADE
 
 
 def _index(view: View) -> tuple[int, ...]:
