@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.models.pure import PureModel
 from shared.pair import PurePair
-from shared.program.graph import Graph, Value
+from shared.program.graph import Graph, Value, held_by, pruned
 from shared.program.trace import trace
 from shared.weights.weight_map import Entry, WeightMap
 
@@ -97,7 +97,7 @@ def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = 
         if not (function is model.apply and _is_kept(path, value))
     ]
     paths = [path for path, _ in kept]
-    graph = dataclasses.replace(graph, outputs=[value for _, value in kept])
+    graph = pruned(graph, [value for _, value in kept])
     # What a call leaves in a collection has another place on each side.
     roles = tuple(path if path.startswith("output") else "update" for path in paths)
     graph = dataclasses.replace(graph, roles=roles)
@@ -105,7 +105,7 @@ def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = 
 
 
 def _is_kept(path: str, value: Value) -> bool:
-    return path.startswith("params/") and value[0].params.get("path") == path
+    return path.startswith("params/") and held_by(value) == path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,17 +265,15 @@ def has_nan(x: Any) -> bool:
     return x.dtype.kind in "fcV" and bool(np.isnan(x.astype(np.complex128)).any())
 
 
-# A number this much larger than most of its array is there to mask.
-MASKS = 1e5
+# A number this large is there to mask, where others are smaller.
+MASKS = 1e4
 
 
 def size_of(x: np.ndarray) -> float:
     """The largest |x| that is finite and no mask."""
     sizes = np.abs(x[np.isfinite(x)])
-    sizes = sizes[sizes > 0]
-    if not sizes.size:
-        return 0.0
-    return float(np.max(sizes, initial=0.0, where=sizes <= MASKS * np.quantile(sizes, 0.1)))
+    unmasked = sizes[sizes < MASKS]
+    return float(np.max(unmasked if unmasked.any() else sizes, initial=0.0))
 
 
 def worst_of(checks: list[Check]) -> Check:

@@ -33,10 +33,14 @@ def check_updates(ported: Ported) -> Check:
     if outputs.changed:
         note = f"NNX changes weights in the call: {', '.join(outputs.changed)}"
         changed = outputs.changed[0]
-        return dataclasses.replace(made, status="different", worst_leaf=changed, note=note)
+        return dataclasses.replace(
+            made, status="different", limit=None, worst_leaf=changed, note=note
+        )
     if outputs.lost:
         note = f"only Linen returns {', '.join(outputs.lost)}"
-        return dataclasses.replace(made, status="different", worst_leaf=outputs.lost[0], note=note)
+        return dataclasses.replace(
+            made, status="different", limit=None, worst_leaf=outputs.lost[0], note=note
+        )
     left = (*outputs.linen_only, *outputs.nnx_only)
     note = f"not compared, for only one side has it: {', '.join(left)}" if left else ""
     return dataclasses.replace(made, note=note or made.note)

@@ -128,30 +128,35 @@ class GraphBuilder:
 
     def finish(self, outputs: list[Value]) -> Graph:
         """The graph of what `outputs` need."""
-        needed: set[Node] = set()
-        fresh = [node for node, _ in outputs]
-        while fresh:
-            node = fresh.pop()
-            if node not in needed:
-                needed.add(node)
-                fresh += [arg for arg, _ in node.args]
-                if node in self.feeds:
-                    fresh.append(self.feeds[node][0])
-        uses: dict[Node, int] = {}
-        for node in self.nodes:
-            if node in needed and node.op != "view":
-                for arg, _ in node.args:
-                    uses.setdefault(arg, len(uses))
-        nodes = [node for node in self.nodes if node in needed]
-        for number, node in enumerate(nodes):
-            node.number = number
-        views = {node: view for node, view in self.views.items() if node in uses}
-        for node, _ in outputs:
-            if node in self.views:
-                views.setdefault(node, self.views[node])
-        in_order = sorted(views, key=lambda node: uses.get(node, len(uses)))
-        feeds = {node: value for node, value in self.feeds.items() if node in needed}
-        return Graph(nodes, outputs, {node: views[node] for node in in_order}, feeds=feeds)
+        return pruned(Graph(self.nodes, outputs, self.views, feeds=self.feeds), outputs)
+
+
+def pruned(graph: Graph, outputs: list[Value]) -> Graph:
+    """What `outputs` need of a graph, views in the order of their first use."""
+    needed: set[Node] = set()
+    fresh = [node for node, _ in outputs]
+    while fresh:
+        node = fresh.pop()
+        if node not in needed:
+            needed.add(node)
+            fresh += [arg for arg, _ in node.args]
+            if node in graph.feeds:
+                fresh.append(graph.feeds[node][0])
+    uses: dict[Node, int] = {}
+    for node in graph.nodes:
+        if node in needed and node.op != "view":
+            for arg, _ in node.args:
+                uses.setdefault(arg, len(uses))
+    nodes = [node for node in graph.nodes if node in needed]
+    for number, node in enumerate(nodes):
+        node.number = number
+    views = {node: view for node, view in graph.views.items() if node in uses}
+    for node, _ in outputs:
+        if node in graph.views:
+            views.setdefault(node, graph.views[node])
+    in_order = sorted(views, key=lambda node: uses.get(node, len(uses)))
+    feeds = {node: value for node, value in graph.feeds.items() if node in needed}
+    return Graph(nodes, outputs, {node: views[node] for node in in_order}, feeds=feeds)
 
 
 def piece(graph: Graph, value: Value, view: View) -> Value | None:
@@ -179,6 +184,23 @@ def piece(graph: Graph, value: Value, view: View) -> Value | None:
         else:
             return None
     return value
+
+
+def held_by(value: Value) -> str | None:
+    """The path of the leaf that `value` is, as it is or taken apart and stacked again."""
+    node, _ = value
+    if node.op == "leaf":
+        return node.params["path"]
+    if node.op == "view":
+        return node.params["view"].leaf
+    if node.op in ("transpose", "collect", "stop_gradient"):
+        return held_by(node.args[0])
+    if node.op == "stack" and all(arg.op == "view" for arg, _ in node.args):
+        views = [arg.params["view"] for arg, _ in node.args]
+        places = [view.index[-1][1] for view in views]
+        leaves = {view.leaf for view in views}
+        return leaves.pop() if len(leaves) == 1 and places == [*range(len(places))] else None
+    return None
 
 
 def is_start(node: Node) -> bool:
