@@ -127,9 +127,24 @@ def pure_case(case: Case) -> PurePair:
 
 
 def abstract_inputs(pair: Pair) -> tuple:
-    """The shapes and dtypes of the inputs of a call."""
+    """The shapes and dtypes of the inputs of a call.
+
+    Raises:
+      InputError: they are no tuple, or hold a choice such as `train=True`.
+    """
     if callable(pair.inputs):
-        return jax.eval_shape(pair.inputs, jax.random.key(0))
+        inputs = jax.eval_shape(pair.inputs, jax.random.key(0))
+        if not isinstance(inputs, tuple):
+            raise InputError(
+                "Pair.inputs: expected it to return a tuple of inputs, it returns "
+                f"{type(inputs).__name__}; write (x,)"
+            )
+        return inputs
+    if any(isinstance(x, bool) for x in jax.tree.leaves(pair.inputs)):
+        raise InputError(
+            "Pair.inputs: True and False choose what is computed: they go to linen_kwargs and "
+            "nnx_kwargs"
+        )
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), pair.inputs
     )
@@ -142,14 +157,19 @@ def sample_inputs(pair: Pair, seed: int) -> tuple:
     rng = np.random.default_rng(seed)
 
     def sample(x):
+        if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+            is_spec = isinstance(x, jax.ShapeDtypeStruct)
+            return jnp.broadcast_to(jax.random.key(seed), x.shape) if is_spec else x
         if isinstance(x, jax.ShapeDtypeStruct):
             if jnp.issubdtype(x.dtype, jnp.floating):
                 return jnp.asarray(rng.standard_normal(x.shape), x.dtype)
             # Small whole numbers are within any table that they may index.
             return jnp.asarray(rng.integers(0, 2, x.shape), x.dtype)
         if seed and jnp.issubdtype(jnp.result_type(x), jnp.floating):
-            noise = rng.standard_normal(jnp.shape(x)) * (1 + float(jnp.std(jnp.asarray(x))))
-            return jnp.asarray(x + noise, jnp.result_type(x))
+            moved = x + rng.standard_normal(jnp.shape(x)) * (1 + float(jnp.std(jnp.asarray(x))))
+            # A model may take a logarithm of what is given without a sign.
+            moved = jnp.abs(moved) if jnp.all(jnp.asarray(x) >= 0) else moved
+            return jnp.asarray(moved, jnp.result_type(x))
         if seed:
             return jnp.asarray(rng.permuted(np.asarray(x).reshape(-1)).reshape(jnp.shape(x)))
         return jnp.asarray(x)

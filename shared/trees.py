@@ -13,19 +13,25 @@ from shared.errors import InputError
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """{"params": {"kernel": leaf}} -> {"params/kernel": leaf}, sorted by path.
 
-    Raises:
-      InputError: a name holds the separator, so that two leaves could get one path.
+    A name may hold the separator, as those of `nn.WeightNorm` do: it is written as in a JSON
+    pointer (RFC 6901), `/` as `~1` and `~` as `~0`.
     """
     leaves = traverse_util.flatten_dict(tree)
-    for names in leaves:
-        if any("/" in str(name) for name in names):
-            raise InputError(f"{names}: a name in a tree may not hold '/'")
-    return {"/".join(map(str, names)): leaves[names] for names in sorted(leaves)}
+    return {"/".join(map(_escape, names)): leaves[names] for names in sorted(leaves)}
+
+
+def _escape(name: Any) -> str:
+    return str(name).replace("~", "~0").replace("/", "~1")
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    return traverse_util.unflatten_dict(leaves, sep="/")
+    return traverse_util.unflatten_dict(
+        {
+            tuple(name.replace("~1", "/").replace("~0", "~") for name in path.split("/")): leaf
+            for path, leaf in leaves.items()
+        }
+    )
 
 
 def check_same_shapes(expected: Mapping[str, Any], received: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from shared.checks.placement import place_by_values
 from shared.checks.programs import check_programs
 from shared.checks.training import check_training
 from shared.decision import decide_in_float64, decide_unseen, locate_in, not_finite, verdict_of
-from shared.errors import ComposedLiftsError
+from shared.errors import ComposedLiftsError, InputError
 from shared.locate import Divergence, layers_exchanged, use_of
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
@@ -290,7 +290,12 @@ def _structure(ported: Ported, found: Found | None = None, meant: str = "") -> C
         }
         for program in (ported.linen_program, ported.nnx_program)
     )
-    if one != other:
+    if not one and not other:
+        raise InputError("neither model returns anything to compare; is a return missing?")
+    for side, outputs in (("Linen", one), ("NNX", other)):
+        if not outputs:
+            notes.append(f"{side} returns nothing; is a return missing?")
+    if one != other and one and other:
         notes.append(f"outputs {one} in Linen, {other} in NNX")
     if meant:
         notes.append(meant)

@@ -6,7 +6,7 @@ two sources should be named: those that hold the given text.
 
 import collections
 import importlib.util
-import sys
+import multiprocessing
 import tempfile
 from pathlib import Path
 
@@ -257,13 +257,18 @@ def load(path, name):
     return getattr(module, name)
 
 
+def answer(row):
+    with tempfile.TemporaryDirectory() as folder:
+        return run(row, Path(folder))
+
+
 def main():
     """Prints the table as Markdown."""
     counts = collections.Counter()
     rows = []
-    for row in BUGS:
-        with tempfile.TemporaryDirectory() as folder:
-            said = run(row, Path(folder))
+    with multiprocessing.Pool() as pool:
+        answers = list(zip(BUGS, pool.imap(answer, BUGS), strict=True))
+    for row, said in answers:
         cells = [row[0], row[1], said["verdict"]]
         for side in ("linen", "nnx"):
             spot, right = said[side]
@@ -273,7 +278,6 @@ def main():
         counts["verdict"] += said["verdict"] == "different"
         counts["both"] += said["linen"][1] and said["nnx"][1]
         rows.append("| " + " | ".join(cells) + " |")
-        print(f"{len(rows)} of {len(BUGS)}", end="\r", file=sys.stderr)
     total = len(BUGS)
     print("# Planted mistakes\n\n`python tests/planted_mistakes.py` printed this page.\n")
     print(f"{total} mistakes of {len({row[1] for row in BUGS})} kinds, planted in ", end="")

@@ -131,13 +131,12 @@ class Ported:
     @functools.cached_property
     def is_narrow(self) -> bool:
         """Whether a program computes in less than float32, where rounding is part of it."""
-        return any(
-            jnp.issubdtype(aval.dtype, jnp.floating) and jnp.finfo(aval.dtype).bits < 32
-            for program in (self.linen_program, self.nnx_program)
-            for node in program.graph.nodes
-            for aval in node.avals
-            if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
-        )
+        return any(map(_is_narrow, (self.linen_program, self.nnx_program)))
+
+    @functools.cached_property
+    def are_narrow(self) -> bool:
+        """Whether both do: that one of them alone does is a difference, and no rounding."""
+        return all(map(_is_narrow, (self.linen_program, self.nnx_program)))
 
     @property
     def is_cut(self) -> bool:
@@ -165,6 +164,15 @@ class Ported:
     @property
     def nnx(self) -> PureModel:
         return self.pair.nnx
+
+
+def _is_narrow(program: Program) -> bool:
+    return any(
+        jnp.issubdtype(aval.dtype, jnp.floating) and jnp.finfo(aval.dtype).bits < 32
+        for node in program.graph.nodes
+        for aval in node.avals
+        if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
+    )
 
 
 def fill(

@@ -64,7 +64,7 @@ def _check(ported, name, pick) -> Check:
                 note = f"outputs {sorted(one)} in Linen, {sorted(other)} in NNX"
                 return Check(name, "different", note=note)
             numbers &= not any(has_nan(x) for x in one.values())
-        made = compare(name, one, other, ported.limits, narrow=ported.is_narrow)
+        made = compare(name, one, other, ported.limits, narrow=ported.are_narrow)
         checks.append(dataclasses.replace(made, sample=sample))
     worst = worst_of(checks)
     if not numbers and worst.status != "different":

@@ -39,7 +39,7 @@ def _check(ported: Ported) -> Check:
         moved |= {f"input{i}": leaf for i, leaf in enumerate(first_input)}
         second = dict(second) | {f"input{i}": leaf for i, leaf in enumerate(second_input)}
         nans += [path for path, leaf in moved.items() if has_nan(leaf)]
-        made = compare("gradients", moved, second, ported.limits, True, ported.is_narrow)
+        made = compare("gradients", moved, second, ported.limits, True, ported.are_narrow)
         checks.append(dataclasses.replace(made, sample=sample))
     worst = worst_of(checks)
     if nans and worst.status != "different":

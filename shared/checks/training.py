@@ -41,4 +41,4 @@ def _check(ported: Ported) -> Check:
             leaves, state = step(leaves, state, ported.inputs(number))
         results.append({path: leaves[path] for path in moving})
     moved = move_floating(ported, results[0])
-    return compare("training", moved, results[1], ported.limits, True, ported.is_narrow)
+    return compare("training", moved, results[1], ported.limits, True, ported.are_narrow)

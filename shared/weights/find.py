@@ -124,6 +124,14 @@ def _pins(
             if not all(inside):
                 raise InputError(f"weight_map: {text} is not in a leaf of shape {tuple(shape)}")
             views.append(view)
+        shapes = [
+            view.shape_in(leaves[view.leaf].shape)
+            for view, leaves in zip(views, (linen_leaves, nnx_leaves), strict=True)
+        ]
+        if sorted(shapes[0]) != sorted(shapes[1]):
+            raise InputError(
+                f"weight_map: {texts[0]} has shape {shapes[0]}, {texts[1]} has shape {shapes[1]}"
+            )
         pins.append((views[0], views[1]))
     return pins
 
