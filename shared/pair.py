@@ -89,14 +89,17 @@ def pure_pair(pair: Pair) -> PurePair:
     linen_call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
     nnx_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
     linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
-    nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output)
     sown = _made_by_the_call(linen, inputs)
-    # The port may build what Linen sows with its first call.
-    begun = {name.lower()[:4] for name in _collections(nnx) - _KEPT}
-    sown = {name for name in sown if name.lower()[:4] not in begun}
-    if sown:
-        leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
-        linen = dataclasses.replace(linen, leaves=leaves)
+    leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
+    linen = dataclasses.replace(linen, leaves=leaves)
+    # Where Linen has nothing of the kind, a table or a metric of the port is none of the weights.
+    pinned = set(pair.weight_map.values())
+    own = not _collections(linen) - _KEPT
+
+    def is_fixed(path: str) -> bool:
+        return own and path.split("/")[0] not in _KEPT and path not in pinned
+
+    nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output, is_fixed)
     return PurePair(
         linen,
         nnx,

@@ -5,12 +5,13 @@ A weight that is stacked on one side only is compared layer by layer; so is what
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.checks.base import Ported, Program
 from shared.program.graph import Value, piece
 from shared.program.view import View
+from shared.weights.weight_map import Entry
 
 # Linen's collection for what is sown to be looked at; a model does not need it.
 TO_LOOK_AT = "intermediates"
@@ -57,7 +58,7 @@ def pair_outputs(ported: Ported, linen: Program, nnx: Program) -> Outputs:
     for key in sown[0].keys() | sown[1].keys():
         first, second = sown[0].get(key, []), sown[1].get(key, [])
         if len(first) == len(second):
-            pairs.update({str(a): (a, b) for a, b in zip(first, second, strict=True)})
+            pairs.update({str(a): (a, b) for a, b in _by_module(ported.entries, first, second)})
         else:
             left[0] += [view.leaf for view in first]
             left[1] += [view.leaf for view in second]
@@ -128,6 +129,41 @@ def _sown(
                 shape = tuple(node.avals[which].shape)
                 found[name, shape].append((node.number, len(found[name, shape]), view))
     return {key: [view for *_, view in sorted(views)] for key, views in found.items()}
+
+
+def _by_module(
+    entries: Sequence[Entry], linen: Sequence[View], nnx: Sequence[View]
+) -> list[tuple[View, View]]:
+    """Pairs of what modules sow that have the same weights; where none tells, in order."""
+    if len(linen) < 2:
+        return list(zip(linen, nnx, strict=True))
+    own = [_weights_of(view, [entry.linen for entry in entries]) for view in linen]
+    others = [_weights_of(view, [entry.nnx for entry in entries]) for view in nnx]
+    candidates = sorted(
+        (-len(one & other) / max(1, len(one | other)), abs(i - j), i, j)
+        for i, one in enumerate(own)
+        for j, other in enumerate(others)
+    )
+    found: dict[int, int] = {}
+    for _, _, i, j in candidates:
+        if i not in found and j not in found.values():
+            found[i] = j
+    return [(linen[i], nnx[j]) for i, j in found.items()]
+
+
+def _weights_of(sown: View, views: Sequence[View]) -> set[int]:
+    """Which of `views` are of the module, and of the layer, that sows."""
+    words = sown.leaf.split("/")[1:]
+    while words and words[-1].isdigit():
+        words.pop()
+    module = "/".join(words[:-1])
+    layers = [position for _, position in sown.index]
+    return {
+        i
+        for i, view in enumerate(views)
+        if f"{view.leaf.split('/', 1)[-1]}/".startswith(f"{module}/" if module else "")
+        and (not layers or [position for _, position in view.index] == layers)
+    }
 
 
 def _layers(path: str, value: Value) -> list[View]:

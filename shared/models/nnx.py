@@ -1,7 +1,7 @@
 """An NNX module as a pure function."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ def nnx_model(
     build: Callable[[nnx.Rngs], Any],
     call: Callable[..., Any],
     output: Callable[[Any], Any],
+    is_fixed: Callable[[str], bool] = lambda path: False,
 ) -> PureModel:
     """The module that `build` returns as a pure function. Allocates no weight.
 
@@ -43,6 +44,7 @@ def nnx_model(
       build: makes the module.
       call: (module, *inputs) -> outputs.
       output: from outputs to what is compared.
+      is_fixed: whether the variable at a path keeps its initial value, and is no weight.
     """
     if isinstance(build, nnx.Pytree):
         raise InputError(
@@ -65,11 +67,18 @@ def nnx_model(
         if isinstance(variable, nnx.Variable)
     }
     random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}
-    leaves = {p: _abstract(variable) for p, (_, variable) in variables.items() if p not in random}
+    fixed = {p for p in variables if p not in random and is_fixed(p)}
+    initial = jax.jit(lambda: _values(build(_rngs()), fixed))() if fixed else {}
+    leaves = {
+        p: _abstract(variable)
+        for p, (_, variable) in variables.items()
+        if p not in random and p not in fixed
+    }
 
     def apply(leaves, inputs):
+        known = {**initial, **leaves}
         flat = tables + [
-            (path, variable.replace(_random_state(variable) if p in random else leaves[p]))
+            (path, variable.replace(_random_state(variable) if p in random else known[p]))
             for p, (path, variable) in variables.items()
         ]
         with nnx.use_eager_sharding(False), warnings.catch_warnings():
@@ -90,6 +99,12 @@ def nnx_model(
         return outputs, plain(updates)
 
     return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply)
+
+
+def _values(model: Any, paths: Collection[str]) -> dict[str, Any]:
+    variables = nnx.state(model, nnx.Variable)
+    named = ((_path(path, variable), variable) for path, variable in _flat(variables))
+    return {path: variable.get_value() for path, variable in named if path in paths}
 
 
 def _is_module(model: Any) -> Any:
