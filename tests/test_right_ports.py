@@ -178,6 +178,51 @@ class PortLogarithm(nnx.Module):
         return self.dense(jnp.log(x))
 
 
+class Half(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.relu(nn.Dense(F, dtype=jnp.bfloat16)(x))
+        return nn.Dense(F, dtype=jnp.bfloat16)(h).astype(jnp.float32)
+
+
+class PortHalf(nnx.Module):
+    """Sums in float32 what Linen sums in bfloat16; both return float32."""
+
+    def __init__(self, rngs):
+        self.a, self.b = (nnx.Linear(F, F, dtype=jnp.bfloat16, rngs=rngs) for _ in range(2))
+
+    def __call__(self, x):
+        h = jax.nn.relu(self.a(x))
+        kernel, bias = (weight[...].astype(jnp.bfloat16) for weight in (self.b.kernel, self.b.bias))
+        y = jnp.dot(h, kernel, preferred_element_type=jnp.float32) + bias
+        return y.astype(jnp.bfloat16).astype(jnp.float32)
+
+
+class Carries(nn.Module):
+    """The carry of a cell is a pair."""
+
+    @nn.compact
+    def __call__(self, x):
+        carry = self.variable("cache", "carry", lambda: (jnp.zeros(F), jnp.zeros(F)))
+        h, c = carry.value
+        c = nn.sigmoid(nn.Dense(F)(x[0])) * c + h
+        carry.value = (jnp.tanh(c), c)
+        return x + c
+
+
+class PortCarries(nnx.Module):
+    def __init__(self, rngs, swapped=False):
+        self.dense = nnx.Linear(F, F, rngs=rngs)
+        self.carry = nnx.Cache((jnp.zeros(F), jnp.zeros(F)))
+        self.swapped = swapped
+
+    def __call__(self, x):
+        h, c = self.carry.get_value()
+        c = nnx.sigmoid(self.dense(x[0])) * c + h
+        self.carry.set_value((c, jnp.tanh(c)) if self.swapped else (jnp.tanh(c), c))
+        return x + c
+
+
 class Solves(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -208,6 +253,12 @@ PORTS = {
     "a sown loss beside a state": (Sows(), PortSows),
     "towers in another order": (Towers(), PortTowers),
     "branches in another order": (Chooses(), PortChooses),
+    "half precision": (Half(), PortHalf),
+    "a variable that Linen has not": (
+        Positions(),
+        lambda rngs: PortPositions(rngs, lambda: nnx.Variable(jnp.asarray(TABLE))),
+    ),
+    "a variable that holds a pair": (Carries(), PortCarries),
     "what computes in float32 alone": (Solves(), PortSolves),
 }
 
@@ -217,6 +268,13 @@ def test_a_right_port_passes(name):
     linen, build = PORTS[name]
     found = verify(Pair(linen, lambda rngs: build(rngs), X))
     assert found.verdict in ("identical", "equal", "close"), found
+
+
+def test_a_pair_whose_parts_are_exchanged_is_different():
+    pair = Pair(Carries(), lambda rngs: PortCarries(rngs, swapped=True), X)
+    found = verify(pair, samples=1)
+    assert found.verdict == "different"
+    assert {row["linen"] for row in found.rows} >= {"cache/carry/0", "cache/carry/1"}
 
 
 def test_a_table_with_other_numbers_is_different():

@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 from flax.core import DenyList, meta, unfreeze
 
-from shared.models.pure import PureModel, arrays, plain
+from shared.models.pure import Pieces, PureModel, arrays
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
@@ -34,12 +34,16 @@ def linen_model(
         return model.init(keys, *args, method=call)
 
     variables = meta.unbox(unfreeze(jax.eval_shape(init, *inputs)))
-    leaves = flatten({name: tree for name, tree in variables.items() if name not in _SOWN})
+    pieces = Pieces(flatten({name: tree for name, tree in variables.items() if name not in _SOWN}))
 
     def apply(leaves, inputs):
         outputs, updated = model.apply(
-            unflatten(leaves), *inputs, method=call, mutable=DenyList(("params",)), rngs=keys
+            unflatten(pieces.join(leaves)),
+            *inputs,
+            method=call,
+            mutable=DenyList(("params",)),
+            rngs=keys,
         )
-        return arrays(output(outputs)), plain(flatten(meta.unbox(unfreeze(updated))))
+        return arrays(output(outputs)), Pieces(flatten(meta.unbox(unfreeze(updated)))).leaves
 
-    return PureModel("linen", leaves, (), apply)
+    return PureModel("linen", pieces.leaves, (), apply)

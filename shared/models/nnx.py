@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from shared.errors import InputError
-from shared.models.pure import PureModel, arrays, plain
+from shared.models.pure import Pieces, PureModel, arrays
 
 
 class _Stream(nnx.RngStream):
@@ -69,14 +69,17 @@ def nnx_model(
     random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}
     fixed = {p for p in variables if p not in random and is_fixed(p)}
     initial = jax.jit(lambda: _values(build(_rngs()), fixed))() if fixed else {}
-    leaves = {
-        p: _abstract(variable)
-        for p, (_, variable) in variables.items()
-        if p not in random and p not in fixed
-    }
+    pieces = Pieces(
+        {
+            p: variable.get_value()
+            for p, (_, variable) in variables.items()
+            if p not in random and p not in fixed
+        }
+    )
+    leaves = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in pieces.leaves.items()}
 
     def apply(leaves, inputs):
-        known = {**initial, **leaves}
+        known = {**initial, **pieces.join(leaves)}
         flat = tables + [
             (path, variable.replace(_random_state(variable) if p in random else known[p]))
             for p, (path, variable) in variables.items()
@@ -96,7 +99,7 @@ def nnx_model(
             for path, variable in after.items()
             if not isinstance(variable, nnx.RngState)
         }
-        return outputs, plain(updates)
+        return outputs, Pieces(updates).leaves
 
     return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply)
 
@@ -152,11 +155,6 @@ def _collection(kind: type[nnx.Variable]) -> str:
         return nnx.variable_name_from_type(kind)
     except ValueError:
         return kind.__name__
-
-
-def _abstract(variable: nnx.Variable) -> jax.ShapeDtypeStruct:
-    value = variable.get_value()
-    return jax.ShapeDtypeStruct(value.shape, value.dtype)
 
 
 def _random_state(variable: nnx.Variable) -> jax.Array:

@@ -26,15 +26,32 @@ class PureModel:
     apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
 
 
-def plain(updates: Mapping[str, Any]) -> dict[str, Any]:
-    """What is sown is a tuple, one value for each call: each is a leaf."""
-    plain = {}
-    for path, value in updates.items():
-        if isinstance(value, tuple):
-            plain.update({f"{path}/{i}": one for i, one in enumerate(value)})
-        else:
-            plain[path] = value
-    return plain
+class Pieces:
+    """The arrays in variables that hold a tuple or a dict: the carry of a cell, what is sown.
+
+    Attributes:
+      leaves: {path: array}, that of a piece is the path of the variable and its place: `c/carry/0`.
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        self.leaves: dict[str, Any] = {}
+        self._parts: dict[str, tuple[list[str], Any]] = {}
+        for path, value in values.items():
+            found, tree = jax.tree_util.tree_flatten_with_path(value)
+            names = [
+                "/".join((path, *(jax.tree_util.keystr((key,), simple=True) for key in keys)))
+                for keys, _ in found
+            ]
+            self.leaves.update(zip(names, (leaf for _, leaf in found), strict=True))
+            self._parts[path] = names, tree
+
+    def join(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
+        """{path: variable}, of those whose arrays are all among `leaves`."""
+        return {
+            path: tree.unflatten([leaves[name] for name in names])
+            for path, (names, tree) in self._parts.items()
+            if all(name in leaves for name in names)
+        }
 
 
 def arrays(outputs: Any) -> Any:
