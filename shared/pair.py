@@ -196,7 +196,10 @@ def _made_by_the_call(model: PureModel, inputs: tuple) -> set[str]:
     candidates = _collections(model) - _KEPT
     if not candidates:
         return set()
-    outputs = lambda leaves, inputs: model.apply(leaves, inputs)[0]  # noqa: E731
+
+    def outputs(leaves: Mapping[str, Any], inputs: tuple) -> Any:
+        return model.apply(leaves, inputs)[0]
+
     graph, _ = trace(outputs, model.leaves, inputs, unroll=False)
     used = {view.leaf.split("/")[0] for view in graph.views.values()}
     found = candidates - used

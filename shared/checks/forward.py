@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from shared.checks.base import Check, Ported, compare, has_nan, named_outputs, worst_of
+from shared.checks.base import Check, Ported, named_outputs
+from shared.checks.compare import compare, has_nan, worst_of
 from shared.checks.outputs import pair_outputs
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.checks.base import Check, Ported, compare, has_nan, worst_of
+from shared.checks.base import Check, Ported
+from shared.checks.compare import compare, has_nan, worst_of
 from shared.checks.outputs import losses
 from shared.errors import first_line
 from shared.models.pure import PureModel

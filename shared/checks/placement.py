@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.checks.base import Check, Limits, Ported, compare, copy_weights, named_outputs
+from shared.checks.base import Check, Limits, Ported, copy_weights, named_outputs
+from shared.checks.compare import compare
 from shared.checks.forward import check_forward
 from shared.checks.gradients import NoGradientError, both_gradients
 from shared.weights.weight_map import Entry

@@ -3,7 +3,8 @@
 import jax
 import optax  # type: ignore[import-untyped]
 
-from shared.checks.base import Check, Ported, compare
+from shared.checks.base import Check, Ported
+from shared.checks.compare import compare
 from shared.checks.gradients import (
     NoGradientError,
     both_gradients,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.checks.base import size_of as size_without_masks
+from shared.checks.compare import size_of as size_without_masks
 from shared.program.graph import Node, constant_value
 
 # Relative to the size of a value. The programs hold their constants in float32, 6e-8 off, which a
