@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from shared.checks.base import Check, Limits, Ported, Program
+from shared.checks.base import Check, Limits, Ported, Program, Sample
+from shared.checks.gradients import NoGradientError
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
 from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
@@ -11,6 +12,9 @@ from shared.program.graph import Value
 
 # Programs of more operations are not computed operation by operation where all samples are equal.
 MAX_EVALUATED = 20_000
+# (inputs, weights) times those of a sample: what limits activations, 6 say, is reached by the first,
+# what only guards against overflow by the second.
+LARGE = ((10.0, 1.0), (100.0, 3.0))
 
 
 def verdict_of(checks: Sequence[Check]) -> str:
@@ -34,7 +38,6 @@ def decide_in_float64(
     In float64 rounding and mistakes are far apart. The limits decide where the user has set them,
     and where a program computes in less than float32, so that rounding is part of it.
     """
-    decides = ported.limits == Limits() and not ported.is_narrow
     places: dict[str, Divergence | None] = {}
     decided = []
     for check in checks:
@@ -52,7 +55,7 @@ def decide_in_float64(
             places[check.name] = place
             # A piece of what one program computes whole cannot be compared by itself.
             seen = place or all(one and other for one, other in _outputs(ported, *compared))
-            if decides and seen and check.name != "training":
+            if _decides(ported) and seen and check.name != "training":
                 parts = places[check.name] is not None
                 note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
                 status = "different" if parts else "close"
@@ -67,29 +70,62 @@ def decide_in_float64(
     return decided, next((place for place in found if place), None)
 
 
-def decide_unseen(ported: Ported, checks: Sequence[Check]) -> tuple[list[Check], Divergence | None]:
-    """The checks, the forward one decided by what no sample shows: branches, conditions, guards.
+def _decides(ported: Ported) -> bool:
+    """Whether float64 decides, and no limits."""
+    return ported.limits == Limits() and not ported.is_narrow
 
+
+def decide_unseen(ported: Ported, checks: Sequence[Check]) -> tuple[list[Check], Divergence | None]:
+    """The checks, those decided anew where the programs part in what no sample shows.
+
+    That is a branch that none takes, a condition, a guard, a limit that only large numbers reach.
     Where a program computes in less than float32 an epsilon is lost in the rounding of the samples.
     """
     statuses = {check.name: check.status for check in checks}
-    sizes = [len(p.graph.nodes) for p in (ported.linen_program, ported.nnx_program)]
-    if statuses.get("programs") == "identical" or "forward" not in statuses:
+    programs = (ported.linen_program, ported.nnx_program)
+    sizes = [len(p.graph.nodes) for p in programs]
+    if statuses.get("programs") == "identical" or max(sizes) > MAX_EVALUATED:
         return list(checks), None
-    if max(sizes) > MAX_EVALUATED:
-        return list(checks), None
-    for sample in range(ported.samples):
-        programs = (ported.linen_program, ported.nnx_program)
-        place = _locate(ported, *programs, [], sample, unseen=True)
-        if place is not None:
-            note = "they part where no sample shows it: a constant, another branch"
-            return [
-                dataclasses.replace(check, status="different", note=note)
-                if check.name == "forward"
-                else check
-                for check in checks
-            ], place
+    for name, look in (("forward", _unseen_forward), ("gradients", _unseen_gradients)):
+        if name in statuses:
+            note, place = look(ported)
+            if place is not None:
+                decided = [
+                    dataclasses.replace(check, status="different", note=note)
+                    if check.name == name
+                    else check
+                    for check in checks
+                ]
+                return decided, place
     return list(checks), None
+
+
+_UNSEEN = "they part where no sample shows it: a constant, another branch"
+
+
+def _unseen_forward(ported: Ported) -> tuple[str, Divergence | None]:
+    programs = (ported.linen_program, ported.nnx_program)
+    for number in range(ported.samples):
+        place = _locate(ported, *programs, [], ported.sample(number), unseen=True)
+        if place is not None:
+            return _UNSEEN, place
+    outputs = _both(_outputs(ported, *programs))
+    for inputs, weights in LARGE if _decides(ported) else ():
+        place = _locate(ported, *programs, outputs, ported.sample(0, inputs, weights))
+        if place is not None:
+            return f"they part where inputs are {inputs:g} times as large", place
+    return "", None
+
+
+def _unseen_gradients(ported: Ported) -> tuple[str, Divergence | None]:
+    programs = (ported.linen_program, ported.nnx_program)
+    try:
+        compared = backward(ported)
+    except NoGradientError:
+        return "", None
+    if max(len(p.graph.nodes) for p in compared) > MAX_EVALUATED:
+        return "", None
+    return _UNSEEN, _locate(ported, *compared, [], ported.sample(0), programs, unseen=True)
 
 
 def not_finite(ported: Ported) -> Divergence | None:
@@ -111,8 +147,13 @@ def locate_in(
     sample: int = 0,
 ) -> Divergence | None:
     """Where two programs of a pair part on a sample; `settled` and `stops` as in `locate`."""
-    outputs = [(one, other) for one, other in _outputs(ported, linen, nnx) if one and other]
-    return _locate(ported, linen, nnx, outputs, sample, settled, stops)
+    outputs = _both(_outputs(ported, linen, nnx))
+    return _locate(ported, linen, nnx, outputs, ported.sample(sample), settled, stops)
+
+
+def _both(outputs: Sequence[tuple[Value | None, Value | None]]) -> list[tuple[Value, Value]]:
+    """Those that both programs compute for themselves."""
+    return [(one, other) for one, other in outputs if one and other]
 
 
 def _outputs(
@@ -128,13 +169,10 @@ def _locate(
     linen: Program,
     nnx: Program,
     outputs: Sequence[tuple[Value, Value]],
-    sample: int = 0,
+    sample: Sample,
     settled: Sequence[Program] = (),
     stops: bool = False,
     unseen: bool = False,
 ) -> Divergence | None:
     forward = [program.graph for program in settled]
-    leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
-    return locate(
-        linen.graph, nnx.graph, ported.entries, *leaves, inputs, outputs, forward, stops, unseen
-    )
+    return locate(linen.graph, nnx.graph, ported.entries, sample, outputs, forward, stops, unseen)

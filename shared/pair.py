@@ -19,6 +19,7 @@ from shared.models.linen import linen_model
 from shared.models.nnx import nnx_model
 from shared.models.pure import PureModel
 from shared.program.trace import trace
+from shared.program.whole_numbers import WholeNumbers
 from shared.trees import flatten, unflatten
 
 
@@ -72,14 +73,14 @@ class PurePair:
 
     Attributes:
       inputs: shapes and dtypes.
-      sample_inputs: seed -> inputs to compute with.
+      sample_inputs: (seed, what the programs do with whole numbers) -> inputs to compute with.
       weight_map: as in `Pair`.
     """
 
     linen: PureModel
     nnx: PureModel
     inputs: tuple
-    sample_inputs: Callable[[int], tuple]
+    sample_inputs: Callable[[int, Mapping[int, WholeNumbers]], tuple]
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -125,7 +126,7 @@ def pure_case(case: Case) -> PurePair:
         model("linen"),
         model("nnx"),
         (jax.ShapeDtypeStruct(case.input_shape, jnp.float32),),
-        lambda seed: (seeded_batch(case, seed).x,),
+        lambda seed, _: (seeded_batch(case, seed).x,),
     )
 
 
@@ -153,21 +154,31 @@ def abstract_inputs(pair: Pair) -> tuple:
     )
 
 
-def sample_inputs(pair: Pair, seed: int) -> tuple:
-    """Inputs to compute with: the pair's own, or random ones of their shapes and dtypes."""
+def sample_inputs(pair: Pair, seed: int, numbers: Mapping[int, WholeNumbers]) -> tuple:
+    """Inputs to compute with: the pair's own, or random ones of their shapes and dtypes.
+
+    Args:
+      pair: the pair.
+      seed: of the random numbers; with 0, inputs that are given are taken as they are.
+      numbers: {number of an input, flat: which whole numbers tell the models apart}.
+    """
     if callable(pair.inputs):
         return pair.inputs(jax.random.key(seed))
     rng = np.random.default_rng(seed)
+    flat, tree = jax.tree.flatten(pair.inputs)
 
-    def sample(x):
+    def sample(i, x):
         if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
             is_spec = isinstance(x, jax.ShapeDtypeStruct)
             return jnp.broadcast_to(jax.random.key(seed), x.shape) if is_spec else x
         if isinstance(x, jax.ShapeDtypeStruct):
             if jnp.issubdtype(x.dtype, jnp.floating):
                 return jnp.asarray(rng.standard_normal(x.shape), x.dtype)
-            # Small whole numbers are within any table that they may index.
-            return jnp.asarray(rng.integers(0, 2, x.shape), x.dtype)
+            own = numbers.get(i, WholeNumbers())
+            return jnp.asarray(own.sample(rng, x.shape), x.dtype)
+        if seed and jnp.size(x) == 1 and i in numbers:
+            others = [n for n in numbers[i].telling if n != x] or [int(x)]
+            return jnp.full(jnp.shape(x), others[seed % len(others)], jnp.result_type(x))
         if seed and jnp.issubdtype(jnp.result_type(x), jnp.floating):
             moved = x + rng.standard_normal(jnp.shape(x)) * (1 + float(jnp.std(jnp.asarray(x))))
             # A model may take a logarithm of what is given without a sign.
@@ -177,7 +188,7 @@ def sample_inputs(pair: Pair, seed: int) -> tuple:
             return jnp.asarray(rng.permuted(np.asarray(x).reshape(-1)).reshape(jnp.shape(x)))
         return jnp.asarray(x)
 
-    return jax.tree.map(sample, pair.inputs)
+    return tree.unflatten([sample(i, x) for i, x in enumerate(flat)])
 
 
 # Collections that a model keeps from call to call.

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from shared.models.pure import PureModel
 from shared.pair import PurePair
 from shared.program.graph import Graph, Value, held_by, pruned
 from shared.program.trace import trace
+from shared.program.whole_numbers import WholeNumbers, whole_numbers
 from shared.weights.weight_map import Entry, WeightMap
 
 STATUSES = ("identical", "equal", "close", "different", "undecided")
@@ -109,6 +110,21 @@ def _is_kept(path: str, value: Value) -> bool:
     return path.startswith("params/") and held_by(value) == path
 
 
+class Sample(NamedTuple):
+    """Numbers to compute with.
+
+    Attributes:
+      linen: {path: array} of Linen's weights; nnx: the same numbers in those of NNX.
+      inputs: of both.
+      is_large: whether they are larger than what a model usually meets.
+    """
+
+    linen: dict[str, Any]
+    nnx: dict[str, Any]
+    inputs: tuple
+    is_large: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Ported:
     """Two models with one set of weights.
@@ -158,7 +174,25 @@ class Ported:
         return fill(self.linen.leaves, self.nnx.leaves, self.entries, self.seed + sample)
 
     def inputs(self, sample: int) -> tuple:
-        return self.pair.sample_inputs(self.seed + sample)
+        return self.pair.sample_inputs(self.seed + sample, self._whole_numbers)
+
+    def sample(self, number: int, inputs: float = 1, weights: float = 1) -> Sample:
+        """Random weights and inputs, those that are floating times `weights` and `inputs`."""
+
+        def times(factor: float, x: Any) -> Any:
+            is_large = factor != 1 and jnp.issubdtype(x.dtype, jnp.inexact)
+            return (x * factor).astype(x.dtype) if is_large else x
+
+        leaves = (
+            {path: times(weights, x) for path, x in side.items()}
+            for side in self.random_leaves(number)
+        )
+        given = jax.tree.map(functools.partial(times, inputs), self.inputs(number))
+        return Sample(*leaves, given, (inputs, weights) != (1, 1))
+
+    @functools.cached_property
+    def _whole_numbers(self) -> dict[int, WholeNumbers]:
+        return whole_numbers([self.linen_program.graph, self.nnx_program.graph])
 
     @property
     def linen(self) -> PureModel:

@@ -89,12 +89,12 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
 
     def gradients(leaves, inputs):
         flat, tree = jax.tree.flatten(inputs)
-        moving = {path: leaf for path, leaf in leaves.items() if _floating(leaf)}
-        floating = [leaf for leaf in flat if _floating(leaf)]
+        moving = {path: leaf for path, leaf in leaves.items() if is_floating(leaf)}
+        floating = [leaf for leaf in flat if is_floating(leaf)]
 
         def projection(moving, floating):
             again = iter(floating)
-            inputs = tree.unflatten([next(again) if _floating(leaf) else leaf for leaf in flat])
+            inputs = tree.unflatten([next(again) if is_floating(leaf) else leaf for leaf in flat])
             outputs, updates = model.apply({**leaves, **moving}, inputs)
             pieces = [
                 updates[view.leaf][view.place(updates[view.leaf].ndim)]
@@ -104,7 +104,7 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
             ]
             total = jnp.zeros(())
             for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):
-                if not _floating(leaf):
+                if not is_floating(leaf):
                     continue
                 if jnp.iscomplexobj(leaf):
                     total += jnp.vdot(_weights(leaf, number + 1), leaf.imag.astype(jnp.float32))
@@ -127,7 +127,7 @@ def move_floating(ported: Ported, leaves: dict[str, Any]) -> dict[str, Any]:
         for path, spec in ported.linen.leaves.items()
     }
     moved = ported.weights.move(every, to="nnx")
-    return {path: leaf for path, leaf in moved.items() if _floating(ported.nnx.leaves[path])}
+    return {path: leaf for path, leaf in moved.items() if is_floating(ported.nnx.leaves[path])}
 
 
 def _weights(leaf: Any, number: int) -> jax.Array:
@@ -135,5 +135,6 @@ def _weights(leaf: Any, number: int) -> jax.Array:
     return jnp.sin(1 + number + jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
 
 
-def _floating(leaf: Any) -> bool:
+def is_floating(leaf: Any) -> bool:
+    """Whether gradients go to `leaf`."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -6,6 +6,7 @@ from typing import Any
 from shared.locate.side import Side
 from shared.locate.values import same_constant
 from shared.program.graph import Node, Value, constant_value
+from shared.program.jax_programs import COMPARISONS
 
 # A constant that is added so that nothing is divided by zero is smaller than this.
 GUARD = 1e-2
@@ -63,6 +64,11 @@ def other_conditions(a: Side, b: Side) -> list[tuple[Node, Node]]:
                 found.append((x, y))
             todo += operands
     return found
+
+
+def other_comparisons(a: Side) -> list[tuple[Node, Node]]:
+    """Comparisons of the same value with another constant: `token != 0`, `token != 1`."""
+    return [(x, y) for x, y in a.suspects if x.op in COMPARISONS]
 
 
 def other_guards(a: Side) -> list[tuple[Node, Node]]:

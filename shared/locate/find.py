@@ -1,19 +1,20 @@
 """Evaluates both programs on the same numbers and finds where they part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from shared.locate.choices import branches, other_conditions, other_guards
+from shared.checks.base import Sample
+from shared.locate.choices import branches, other_comparisons, other_conditions, other_guards
 from shared.locate.explain import describe, only_in_gradients, reason
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, spot
-from shared.locate.values import same_in_place, size_of
+from shared.locate.values import is_key, is_unreasonable, same_in_place, size_of
 from shared.program.canonical import Names, upward
 from shared.program.evaluate import evaluate
-from shared.program.graph import Graph, Node, Value
+from shared.program.graph import Graph, Node, Value, is_start
 from shared.program.view import View
 from shared.weights.weight_map import Entry
 
@@ -22,9 +23,7 @@ def locate(
     linen: Graph,
     nnx: Graph,
     entries: Sequence[Entry],
-    linen_leaves: Mapping[str, np.ndarray],
-    nnx_leaves: Mapping[str, np.ndarray],
-    inputs: Any,
+    sample: Sample,
     outputs: Sequence[tuple[Value, Value]],
     settled: Sequence[Graph] = (),
     stops: bool = False,
@@ -35,8 +34,7 @@ def locate(
     Args:
       linen: the Linen program; nnx: the NNX program.
       entries: which weight is which.
-      linen_leaves: {path: array}, random; nnx_leaves: the same numbers by `entries`.
-      inputs: of both.
+      sample: random weights, equal by `entries`, and inputs.
       outputs: (of Linen, of NNX) that should be equal.
       settled: programs of Linen and of NNX whose values are not to be blamed: for gradients, those
         of the forward pass.
@@ -47,9 +45,9 @@ def locate(
     numbers: tuple[dict[View, int], dict[View, int]] = ({}, {})
     for number, entry in enumerate(entries):
         numbers[0][entry.linen] = numbers[1][entry.nnx] = number
-    flat = jax.tree.leaves(inputs)
+    flat = jax.tree.leaves(sample.inputs)
     sides = []
-    for side, graph, leaves in ((0, linen, linen_leaves), (1, nnx, nnx_leaves)):
+    for side, graph, leaves in ((0, linen, sample.linen), (1, nnx, sample.nnx)):
 
         def up(graph: Graph, side: int = side) -> dict[Node, int]:
             def name(node: Node) -> Any:
@@ -62,24 +60,37 @@ def locate(
         compared = [pair[side] for pair in outputs]
         sides.append(Side(graph, up(graph), evaluate(graph, leaves, flat), done, compared))
     a, b = sides
+    if sample.is_large and not all(map(_is_reasonable, sides)):
+        return None
     a.find_twins(b)
     b.find_twins(a)
     # A gradient that is zero but for rounding is as large as the rounding of the others.
     sizes = [size_of(side.values[n][w]) for side in sides for n, w in side.graph.outputs]
     scale = float(np.median(sizes)) if sizes else 0.0
     parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
-    a.conflicts += other_conditions(a, b)
+    a.conflicts += other_conditions(a, b) + other_comparisons(a)
     if unseen:
         a.conflicts += other_guards(a)
         outputs = branches(a, b)
         parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
-    if a.conflicts:
+    if a.conflicts and not sample.is_large:
         x, y = min(a.conflicts, key=lambda pair: pair[0].number)
         return Divergence(reason(x, y), spot(a, x), spot(b, y))
     if not parted:
         return only_in_gradients(a, b) if stops else None
     counterpart = {entry.linen: entry.nnx for entry in entries}
     return describe(a, b, parted, outputs, names, counterpart)
+
+
+def _is_reasonable(side: Side) -> bool:
+    """Whether what a program computes of large numbers is what it was made for."""
+    return not any(
+        is_unreasonable(value)
+        for node in side.graph.nodes
+        if not (is_start(node) or node in side.forms or node in side.numbers)
+        for value in side.values[node]
+        if not is_key(value)
+    )
 
 
 def _same_output(a: Side, one: Value, b: Side, other: Value, scale: float) -> bool:

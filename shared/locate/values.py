@@ -15,6 +15,9 @@ from shared.program.graph import Node, constant_value
 SAME = 1e-6
 SAME_OUTPUT = 1e-5
 SAME_CONSTANT = 1e-6
+# Numbers larger than the first are not what a model meets; those larger than the second mask others.
+LARGEST = 1e6
+MASKS_ALL = 5e8
 # Of the size of other outputs: a gradient that is zero but for rounding has theirs.
 ROUNDING = 1e-7
 
@@ -64,6 +67,15 @@ def same_in_place(x: Any, y: Any, scale: float) -> bool:
         size = np.maximum(size_of(x), np.abs(x))
         near = np.abs(x - y) <= SAME_OUTPUT * size + ROUNDING * scale
     return bool(np.all(near | (x == y) | (np.isnan(x) & np.isnan(y))))
+
+
+def is_unreasonable(value: Any) -> bool:
+    """Whether a value is no number, or near the size of what masks others."""
+    x = np.asarray(value)
+    if x.dtype.kind != "f":
+        return False
+    size = np.abs(x)
+    return bool(np.isnan(x).any() or ((size > LARGEST) & (size < MASKS_ALL)).any())
 
 
 def same_constant(a: Node, b: Node) -> bool:

@@ -96,14 +96,40 @@ def choice(
     branches = [
         tracer.inline(*opened(branch), operands, stack, layer) for branch in eqn.params["branches"]
     ]
-    chosen: list[Value] = []
-    for var, results in zip(eqn.outvars, zip(*branches, strict=True), strict=True):
-        if all(result == results[0] for result in results):
-            chosen.append(results[0])
-        else:
-            made = tracer.node("choose", [index, *results], {}, (var.aval,), stack, layer)
-            chosen.append((made, 0))
-    return chosen
+    return [
+        _chosen(tracer, index, results, var.aval, stack, layer)
+        for var, results in zip(eqn.outvars, zip(*branches, strict=True), strict=True)
+    ]
+
+
+def selection(
+    tracer: "Tracer",
+    eqn: Any,
+    args: list[Value],
+    stack: Stack,
+    layer: Layer,
+) -> list[Value] | None:
+    """`jnp.where` with one condition for all elements as a choice; None with more than one."""
+    index, *cases = args
+    while index[0].op == "broadcast_in_dim":
+        index = index[0].args[0]
+    if index[0].avals[index[1]].shape:
+        return None
+    return [_chosen(tracer, index, cases, eqn.outvars[0].aval, stack, layer)]
+
+
+def _chosen(
+    tracer: "Tracer", index: Value, cases: Sequence[Value], aval: Any, stack: Stack, layer: Layer
+) -> Value:
+    """One of `cases`; `cond` counts a condition that is true as 1, `where` takes it as it is."""
+    if all(case == cases[0] for case in cases):
+        return cases[0]
+    node, _ = index
+    if node.op == "convert_element_type":
+        value, which = node.args[0]
+        if value.avals[which].dtype == bool:
+            index = node.args[0]
+    return tracer.node("choose", [index, *cases], {}, (aval,), stack, layer), 0
 
 
 def loop(

@@ -31,6 +31,7 @@ SAME_VALUE = {"copy", "copy_p", "sharding_constraint", "optimization_barrier", "
 CALLBACKS = {"pure_callback", "io_callback"}
 RANDOM = {"random_bits", "threefry2x32", "rng_bit_generator"}
 COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
+COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 SAME_OPERATION = {"add_any": "add"}
 # Reshapes; sums and the like are reshapes over axes of length one.
 RESHAPES = {

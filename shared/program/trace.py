@@ -13,7 +13,15 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from shared.program.control_flow import choice, fits, loop, opened, rolled_scan, unrolled_scan
+from shared.program.control_flow import (
+    choice,
+    fits,
+    loop,
+    opened,
+    rolled_scan,
+    selection,
+    unrolled_scan,
+)
 from shared.program.graph import Graph, GraphBuilder, Layer, Node, Stack, Value
 from shared.program.jax_programs import CALLS, SAME_VALUE
 from shared.program.source import places
@@ -104,6 +112,8 @@ class Tracer(GraphBuilder):
             return self.split(eqn, args[0], stack, layer)
         if name in SAME_VALUE or _is_no_op(name, params, args):
             return args[: len(eqn.outvars)]
+        if name == "select_n" and (chosen := selection(self, eqn, args, stack, layer)):
+            return chosen
         avals = [var.aval for var in eqn.outvars]
         if name == "convert_element_type" and args[0][0].op == "constant":
             value = np.asarray(args[0][0].params["value"]).astype(params["new_dtype"])
