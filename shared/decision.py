@@ -12,7 +12,7 @@ from shared.program.graph import Value
 
 # Programs of more operations are not computed operation by operation where all samples are equal.
 MAX_EVALUATED = 20_000
-# (inputs, weights) times those of a sample: what limits activations, 6 say, is reached by the first,
+# (inputs, weights) times those of a sample: limits of activations, 6 say, are reached by the first,
 # what only guards against overflow by the second.
 LARGE = ((10.0, 1.0), (100.0, 3.0))
 

@@ -188,7 +188,7 @@ def sample_inputs(pair: Pair, seed: int, numbers: Mapping[int, WholeNumbers]) ->
             return jnp.asarray(rng.permuted(np.asarray(x).reshape(-1)).reshape(jnp.shape(x)))
         return jnp.asarray(x)
 
-    return tree.unflatten([sample(i, x) for i, x in enumerate(flat)])
+    return jax.tree.unflatten(tree, [sample(i, x) for i, x in enumerate(flat)])
 
 
 # Collections that a model keeps from call to call.

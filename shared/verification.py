@@ -143,7 +143,8 @@ def _compare(
     started: float,
 ) -> Verification:
     """What is known of a pair with the weights of one map."""
-    crossing, fused = find_crossing(found.entries), find_fused(found)
+    leaves = (ported.linen.leaves, ported.nnx.leaves)
+    crossing, fused = find_crossing(found.entries, *leaves), find_fused(found)
     meant = crossing.remark if crossing else fused.remark if fused else ""
     if crossing:
         ported = dataclasses.replace(ported, entries=crossing.meant)
@@ -198,7 +199,7 @@ def _proven(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[st
         return None
     leaves = (pure.linen.leaves, pure.nnx.leaves)
     entries = find_rolled(linen.graph, nnx.graph, *leaves, pure.weight_map)
-    if entries is None or find_crossing(entries) is not None:
+    if entries is None or find_crossing(entries, *leaves) is not None:
         return None
     ported = Ported(pure, linen, nnx, entries, is_unrolled=False, **options)
     structure = _structure(ported)

@@ -183,12 +183,12 @@ class Ported:
             is_large = factor != 1 and jnp.issubdtype(x.dtype, jnp.inexact)
             return (x * factor).astype(x.dtype) if is_large else x
 
-        leaves = (
+        linen, nnx = (
             {path: times(weights, x) for path, x in side.items()}
             for side in self.random_leaves(number)
         )
         given = jax.tree.map(functools.partial(times, inputs), self.inputs(number))
-        return Sample(*leaves, given, (inputs, weights) != (1, 1))
+        return Sample(linen, nnx, given, (inputs, weights) != (1, 1))
 
     @functools.cached_property
     def _whole_numbers(self) -> dict[int, WholeNumbers]:
@@ -237,8 +237,7 @@ def copy_weights(
 ) -> None:
     """Writes the numbers of `linen` into `nnx`."""
     for entry in entries:
-        source, target = linen[entry.linen.leaf], nnx[entry.nnx.leaf]
-        target[entry.nnx.place(target.ndim)] = source[entry.linen.place(source.ndim)]
+        entry.nnx.put(nnx[entry.nnx.leaf], entry.linen.of(linen[entry.linen.leaf]))
 
 
 def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:

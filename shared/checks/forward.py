@@ -48,7 +48,7 @@ def check_updates(ported: Ported) -> Check:
 
 
 def _take(leaves, view):
-    return np.asarray(leaves[view.leaf])[view.place(np.ndim(leaves[view.leaf]))]
+    return view.of(np.asarray(leaves[view.leaf]))
 
 
 def _check(ported, name, pick) -> Check:

@@ -97,10 +97,7 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Gradients:
             inputs = tree.unflatten([next(again) if is_floating(leaf) else leaf for leaf in flat])
             outputs, updates = model.apply({**leaves, **moving}, inputs)
             pieces = [
-                updates[view.leaf][view.place(updates[view.leaf].ndim)]
-                if view.index
-                else updates[view.leaf]
-                for view in sown
+                view.of(updates[view.leaf]) if view.index else updates[view.leaf] for view in sown
             ]
             total = jnp.zeros(())
             for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):

@@ -85,13 +85,13 @@ def _leaves(ported: Ported, groups: list[list[int]]) -> tuple[dict, dict]:
     for group in groups:
         first, *others = (ported.entries[i].linen for i in group)
         for view in others:
-            linen[view.leaf][view.place(linen[view.leaf].ndim)] = _piece(linen, first)
+            view.put(linen[view.leaf], _piece(linen, first))
     copy_weights(ported.entries, linen, nnx)
     return linen, nnx
 
 
 def _piece(leaves, view):
-    return np.asarray(leaves[view.leaf])[view.place(np.ndim(leaves[view.leaf]))]
+    return view.of(np.asarray(leaves[view.leaf]))
 
 
 def _nearest(mine: list[np.ndarray], theirs: list[np.ndarray], limit: float) -> list[int]:

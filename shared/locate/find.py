@@ -71,7 +71,8 @@ def locate(
     a.conflicts += other_conditions(a, b) + other_comparisons(a)
     if unseen:
         a.conflicts += other_guards(a)
-        outputs = branches(a, b)
+        # JAX gives the branches of a gradient more to return than those of the model.
+        outputs = [] if settled else branches(a, b)
         parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
     if a.conflicts and not sample.is_large:
         x, y = min(a.conflicts, key=lambda pair: pair[0].number)

@@ -15,7 +15,7 @@ from shared.program.graph import Node, constant_value
 SAME = 1e-6
 SAME_OUTPUT = 1e-5
 SAME_CONSTANT = 1e-6
-# Numbers larger than the first are not what a model meets; those larger than the second mask others.
+# A model does not meet numbers larger than the first; those larger than the second mask others.
 LARGEST = 1e6
 MASKS_ALL = 5e8
 # Of the size of other outputs: a gradient that is zero but for rounding has theirs.

@@ -37,7 +37,7 @@ def label(names: Names, node: Node) -> int:
         return names("constant", value.shape, str(value.dtype), value.tobytes())
     if node.op == "input":
         return names("input", node.params["index"], results)
-    if _only_reshapes(node):
+    if only_reshapes(node):
         return names("reshape", results)
     op = SAME_OPERATION.get(node.op, node.op)
     return names(op, frozen(params_that_matter(node)), results)
@@ -121,7 +121,7 @@ def upward(
     for node in graph.nodes:
         if node in graph.views or node.op == "leaf":
             up[node] = names("leaf", leaf_name(node))
-        elif _only_reshapes(node):
+        elif only_reshapes(node):
             arg, which = node.args[0]
             origin = origins.get(arg, (up[arg], which, tuple(arg.avals[which].shape)))
             origins[node] = origin
@@ -211,7 +211,7 @@ def _in_order(node: Node, operands: list[tuple[int, int]]) -> list[tuple[int, in
     return sorted(operands) if node.op in COMMUTATIVE else operands
 
 
-def _only_reshapes(node: Node) -> bool:
+def only_reshapes(node: Node) -> bool:
     """Whether the elements of the operand stay as they are, in their order."""
     if node.op not in RESHAPES or not node.args:
         return False

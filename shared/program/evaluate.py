@@ -95,7 +95,7 @@ def _compute_as_written(
 def _take(node: Node, args: list[Any]) -> tuple[Any, ...]:
     """A part of a leaf, of what a scan takes, or what it returns."""
     if node.op == "view":
-        return (args[0][node.params["view"].place(args[0].ndim)],)
+        return (node.params["view"].of(args[0]),)
     if node.op == "choose":
         return (args[1 + choice_of(node, args[0])],)
     if node.op == "index":

@@ -165,7 +165,7 @@ def piece(graph: Graph, value: Value, view: View) -> Value | None:
     None where that was not computed for itself: only what a scan stacks is known by its layers.
     """
     axes = dict(view.index)
-    if view.part:
+    if view.part or view.steps:
         return None
     while axes:
         node, _ = value

@@ -2,10 +2,15 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
-_TEXT = re.compile(r"(?P<leaf>[^\[\]]+)(\[(?P<place>[^\[\]]*)\])?")
+from shared.program.layout import Step, Steps, inverse, laid_out, shape_after, simplest
+
+_STEP = r"\.(reshape|transpose)\(([\d, ]+)\)"
+_TEXT = re.compile(rf"(?P<leaf>[^\[\]()]+?)(\[(?P<place>[^\[\]]*)\])?(?P<steps>({_STEP})*)")
 _RANGE = re.compile(r"(\d+):(\d+)")
 
 
@@ -23,11 +28,18 @@ class View:
       index: (axis of the leaf, position) of each axis that a scan took away, in order. The
         position in a scan that is not unrolled is `any_layer` of how deep the scan is.
       part: (axis of the leaf, start, stop) of each axis of which only a part is meant.
+      steps: how what is meant is laid out anew, after that.
     """
 
     leaf: str
     index: tuple[tuple[int, int], ...] = ()
     part: tuple[tuple[int, int, int], ...] = ()
+    steps: Steps = ()
+
+    @property
+    def as_it_is(self) -> "View":
+        """The same numbers, not laid out anew."""
+        return dataclasses.replace(self, steps=())
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -50,10 +62,11 @@ class View:
         ]
 
     def __str__(self) -> str:
-        """As numpy writes it: `params/qkv/kernel[:, 0:4]`."""
+        """As numpy writes it: `params/qkv/kernel[:, 0:4].transpose(1, 0)`."""
         axes = [axis for axis, *_ in (*self.index, *self.part)]
+        steps = "".join(map(str, self.steps))
         if not axes:
-            return self.leaf
+            return self.leaf + steps
         places = [
             str(place)
             if isinstance(place, int)
@@ -62,7 +75,7 @@ class View:
             else f"{place.start}:{place.stop}"
             for place in self.place(max(axes) + 1)
         ]
-        return f"{self.leaf}[{', '.join(places)}]"
+        return f"{self.leaf}[{', '.join(places)}]{steps}"
 
     @classmethod
     def parse(cls, text: str) -> "View":
@@ -73,7 +86,10 @@ class View:
         """
         match = _TEXT.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text}: expected a path such as params/qkv/kernel[:, 0:4]")
+            raise ValueError(
+                f"{text}: expected a path such as params/qkv/kernel[:, 0:4] or "
+                "params/kernel.transpose(1, 0)"
+            )
         index, part = [], []
         for axis, place in enumerate((match["place"] or ":").split(",")):
             place = place.strip()
@@ -83,7 +99,36 @@ class View:
                 part.append((axis, int(found[1]), int(found[2])))
             elif place != ":":
                 raise ValueError(f"{text}: expected {place} to be a number, a range or a colon")
-        return cls(match["leaf"], tuple(index), tuple(part))
+        steps = (
+            Step(op, tuple(int(number) for number in numbers.split(",") if number.strip()))
+            for op, numbers in re.findall(_STEP, match["steps"])
+        )
+        return cls(match["leaf"], tuple(index), tuple(part), tuple(steps))
+
+    def of(self, array: Any) -> Any:
+        """What is meant of the leaf `array`."""
+        return laid_out(array[self.place(array.ndim)], self.steps)
+
+    def put(self, array: Any, value: Any) -> None:
+        """Writes `value` where it is meant in the leaf `array`."""
+        place = self.place(array.ndim)
+        array[place] = laid_out(value, inverse(self.steps, self.as_it_is.shape_in(array.shape)))
+
+    def then(self, steps: Steps, shape: Sequence[int]) -> "View":
+        """The same numbers laid out anew, of a leaf of `shape`."""
+        own = self.as_it_is.shape_in(shape)
+        return dataclasses.replace(self, steps=simplest((*self.steps, *steps), own))
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a leaf of `shape` can be laid out as this says."""
+        own = self.as_it_is.shape_in(shape)
+        for step in self.steps:
+            if step.op == "transpose" and sorted(step.numbers) != [*range(len(own))]:
+                return False
+            if step.op == "reshape" and math.prod(step.numbers) != math.prod(own):
+                return False
+            own = shape_after(own, (step,))
+        return True
 
     def place(self, ndim: int) -> tuple[int | slice, ...]:
         """The numpy index of it in the leaf, which has `ndim` axes."""
@@ -97,9 +142,8 @@ class View:
     def shape_in(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Its shape in a leaf of `shape`."""
         ranges = {axis: stop - start for axis, start, stop in self.part}
-        return tuple(
-            ranges.get(axis, size) for axis, size in enumerate(shape) if axis not in self.axes
-        )
+        own = (ranges.get(axis, size) for axis, size in enumerate(shape) if axis not in self.axes)
+        return shape_after(tuple(own), self.steps)
 
     def axis(self, axis: int) -> int:
         """Which axis of the leaf is axis `axis` of the view."""

@@ -14,7 +14,7 @@ from shared.program.jax_programs import COMPARISONS
 _KEEP = {
     *("reshape", "squeeze", "broadcast_in_dim", "transpose", "concatenate", "slice", "rev"),
     *("convert_element_type", "select_n", "clamp", "min", "max", "pad", "index", "stop_gradient"),
-    *("add", "sub"),
+    *("add", "sub", "choose"),
 }
 
 _MANY = 1000

@@ -7,7 +7,8 @@ meant: the team will load query as query.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.program.view import View
 from shared.weights.names import numbers, words
@@ -48,12 +49,20 @@ class Crossing:
     layers: Entry | None = None
 
 
-def find_crossing(entries: Sequence[Entry]) -> Crossing | None:
-    """What `entries` cross, or None. Pinned entries are the user's word and cross nothing."""
+def find_crossing(
+    entries: Sequence[Entry], linen: Mapping[str, Any], nnx: Mapping[str, Any]
+) -> Crossing | None:
+    """What `entries` cross, or None. Pinned entries are the user's word and cross nothing.
+
+    Args:
+      entries: a map.
+      linen: {path: shape and dtype} of Linen's leaves; nnx: of those of NNX.
+    """
     # A pin is the user's word, and what is placed by its name says nothing of the name.
     free = [entry for entry in entries if entry.by in _TELLS_LAYERS]
     kept = tuple(entry for entry in entries if entry.by not in _TELLS_LAYERS)
-    return _crossed_order(free, kept) or _crossed_words(free, kept)
+    crossed = _crossed_order(free, kept) or _crossed_words(free, kept)
+    return crossed or _crossed_axes(entries, linen, nnx)
 
 
 def _crossed_order(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | None:
@@ -129,6 +138,39 @@ def _crossed_words(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | Non
     if not remarks:
         return None
     return Crossing(f"equal if {' and '.join(sorted(remarks))}", (*kept, *meant))
+
+
+def _crossed_axes(
+    entries: Sequence[Entry], linen: Mapping[str, Any], nnx: Mapping[str, Any]
+) -> Crossing | None:
+    """Weights that are loaded transposed where nothing in their shapes says so.
+
+    Where a port has all its kernels transposed, those that are not square tell.
+    """
+
+    def is_square(entry: Entry) -> bool:
+        own, its = entry.linen.as_it_is, entry.nnx.as_it_is
+        return own.shape_in(linen[own.leaf].shape) == its.shape_in(nnx[its.leaf].shape)
+
+    turned = [
+        entry
+        for entry in entries
+        if any(step.op == "transpose" for step in entry.linen.steps) and entry.by != "user"
+    ]
+    told = {_name(entry) for entry in turned if not is_square(entry)}
+    crossed = [entry for entry in turned if is_square(entry) and _name(entry) not in told]
+    if not crossed:
+        return None
+    meant = tuple(
+        dataclasses.replace(entry, linen=entry.linen.as_it_is) if entry in crossed else entry
+        for entry in entries
+    )
+    paths = ", ".join(entry.nnx.leaf for entry in crossed)
+    return Crossing(f"equal if {paths} were transposed", meant)
+
+
+def _name(entry: Entry) -> str:
+    return entry.nnx.leaf.rsplit("/", 1)[-1]
 
 
 def _join(found: set[str] | frozenset[str]) -> str:

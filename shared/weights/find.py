@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.errors import InputError
+from shared.program.flatten import flatten
 from shared.program.graph import Graph
+from shared.program.layout import inverse
 from shared.program.unfuse import unfuse
 from shared.program.view import View
 from shared.weights.match import Matcher
@@ -53,18 +55,64 @@ def find(
       InputError: `pinned` names what is not there.
     """
     pins = _pins(pinned, linen_leaves, nnx_leaves)
-    found = _match(linen, nnx, linen_leaves, nnx_leaves, pins)
-    if (found.linen_left and found.nnx_left) or any(a.part or b.part for a, b in pins):
-        cut = _match(unfuse(linen), unfuse(nnx), linen_leaves, nnx_leaves, pins)
-        if _fits(cut, linen_leaves, nnx_leaves) and len(_left(cut)) < len(_left(found)):
-            entries = _joined(cut.entries, linen_leaves, nnx_leaves)
-            whole = [{getattr(entry, side) for entry in entries} for side in ("linen", "nnx")]
-            left = [
-                tuple(view for view in views if View(view.leaf, view.index) not in mapped)
-                for views, mapped in zip((cut.linen_left, cut.nnx_left), whole, strict=True)
-            ]
-            return Found(entries, left[0], left[1], cut.linen, cut.nnx)
-    return found
+    leaves = (linen_leaves, nnx_leaves)
+    best = _match(linen, nnx, *leaves, pins)
+    cuts = any(view.part for pin in pins for view in pin)
+    for is_cut, is_laid_out in ((False, True), (True, False), (True, True)):
+        if not (best.linen_left and best.nnx_left) and not (is_cut and cuts):
+            continue
+        graphs = (unfuse(linen), unfuse(nnx)) if is_cut else (linen, nnx)
+        used = (flatten(graphs[0]), flatten(graphs[1])) if is_laid_out else graphs
+        found = _match(*used, *leaves, pins)
+        entries = tuple({_one_sided(entry, leaves): None for entry in found.entries})
+        if is_cut:
+            entries = _joined(entries, *leaves)
+        # The programs are those with the weights as they are.
+        found = _without(Found(entries, found.linen_left, found.nnx_left, *graphs))
+        if _fits(found, *leaves) and len(_left(found)) < len(_left(best)):
+            best = found
+    return _as_pinned(best, pins, leaves)
+
+
+def _one_sided(entry: Entry, leaves: tuple[Leaves, Leaves]) -> Entry:
+    """The entry with a new layout on Linen's side alone."""
+    linen, nnx = entry.linen, entry.nnx
+    own = nnx.as_it_is.shape_in(leaves[1][nnx.leaf].shape)
+    linen = linen.then(inverse(nnx.steps, own), leaves[0][linen.leaf].shape)
+    return dataclasses.replace(entry, linen=linen, nnx=nnx.as_it_is)
+
+
+def _without(found: Found) -> Found:
+    """`found` with nothing left that is mapped, as a whole or in another layout."""
+    mapped = [
+        {getattr(entry, side).as_it_is for entry in found.entries} for side in ("linen", "nnx")
+    ]
+    left = [
+        tuple(
+            dict.fromkeys(
+                view.as_it_is
+                for view in views
+                if mapped[side].isdisjoint((view.as_it_is, View(view.leaf, view.index)))
+            )
+        )
+        for side, views in enumerate((found.linen_left, found.nnx_left))
+    ]
+    return dataclasses.replace(found, linen_left=left[0], nnx_left=left[1])
+
+
+def _as_pinned(
+    found: Found, pins: Sequence[tuple[View, View]], leaves: tuple[Leaves, Leaves]
+) -> Found:
+    """`found` with the layouts that the user gave."""
+    given = {
+        (linen.as_it_is, nnx.as_it_is): _one_sided(Entry(linen, nnx, "user"), leaves)
+        for linen, nnx in pins
+        if linen.steps or nnx.steps
+    }
+    entries = tuple(
+        given.get((entry.linen.as_it_is, entry.nnx.as_it_is), entry) for entry in found.entries
+    )
+    return dataclasses.replace(found, entries=entries)
 
 
 def find_rolled(
@@ -81,7 +129,7 @@ def find_rolled(
     Args and raises: as `find`.
     """
     pins = _pins(pinned, linen_leaves, nnx_leaves)
-    if any(view.index or view.part for pin in pins for view in pin):
+    if any(view.index or view.part or view.steps for pin in pins for view in pin):
         return None
     found = _match(linen, nnx, linen_leaves, nnx_leaves, pins)
     if found.linen_left or found.nnx_left:
@@ -121,6 +169,7 @@ def _pins(
             inside += [
                 axis < len(shape) and start < stop <= shape[axis] for axis, start, stop in view.part
             ]
+            inside += [view.fits(shape)]
             if not all(inside):
                 raise InputError(f"weight_map: {text} is not in a leaf of shape {tuple(shape)}")
             views.append(view)
@@ -209,7 +258,7 @@ def _left(found: Found) -> set[tuple[str, str]]:
 
 
 def _fits(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
-    """Whether the pieces of each leaf that is mapped fit in it, and no two overlap."""
+    """Whether the pieces of each leaf that is mapped make it up, and no two overlap."""
     for side, leaves in (("linen", linen_leaves), ("nnx", nnx_leaves)):
         pieces = collections.defaultdict(list)
         for entry in found.entries:
@@ -219,8 +268,8 @@ def _fits(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
             pieces[view.leaf].append(view)
         for path, views in pieces.items():
             shape = tuple(leaves[path].shape)
-            # A part that no output needs is in neither.
-            fits = sum(math.prod(view.shape_in(shape)) for view in views) <= math.prod(shape)
+            # All of it, or it could not be moved without loss.
+            fits = sum(math.prod(view.shape_in(shape)) for view in views) == math.prod(shape)
             if not fits or len(set(views)) != len(views):
                 return False
     return True

@@ -75,4 +75,4 @@ def _fused_leaves(entry: Entry) -> list[str]:
 
 
 def _node(graph: Graph, view: View) -> Node:
-    return next(node for node, held in graph.views.items() if held == view)
+    return next(node for node, held in graph.views.items() if held == view.as_it_is)

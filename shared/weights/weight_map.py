@@ -91,8 +91,7 @@ class WeightMap:
         for path, spec in target.items():
             origin = pieces[path][0][0].leaf
             if tuple(source[origin].shape) == tuple(spec.shape) and all(
-                (here.leaf, here.index, here.part) == (origin, there.index, there.part)
-                for here, there in pieces[path]
+                here == dataclasses.replace(there, leaf=origin) for here, there in pieces[path]
             ):
                 moved[path] = leaves[origin]
                 continue
@@ -103,8 +102,7 @@ class WeightMap:
                 )
             whole = np.empty(spec.shape, dtypes.pop())
             for here, there in pieces[path]:
-                piece = np.asarray(leaves[here.leaf])
-                whole[there.place(whole.ndim)] = piece[here.place(piece.ndim)]
+                there.put(whole, here.of(np.asarray(leaves[here.leaf])))
             moved[path] = whole
         return moved
 
@@ -191,8 +189,10 @@ def _transform(entries: list[Entry]) -> str:
         return f"{len(parts)} parts in another order"
     for verb, view in (("take", entries[0].linen), ("put in", entries[0].nnx)):
         words += [f"{verb} {start}:{stop} of axis {axis}" for axis, start, stop in view.part]
-    cut = len(words) > 1
-    return ", ".join(word for word in words if not cut or word != "identity")
+    words += [f"{op} {_join(numbers)}" for op, numbers in entries[0].linen.steps]
+    words += [f"put in .{op} {_join(numbers)}" for op, numbers in entries[0].nnx.steps]
+    more = len(words) > 1
+    return ", ".join(word for word in words if not more or word != "identity")
 
 
 def _moved(entries: list[Entry]) -> str:

@@ -1,0 +1,223 @@
+"""Mistakes that random samples of the usual size do not show."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from shared import Pair, verify
+from shared.checks.base import Ported, program
+from shared.pair import pure_pair
+from shared.program.whole_numbers import WholeNumbers, whole_numbers
+
+F = 8
+X = (jax.ShapeDtypeStruct((4, F), "float32"),)
+
+
+class Dense(nn.Module):
+    """A dense layer, and what becomes of its result."""
+
+    then: object
+
+    @nn.compact
+    def __call__(self, x, *more):
+        return self.then(nn.Dense(F, name="dense")(x), *more)
+
+
+class PortDense(nnx.Module):
+    def __init__(self, then, rngs):
+        self.dense, self.then = nnx.Linear(F, F, rngs=rngs), then
+
+    def __call__(self, x, *more):
+        return self.then(self.dense(x), *more)
+
+
+def pair(linen, nnx_then, inputs=X):
+    return Pair(Dense(linen), lambda rngs: PortDense(nnx_then, rngs), inputs)
+
+
+def relu6(x):
+    return nn.relu6(x)
+
+
+def relu(x):
+    return nn.relu(x)
+
+
+def test_a_limit_that_only_large_numbers_reach():
+    found = verify(pair(relu6, relu))
+    assert found.verdict == "different"
+    assert "min" in found.divergence.reason
+    assert found.divergence.linen.source == "return nn.relu6(x)"
+    forward = next(check for check in found.checks if check.name == "forward")
+    assert forward.note == "they part where inputs are 10 times as large"
+
+
+def test_what_masks_is_no_limit():
+    """Two ways to mask: a large number is as good as the largest."""
+
+    def masked(low):
+        return lambda x: jax.nn.softmax(jnp.where(np.tri(4, F, dtype=bool), x, low))
+
+    assert verify(pair(masked(-1e9), masked(np.finfo(np.float32).min))).verdict == "equal"
+
+
+def test_a_straight_through_gradient_with_another_limit():
+    def sign(limit):
+        @jax.custom_vjp
+        def sign(x):
+            return jnp.sign(x)
+
+        def backward(x, g):
+            return (jnp.where(jnp.abs(x) <= limit, g, 0.0),)
+
+        sign.defvjp(lambda x: (sign(x), x), backward)
+        return sign
+
+    found = verify(pair(sign(10.0), sign(20.0)))
+    assert found.verdict == "different"
+    assert found.divergence.reason == "le: 10 in Linen, 20 in NNX"
+    assert verify(pair(sign(10.0), sign(10.0))).verdict == "identical"
+
+
+def late(x, count):
+    return jnp.where(count > 5, jnp.tanh(x), x)
+
+
+def late_sine(x, count):
+    return jnp.where(count > 5, jnp.sin(x), x)
+
+
+def cond(x, count):
+    return jax.lax.cond(count > 5, jnp.tanh, lambda x: x, x)
+
+
+@pytest.mark.parametrize("linen", [late, cond], ids=["where", "cond"])
+def test_what_a_condition_for_all_elements_does_not_choose(linen):
+    inputs = (*X, jnp.int32(0))
+    assert verify(pair(linen, late, inputs)).verdict in ("identical", "equal")
+    found = verify(pair(linen, late_sine, inputs))
+    assert found.verdict == "different"
+    assert found.divergence.reason == "tanh (4, 8) in Linen, sin (4, 8) in NNX"
+
+
+def without(token):
+    def then(x, tokens):
+        return jnp.where((tokens != token)[:, None], x, 0.0)
+
+    return then
+
+
+def test_another_number_that_whole_numbers_are_compared_with():
+    inputs = (*X, jax.ShapeDtypeStruct((4,), "int32"))
+    found = verify(pair(without(103), without(102), inputs))
+    assert found.verdict == "different"
+    assert found.divergence.reason == "ne: 103 in Linen, 102 in NNX"
+
+
+def picks(table):
+    return lambda x, rows: x * jnp.asarray(table)[rows][:, None]
+
+
+def test_every_row_of_a_table_is_looked_up():
+    table = np.linspace(1.0, 2.0, 12, dtype=np.float32)
+    other = table.copy()
+    other[[7, 9]] = other[[9, 7]]
+    inputs = (*X, jax.ShapeDtypeStruct((4,), "int32"))
+    assert verify(pair(picks(table), picks(other), inputs), samples=8).verdict == "different"
+
+
+def chooses(last):
+    def then(x, which):
+        return jax.lax.switch(which, [jnp.tanh, jnp.sin, last], x)
+
+    return then
+
+
+def selects(last):
+    def then(x, which):
+        return jnp.select([which == 0, which == 1], [jnp.tanh(x), jnp.sin(x)], last(x))
+
+    return then
+
+
+def test_a_whole_number_that_is_given_is_not_the_only_one():
+    inputs = (*X, jnp.int32(1))
+    assert verify(pair(chooses(jnp.abs), selects(jnp.abs), inputs)).verdict == "equal"
+    assert verify(pair(chooses(jnp.abs), selects(jnp.cos), inputs)).verdict == "different"
+
+
+def uses(then, inputs):
+    pure = pure_pair(pair(then, then, inputs))
+    return whole_numbers([program(pure.linen.apply, pure.linen, pure.inputs).graph])
+
+
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [
+        (picks(np.ones(12)), WholeNumbers(below=12)),
+        (without(103), WholeNumbers(told_apart=frozenset([103]))),
+        (lambda x, n: x * jax.nn.one_hot(n, 7).sum(), WholeNumbers(below=7)),
+        (lambda x, n: x * n[:, None], None),
+    ],
+)
+def test_what_is_known_of_whole_numbers(then, expected):
+    found = uses(then, (*X, jax.ShapeDtypeStruct((4,), "int32"))).get(1)
+    if expected and expected.told_apart:
+        assert found.told_apart == expected.told_apart
+    else:
+        assert (found and found.below) == (expected and expected.below)
+
+
+def test_a_place_in_a_slice():
+    def then(x, start):
+        return jax.lax.dynamic_slice(x, (start, 0), (2, F))
+
+    assert uses(then, (*X, jnp.int32(0)))[1].below == 3
+
+
+def test_samples_are_within_what_a_model_takes():
+    rng = np.random.default_rng(0)
+    numbers = WholeNumbers(below=12, told_apart=frozenset([3, 40])).sample(rng, (1000,))
+    assert numbers.min() == 0
+    assert numbers.max() == 11
+    assert np.isin(numbers, (2, 3, 4)).mean() > 0.5
+
+
+def test_large_numbers_are_large_in_weights_and_inputs_and_whole_numbers_stay():
+    inputs = (*X, jax.ShapeDtypeStruct((4,), "int32"))
+    pure = pure_pair(pair(without(1), without(1), inputs))
+    programs = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
+    ported = Ported(pure, *programs, ())
+    usual, large = ported.sample(0), ported.sample(0, inputs=10.0, weights=3.0)
+    np.testing.assert_allclose(large.inputs[0], 10.0 * usual.inputs[0], rtol=1e-6)
+    np.testing.assert_array_equal(large.inputs[1], usual.inputs[1])
+    kernel = "params/dense/kernel"
+    np.testing.assert_allclose(large.linen[kernel], 3.0 * usual.linen[kernel], rtol=1e-6)
+    assert (usual.is_large, large.is_large) == (False, True)
+
+
+def test_limits_of_the_user_are_not_widened_to_large_numbers():
+    from shared.checks.base import Limits
+
+    found = verify(pair(relu6, relu), limits=Limits(rtol=1e-3))
+    assert found.verdict == "equal"
+
+
+def test_training_with_large_gradients_does_not_explode():
+    """Inputs of 0 to 255, summed in another order."""
+
+    def halves(module, x):
+        k = module.dense.kernel[...]
+        return x[:, :4] @ k[:4] + (x[:, 4:] @ k[4:] + module.dense.bias[...])
+
+    def images(key):
+        return (255.0 * jax.random.uniform(key, (64, F)),)
+
+    same = lambda x: x  # noqa: E731
+    port = dataclasses.replace(pair(same, same, images), nnx_call=halves)
+    assert verify(port).verdict == "close"
