@@ -7,7 +7,8 @@ from shared.checks.base import Check, Limits, Ported, Program, Sample
 from shared.checks.gradients import NoGradientError
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
-from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
+from shared.checks.rounding import Rounding, rounding
+from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate, same_in_place
 from shared.program.graph import Value
 
 # Programs of more operations are not computed operation by operation where all samples are equal.
@@ -40,11 +41,15 @@ def decide_in_float64(
     """
     places: dict[str, Divergence | None] = {}
     decided = []
+    programs = (ported.linen_program, ported.nnx_program)
     for check in checks:
-        measured = check.limit is not None
-        if check.status in ("close", "different") and measured and check.name != "training":
+        measured = check.limit is not None and check.name != "training"
+        rounded = _rounding(ported, check) if check.status == "different" and measured else None
+        if rounded is not None:
+            status = "close" if rounded.is_fine else "different"
+            check = dataclasses.replace(check, status=status, note=rounded.note)
+        if check.status in ("close", "different") and measured:
             backwards = check.name == "gradients"
-            programs = (ported.linen_program, ported.nnx_program)
             place = places.get("forward") or locate_in(
                 ported, *programs, stops=backwards, sample=check.sample
             )
@@ -55,7 +60,7 @@ def decide_in_float64(
             places[check.name] = place
             # A piece of what one program computes whole cannot be compared by itself.
             seen = place or all(one and other for one, other in _outputs(ported, *compared))
-            if _decides(ported) and seen and check.name != "training":
+            if _decides(ported) and seen:
                 parts = places[check.name] is not None
                 note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
                 status = "different" if parts else "close"
@@ -68,6 +73,17 @@ def decide_in_float64(
         if check.name in places
     ]
     return decided, next((place for place in found if place), None)
+
+
+def _rounding(ported: Ported, check: Check) -> Rounding | None:
+    """What half precision alone does to what a check compares; None where there is more to it."""
+    if ported.limits != Limits() or not ported.are_narrow:
+        return None
+    is_gradient = check.name == "gradients"
+    programs = backward(ported) if is_gradient else (ported.linen_program, ported.nnx_program)
+    if max(len(p.graph.nodes) for p in programs) > MAX_EVALUATED:
+        return None
+    return rounding(ported, *programs, check.sample, same_in_place)
 
 
 def _decides(ported: Ported) -> bool:
@@ -148,7 +164,14 @@ def locate_in(
 ) -> Divergence | None:
     """Where two programs of a pair part on a sample; `settled` and `stops` as in `locate`."""
     outputs = _both(_outputs(ported, linen, nnx))
-    return _locate(ported, linen, nnx, outputs, ported.sample(sample), settled, stops)
+    numbers = ported.sample(sample)
+    if ported.is_narrow:
+        # What is there without rounding is not to be looked for among what rounding does.
+        exact = numbers._replace(casts=False)
+        place = _locate(ported, linen, nnx, outputs, exact, settled, stops)
+        if place is not None:
+            return place
+    return _locate(ported, linen, nnx, outputs, numbers, settled, stops)
 
 
 def _both(outputs: Sequence[tuple[Value | None, Value | None]]) -> list[tuple[Value, Value]]:

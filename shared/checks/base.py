@@ -117,12 +117,14 @@ class Sample(NamedTuple):
       linen: {path: array} of Linen's weights; nnx: the same numbers in those of NNX.
       inputs: of both.
       is_large: whether they are larger than what a model usually meets.
+      casts: whether casts to less than float32 round.
     """
 
     linen: dict[str, Any]
     nnx: dict[str, Any]
     inputs: tuple
     is_large: bool = False
+    casts: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

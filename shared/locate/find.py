@@ -58,7 +58,8 @@ def locate(
 
         done = frozenset(up(settled[side]).values()) if settled else frozenset()
         compared = [pair[side] for pair in outputs]
-        sides.append(Side(graph, up(graph), evaluate(graph, leaves, flat), done, compared))
+        values = evaluate(graph, leaves, flat, casts=sample.casts)
+        sides.append(Side(graph, up(graph), values, done, compared))
     a, b = sides
     if sample.is_large and not all(map(_is_reasonable, sides)):
         return None

@@ -125,12 +125,20 @@ def _description(value: Any) -> str:
 
 
 def _tables(model: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(path, module, value) of each array that a module has as a plain attribute."""
+    """(path, module, value) of each attribute that is an array, or a collection of arrays."""
     for path, node in nnx.iter_graph(model):
         if isinstance(node, nnx.Pytree):
             for name, value in sorted(vars(node).items()):
-                if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+                if _is_table(value):
                     yield "/".join(map(str, (*path, name))), node, value
+
+
+def _is_table(value: Any) -> bool:
+    if isinstance(value, nnx.Pytree | nnx.Variable):
+        return False
+    kinds = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)
+    leaves = jax.tree.leaves(value, is_leaf=lambda x: isinstance(x, nnx.Pytree | nnx.Variable))
+    return bool(leaves) and all(isinstance(leaf, kinds) for leaf in leaves)
 
 
 def _flat(state: nnx.State) -> list[tuple[tuple, Any]]:

@@ -19,7 +19,11 @@ Values = dict[Node, tuple[Any, ...]]
 
 
 def evaluate(
-    graph: Graph, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any], wide: bool = True
+    graph: Graph,
+    leaves: Mapping[str, np.ndarray],
+    inputs: Sequence[Any],
+    wide: bool = True,
+    casts: bool = True,
 ) -> Values:
     """{node: its results} of a program.
 
@@ -28,6 +32,7 @@ def evaluate(
       leaves: {path: array} of the weights.
       inputs: the arrays of the inputs, flat.
       wide: in float64; otherwise in the types of the program.
+      casts: whether casts to less than float32 round, in float64.
     """
     values: Values = {}
     if not wide:
@@ -37,12 +42,16 @@ def evaluate(
     with jax.enable_x64(True):
         wide_inputs = [_widen(jnp.asarray(x)) for x in inputs]
         for node in graph.nodes:
-            values[node] = _compute(node, values, leaves, wide_inputs)
+            values[node] = _compute(node, values, leaves, wide_inputs, casts)
     return values
 
 
 def _compute(
-    node: Node, values: Values, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any]
+    node: Node,
+    values: Values,
+    leaves: Mapping[str, np.ndarray],
+    inputs: Sequence[Any],
+    casts: bool,
 ) -> tuple[Any, ...]:
     if node.op == "leaf":
         return (_widen(jnp.asarray(leaves[node.params["path"]])),)
@@ -54,7 +63,7 @@ def _compute(
     if node.primitive is None:
         return _take(node, args)
     if node.op == "convert_element_type":
-        return (_convert(args[0], node.params["new_dtype"]),)
+        return (_convert(args[0], node.params["new_dtype"], casts),)
     if node.op in CALLBACKS:
         results = _in_its_own_types(node, args)
     else:
@@ -108,8 +117,8 @@ def choice_of(node: Node, index: Any) -> int:
     return int(np.clip(int(index), 0, len(node.args) - 2))
 
 
-def _convert(x: Any, dtype: Any) -> Any:
-    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+def _convert(x: Any, dtype: Any, casts: bool) -> Any:
+    if casts and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
         return x.astype(dtype).astype(jnp.float64)
     return x.astype(_wide(dtype))
 

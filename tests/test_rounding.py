@@ -1,0 +1,94 @@
+"""Models in half precision: what rounding explains is close, what it does not is different."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx
+
+from shared import Pair, verify
+from shared.checks.base import Limits
+
+F = 32
+HALF = jnp.bfloat16
+
+
+class Sharp(nn.Module):
+    """A distribution that is sharp: small changes of what it is of are large in it."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.LayerNorm(dtype=HALF)(x)
+        x = nn.Dense(F, dtype=HALF)(x)
+        return nn.softmax(16.0 * x)
+
+
+class PortSharp(nnx.Module):
+    def __init__(self, rngs, norm=nnx.LayerNorm):
+        self.norm = norm(F, dtype=HALF, rngs=rngs)
+        self.dense = nnx.Linear(F, F, dtype=HALF, rngs=rngs)
+
+    def __call__(self, x, factor=16.0, scores=jnp.float32):
+        x = self.norm(x)
+        x = factor * self.dense(x).astype(scores)
+        return nnx.softmax(x).astype(HALF)
+
+
+class Norm(nnx.LayerNorm):
+    """Rounds its result, as Linen's does, and not its input, as NNX's does."""
+
+    def __init__(self, features, dtype, rngs):
+        super().__init__(features, rngs=rngs)
+
+    def __call__(self, x):
+        return super().__call__(x).astype(HALF)
+
+
+PAIR = Pair(
+    linen=Sharp(),
+    nnx=lambda rngs: PortSharp(rngs, Norm),
+    inputs=(jax.ShapeDtypeStruct((16, F), "float32"),),
+)
+
+
+def calls(**more):
+    return dataclasses.replace(PAIR, nnx_kwargs=more)
+
+
+def test_a_port_that_rounds_less_is_close():
+    found = verify(PAIR)
+    assert found.verdict == "close"
+    for check in found.checks:
+        if check.name in ("forward", "gradients"):
+            assert check.max_rel > 1.6e-2  # beyond the limits
+            assert check.note.startswith("equal but for rounding, which moves Linen by 0.")
+
+
+def test_what_is_there_without_rounding_is_different():
+    found = verify(calls(factor=15.0))
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source == "x = factor * self.dense(x).astype(scores)"
+
+
+def test_a_port_that_rounds_more_is_different_and_it_is_said_to_be_rounding():
+    found = verify(dataclasses.replace(calls(scores=HALF), nnx=lambda rngs: PortSharp(rngs)))
+    assert found.verdict == "different"
+    forward = next(check for check in found.checks if check.name == "forward")
+    assert forward.note.startswith("equal but for rounding")
+    assert found.divergence.reason.startswith("NNX computes convert_element_type")
+    assert found.divergence.nnx.source == "x = self.norm(x)"
+
+
+def test_limits_that_are_given_decide_alone():
+    limits = Limits(rtol=1e-3, atol=1e-3)
+    assert verify(PAIR, limits=limits).verdict == "different"
+
+
+def test_a_port_that_rounds_where_the_model_does_not_is_different():
+    wide = dataclasses.replace(PAIR, linen=nn.Sequential([nn.LayerNorm(), nn.Dense(F), sharpened]))
+    assert verify(wide).verdict == "different"
+
+
+def sharpened(x):
+    return nn.softmax(16.0 * x)
