@@ -1,5 +1,8 @@
 """What can go wrong because of the user's input, each with the exit code of the command line."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class ComposedLiftsError(Exception):
     """One line: what, where, expected and received, next step."""
@@ -31,6 +34,27 @@ class CorruptFileError(ComposedLiftsError):
     exit_code = 5
 
 
+@contextlib.contextmanager
+def during(what: str) -> Iterator[None]:
+    """Notes on what is raised inside that it was raised in `what`, code of the user's."""
+    try:
+        yield
+    except ComposedLiftsError:
+        raise
+    except Exception as error:
+        error.add_note(f"{_DURING}{what}")
+        raise
+
+
+def where_raised(error: BaseException) -> str:
+    """In what `error` was raised, as `during` noted; "" if that was not noted."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_DURING)]
+    return notes[0].removeprefix(_DURING) if notes else ""
+
+
+_DURING = "composed-lifts: in "
+
+
 def printable(text: str) -> str:
     """`text` on one line, control characters escaped: names in files may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -38,4 +62,4 @@ def printable(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of what `error` says."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

@@ -13,11 +13,11 @@ from flax import nnx
 
 from shared.batch import seeded_batch
 from shared.cases import Case
-from shared.errors import InputError
+from shared.errors import InputError, during
 from shared.interface import load_implementation
 from shared.models.linen import linen_model
 from shared.models.nnx import nnx_model
-from shared.models.pure import PureModel
+from shared.models.pure import PureModel, described
 from shared.program.trace import trace
 from shared.program.whole_numbers import WholeNumbers
 from shared.trees import flatten, unflatten
@@ -89,7 +89,8 @@ def pure_pair(pair: Pair) -> PurePair:
     inputs = abstract_inputs(pair)
     linen_call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
     nnx_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
-    linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
+    with during(f"Linen's init and call on {described(inputs)}"):
+        linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
     sown = _made_by_the_call(linen, inputs)
     leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
     linen = dataclasses.replace(linen, leaves=leaves)
@@ -100,7 +101,8 @@ def pure_pair(pair: Pair) -> PurePair:
     def is_fixed(path: str) -> bool:
         return own and path.split("/")[0] not in _KEPT and path not in pinned
 
-    nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output, is_fixed)
+    with during("Pair.nnx, called with nnx.Rngs"):
+        nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output, is_fixed)
     return PurePair(
         linen,
         nnx,
@@ -137,7 +139,8 @@ def abstract_inputs(pair: Pair) -> tuple:
       InputError: they are no tuple, or hold a choice such as `train=True`.
     """
     if callable(pair.inputs):
-        inputs = jax.eval_shape(pair.inputs, jax.random.key(0))
+        with during("Pair.inputs, called with a key"):
+            inputs = jax.eval_shape(pair.inputs, jax.random.key(0))
         if not isinstance(inputs, tuple):
             raise InputError(
                 "Pair.inputs: expected it to return a tuple of inputs, it returns "
@@ -149,6 +152,12 @@ def abstract_inputs(pair: Pair) -> tuple:
             "Pair.inputs: True and False choose what is computed: they go to linen_kwargs and "
             "nnx_kwargs"
         )
+    for item in pair.inputs:
+        if isinstance(item, tuple | list) and item and all(type(x) is int for x in item):
+            raise InputError(
+                f"Pair.inputs: {item} are numbers; for an array of that shape write "
+                f'jax.ShapeDtypeStruct({tuple(item)}, "float32")'
+            )
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), pair.inputs
     )

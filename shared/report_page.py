@@ -12,6 +12,7 @@ from shared.locate import Spot
 from shared.program.source import Place
 from shared.report import versions
 from shared.verification import Verification
+from shared.verification_report import measured
 
 _STYLE = """
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --odd: #9a6700;
@@ -90,8 +91,8 @@ def _checks(found: Verification) -> str:
         (
             check.name,
             f'<span class="{check.status}">{check.status}</span>',
-            f"{check.max_abs:.3g}",
-            f"{check.max_rel:.3g}",
+            measured(check.max_abs),
+            measured(check.max_rel),
             _text(check.limit or ""),
             _text(check.note or check.worst_leaf or ""),
             f"{check.seconds:.1f}",
@@ -117,7 +118,7 @@ def _weights(found: Verification) -> str:
         table = f"<details><summary>{len(rows)} pairs</summary>{table}</details>"
     for side, paths in (("Linen", found.unmatched_linen), ("NNX", found.unmatched_nnx)):
         if paths:
-            table += f"<p>Without counterpart in {side}: <code>{_text(', '.join(paths))}</code></p>"
+            table += f"<p>Only in {side}: <code>{_text(', '.join(paths))}</code></p>"
     if found.rng_leaves:
         table += f"<p>Random state of NNX: <code>{_text(', '.join(found.rng_leaves))}</code></p>"
     return table

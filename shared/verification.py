@@ -16,6 +16,7 @@ from shared.checks.training import check_training
 from shared.decision import decide_in_float64, decide_unseen, locate_in, not_finite, verdict_of
 from shared.errors import ComposedLiftsError, InputError
 from shared.locate import Divergence, layers_exchanged, use_of
+from shared.models.pure import described
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
@@ -30,6 +31,8 @@ CHECKS: dict[str, Callable[[Ported], Check]] = {
     "gradients": check_gradients,
     "training": check_training,
 }
+# How many weights, or outputs, are named in one line.
+NAMED = 4
 ALL_CHECKS = ("structure", *CHECKS)
 
 
@@ -162,6 +165,13 @@ def _compare(
         # Each side draws numbers of its own: that the results differ says nothing of the port.
         verdict, divergence = "undecided", None
         remark = "both models draw random numbers in the call; make it deterministic"
+        note = "both draw random numbers of their own"
+        made = [
+            dataclasses.replace(check, status="undecided", note=note)
+            if check.status == "different"
+            else check
+            for check in made
+        ]
     if verdict == "different" and fused and not crossing:
         spots = use_of(found.linen, fused.linen), use_of(found.nnx, fused.nnx)
         divergence = Divergence(fused.summary, *spots)
@@ -278,14 +288,19 @@ def _structure(ported: Ported, found: Found | None = None, meant: str = "") -> C
       meant: how the map that was found is not the one that is meant.
     """
     notes = []
-    left_over = ((found.linen_left, found.nnx_left)) if found else ((), ())
-    for side, left in zip(("Linen", "NNX"), left_over, strict=True):
-        paths = sorted({view.leaf for view in left})
-        if paths:
-            notes.append(f"only in {side}: {', '.join(paths)}")
+    if found:
+        for side, left, model in (
+            ("Linen", found.linen_left, ported.linen),
+            ("NNX", found.nnx_left, ported.nnx),
+        ):
+            paths = sorted({view.leaf for view in left})
+            named = ", ".join(f"{path} {described(model.leaves[path])}" for path in paths[:NAMED])
+            more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+            if paths:
+                notes.append(f"only in {side}: {named}{more}")
     one, other = (
         {
-            path: (tuple(shape.shape), str(shape.dtype))
+            path: described(shape)
             for path, shape in zip(program.outputs, program.shapes, strict=True)
             if path.startswith("output")
         }
@@ -296,8 +311,12 @@ def _structure(ported: Ported, found: Found | None = None, meant: str = "") -> C
     for side, outputs in (("Linen", one), ("NNX", other)):
         if not outputs:
             notes.append(f"{side} returns nothing; is a return missing?")
-    if one != other and one and other:
-        notes.append(f"outputs {one} in Linen, {other} in NNX")
+    if one and other:
+        notes += [
+            f"{path}: {one.get(path, 'nothing')} in Linen, {other.get(path, 'nothing')} in NNX"
+            for path in sorted(one.keys() | other.keys())
+            if one.get(path) != other.get(path)
+        ][:NAMED]
     if meant:
         notes.append(meant)
     return Check("structure", "different" if notes else "equal", note="; ".join(notes))

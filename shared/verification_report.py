@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.array_files import Writer
+from shared.checks.base import Check
 from shared.errors import printable
 from shared.locate import Divergence, Spot
 from shared.report import SCHEMA_VERSION, versions
-from shared.verification import Verification
+from shared.verification import NAMED, Verification
 
 _STYLES = {"identical": "green", "equal": "green", "close": "green", "different": "red"}
 _FOLDED = 12
@@ -104,14 +105,24 @@ def _print_checks(console: Console, found: Verification) -> None:
                 (
                     check.name,
                     check.status,
-                    f"{check.max_abs:.3g}",
-                    f"{check.max_rel:.3g}",
+                    measured(check.max_abs),
+                    measured(check.max_rel),
                     check.limit or "",
-                    printable(check.note or check.worst_leaf or ""),
+                    printable(_note(check, found)),
                 ),
             )
         )
     console.print(table)
+
+
+def _note(check: Check, found: Verification) -> str:
+    """What else there is to say of a check, if that is not in the first line already."""
+    return "" if check.note and check.note == found.remark else check.note or check.worst_leaf or ""
+
+
+def measured(number: float | None) -> str:
+    """A measured number in short; nothing where none was measured."""
+    return "" if number is None else f"{number:.3g}"
 
 
 def _print_map(console: Console, found: Verification, all_rows: bool) -> None:
@@ -125,9 +136,9 @@ def _print_map(console: Console, found: Verification, all_rows: bool) -> None:
         console.print(table)
     if len(rows) < len(found.rows):
         console.print(Text(f"and {len(found.rows) - len(rows)} more, in --report=FILE.json"))
-    for side, paths in (("linen", found.unmatched_linen), ("nnx", found.unmatched_nnx)):
-        if paths:
-            console.print(Text(printable(f"without counterpart in {side}: {', '.join(paths)}")))
+    for side, paths in (("Linen", found.unmatched_linen), ("NNX", found.unmatched_nnx)):
+        if len(paths) > NAMED:  # fewer are all in the first line
+            console.print(Text(printable(f"only in {side}: {', '.join(paths)}")))
     if found.rng_leaves:
         console.print(Text(printable(f"random state of NNX: {', '.join(found.rng_leaves)}")))
 

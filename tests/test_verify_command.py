@@ -92,6 +92,11 @@ BAD = {
     "raises when traced": ("h = nn.relu(h)", "h = nn.relu(h) + jnp.ones(7)", "PAIR", None, "h = nn.relu(h) + jnp.ones(7)"),
     "inputs in no tuple": ('inputs=(jax.ShapeDtypeStruct((6, 8), "float32"),)', "inputs=3", "PAIR", None, "Pair.inputs: expected a tuple of inputs, or a function of a key that returns one, received int"),
     "no module": ("nnx=lambda rngs: Port(rngs)", "nnx=lambda rngs: 3", "PAIR", None, "Pair.nnx: expected it to return a module"),
+    "numbers for a shape": ('(jax.ShapeDtypeStruct((6, 8), "float32"),)', "((6, 8),)", "PAIR", None, 'for an array of that shape write jax.ShapeDtypeStruct((6, 8), "float32")'),
+    "inputs of no argument": ('(jax.ShapeDtypeStruct((6, 8), "float32"),)', "lambda: 3", "PAIR", None, "takes 0 positional arguments but 1 was given, in Pair.inputs, called with a key"),
+    "a port of no argument": ("nnx=lambda rngs: Port(rngs)", "nnx=lambda: Port()", "PAIR", None, "takes 0 positional arguments but 1 was given, in Pair.nnx, called with nnx.Rngs"),
+    "an input too few": ("def __call__(self, x):\n        a = self.first", "def __call__(self, x, y):\n        a = self.first", "PAIR", None, "missing 1 required positional argument: 'y', in the call of NNX's model on (float32[6,8],)"),
+    "an input too few for Linen": ("nn.compact\n    def __call__(self, x)", "nn.compact\n    def __call__(self, x, y)", "PAIR", None, "missing 1 required positional argument: 'y', in Linen's init and call on (float32[6,8],)"),
     "inputs that do not fit": ("(6, 8)", "(6, 9)", "PAIR", None, "a = self.first(x)"),
 }  # fmt: skip
 

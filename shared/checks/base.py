@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.models.pure import PureModel
+from shared.errors import during
+from shared.models.pure import PureModel, described
 from shared.pair import PurePair
 from shared.program.graph import Graph, Value, held_by, pruned
 from shared.program.trace import trace
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
 from shared.weights.weight_map import Entry, WeightMap
 
+_NAMES = {"linen": "Linen's model", "nnx": "NNX's model"}
 STATUSES = ("identical", "equal", "close", "different", "undecided")
 
 
@@ -27,7 +29,7 @@ class Check:
     Attributes:
       status: one of `STATUSES`.
       max_abs: of the differences; max_rel, max_ulp: the same relative to the largest number of the
-        array, and in units in its last place.
+        array, and in units in its last place; None where nothing was measured.
       limit: what "close" allows, in words; None where only equality counts.
       worst_leaf: the path of the largest difference.
       note: what else there is to say, in one line.
@@ -36,9 +38,9 @@ class Check:
 
     name: str
     status: str
-    max_abs: float = 0.0
-    max_ulp: float = 0.0
-    max_rel: float = 0.0
+    max_abs: float | None = None
+    max_ulp: float | None = None
+    max_rel: float | None = None
     limit: str | None = None
     worst_leaf: str | None = None
     seconds: float = 0.0
@@ -88,7 +90,8 @@ class Program:
 
 def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = True) -> Program:
     """The program of `function(leaves, inputs) -> (a tree, {path: array})` on abstract values."""
-    graph, (first, second) = trace(function, model.leaves, inputs, unroll)
+    with during(f"the call of {_NAMES[model.name]} on {described(inputs)}"):
+        graph, (first, second) = trace(function, model.leaves, inputs, unroll)
     named = named_outputs(first) | second
     # The order of `jax.tree`: the tree first, then the dict by its keys.
     paths = [*named_outputs(first), *sorted(second)]

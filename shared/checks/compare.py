@@ -75,7 +75,7 @@ def size_of(x: np.ndarray) -> float:
 
 def worst_of(checks: list[Check]) -> Check:
     """The check with the largest difference among several of one property."""
-    return max(checks, key=lambda check: (STATUSES.index(check.status), check.max_abs))
+    return max(checks, key=lambda check: (STATUSES.index(check.status), check.max_abs or 0))
 
 
 def _worse(one: str, other: str) -> str:

@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import Any
 
-from shared.errors import InputError, first_line
+from shared.errors import InputError, first_line, where_raised
 
 
 def load_pair(place: str) -> Any:
@@ -68,7 +68,9 @@ def users_code(what: str):
         if _is_ours(error):
             raise
         message = f"{type(error).__name__}: {first_line(error)}"
-        raise InputError(f"{what}: {_where(error)}{message}{_remedy(message)}") from error
+        told = where_raised(error)
+        in_what = f", in {told}" if told else ""
+        raise InputError(f"{what}: {_where(error)}{message}{in_what}{_remedy(message)}") from error
     finally:
         sys.dont_write_bytecode = before
 
@@ -88,6 +90,8 @@ def _is_ours(error: BaseException) -> bool:
     """Whether our code raised it: then it is our mistake, not one of the model."""
     from shared.program.source import Place
 
+    if where_raised(error) and isinstance(error, TypeError) and "argument" in str(error):
+        return False  # we called what cannot be called so
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return Place(frame.filename, frame.lineno or 0, frame.name).is_ours
 

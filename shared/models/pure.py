@@ -57,3 +57,9 @@ class Pieces:
 def arrays(outputs: Any) -> Any:
     """`outputs` with arrays in the place of Python's numbers."""
     return jax.tree.map(jnp.asarray, outputs)
+
+
+def described(inputs: Any) -> str:
+    """The shapes and dtypes of the inputs of a call: `(float32[4,8],)`."""
+    tree = jax.tree.map(lambda x: f"{x.dtype}[{','.join(map(str, x.shape))}]", inputs)
+    return str(tree).replace("'", "")

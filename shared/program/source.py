@@ -15,6 +15,10 @@ _JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _MODELS = os.path.join(_OURS, "models") + os.sep
 _STANDARD, _INSTALLED = (sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib"))
+# What models are written with, besides; other packages may hold the models themselves.
+_TOOLS = tuple(
+    os.path.join(_INSTALLED, name) + os.sep for name in ("numpy", "einops", "chex", "optax")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Place:
     def is_users(self) -> bool:
         """Whether it is outside of the libraries."""
         if self.file.startswith(_INSTALLED):
-            return not self.file.startswith((_JAX, _FLAX, _OURS))
+            return not self.file.startswith((_JAX, _FLAX, _OURS, *_TOOLS))
         return not self.file.startswith((_JAX, _FLAX, _STANDARD, _OURS, "<"))
 
 

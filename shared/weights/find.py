@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -162,8 +163,10 @@ def _pins(
             except ValueError as error:
                 raise InputError(f"weight_map: {error}") from error
             if view.leaf not in leaves:
-                near = max(leaves, key=lambda path: similarity(path, view.leaf), default="none")
-                raise InputError(f"weight_map: {side} has no leaf {view.leaf}; the nearest: {near}")
+                near = difflib.get_close_matches(view.leaf, leaves, 1, 0.0) or ["none"]
+                raise InputError(
+                    f"weight_map: {side} has no leaf {view.leaf}; the nearest: {near[0]}"
+                )
             shape = leaves[view.leaf].shape
             inside = [axis < len(shape) and i < shape[axis] for axis, i in view.index]
             inside += [
