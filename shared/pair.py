@@ -122,7 +122,11 @@ def pure_case(case: Case) -> PurePair:
         def apply(leaves, inputs):
             return implementation.apply(case, unflatten(leaves), *inputs), {}
 
-        return PureModel(name, flatten(jax.eval_shape(init)), (), apply)
+        def initial(paths, inputs):
+            leaves = flatten(init())
+            return {path: leaves[path] for path in paths}
+
+        return PureModel(name, flatten(jax.eval_shape(init)), (), apply, initial)
 
     return PurePair(
         model("linen"),

@@ -10,6 +10,7 @@ from shared.alignment import Row, align
 from shared.checks.base import Check, Limits, Ported, program
 from shared.checks.forward import check_forward, check_updates
 from shared.checks.gradients import check_gradients
+from shared.checks.initial import other_initial_values
 from shared.checks.placement import place_by_values
 from shared.checks.programs import check_programs
 from shared.checks.training import check_training
@@ -33,6 +34,7 @@ CHECKS: dict[str, Callable[[Ported], Check]] = {
 }
 # How many weights, or outputs, are named in one line.
 NAMED = 4
+PASSES = ("identical", "equal", "close")
 ALL_CHECKS = ("structure", *CHECKS)
 
 
@@ -117,7 +119,22 @@ def verify(
     """
     progress("trace")
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
-    options: dict[str, Any] = {"limits": limits or Limits(), "seed": seed, "samples": samples}
+    options = {"limits": limits or Limits(), "seed": seed, "samples": samples}
+    found = _verify(pure, checks, options, progress)
+    if found.ported and found.verdict in PASSES:
+        other = other_initial_values(found.ported)
+        if other:
+            remark = f"starts with other numbers in NNX, load them: {', '.join(other)}"
+            found = dataclasses.replace(found, remark=remark)
+    return found
+
+
+def _verify(
+    pure: PurePair,
+    checks: Sequence[str],
+    options: dict[str, Any],
+    progress: Callable[[str], None],
+) -> Verification:
     proven = _proven(pure, options)
     if proven is not None:
         ported, known = proven

@@ -16,7 +16,7 @@ from shared.checks.base import Check
 from shared.errors import printable
 from shared.locate import Divergence, Spot
 from shared.report import SCHEMA_VERSION, versions
-from shared.verification import NAMED, Verification
+from shared.verification import NAMED, PASSES, Verification
 
 _STYLES = {"identical": "green", "equal": "green", "close": "green", "different": "red"}
 _FOLDED = 12
@@ -60,7 +60,7 @@ def print_verification(name: str, found: Verification, brief: bool = False) -> N
     if found.remark:
         line.append(f"  {printable(found.remark)}")
     console.print(line, soft_wrap=True)
-    if brief and found.verdict in ("identical", "equal", "close"):
+    if brief and found.verdict in PASSES:
         return
     if found.divergence:
         _print_divergence(console, found.divergence)

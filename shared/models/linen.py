@@ -1,6 +1,6 @@
 """A Linen module as a pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -33,8 +33,19 @@ def linen_model(
     def init(*args):
         return model.init(keys, *args, method=call)
 
-    variables = meta.unbox(unfreeze(jax.eval_shape(init, *inputs)))
-    pieces = Pieces(flatten({name: tree for name, tree in variables.items() if name not in _SOWN}))
+    def kept(variables) -> dict[str, Any]:
+        variables = meta.unbox(unfreeze(variables))
+        return flatten({name: tree for name, tree in variables.items() if name not in _SOWN})
+
+    pieces = Pieces(kept(jax.eval_shape(init, *inputs)))
+
+    def initial(paths: Collection[str], inputs: tuple) -> dict[str, Any]:
+        def values(*args):
+            leaves = Pieces(kept(init(*args))).leaves
+            return {path: leaves[path] for path in paths}
+
+        # XLA drops what they do not need: no other weight is made.
+        return jax.jit(values)(*inputs)
 
     def apply(leaves, inputs):
         outputs, updated = model.apply(
@@ -46,4 +57,4 @@ def linen_model(
         )
         return arrays(output(outputs)), Pieces(flatten(meta.unbox(unfreeze(updated)))).leaves
 
-    return PureModel("linen", pieces.leaves, (), apply)
+    return PureModel("linen", pieces.leaves, (), apply, initial)

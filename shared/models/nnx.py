@@ -68,7 +68,11 @@ def nnx_model(
     }
     random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}
     fixed = {p for p in variables if p not in random and is_fixed(p)}
-    initial = jax.jit(lambda: _values(build(_rngs()), fixed))() if fixed else {}
+
+    def initial(paths: Collection[str], inputs: tuple) -> dict[str, Any]:
+        return jax.jit(lambda: _values(build(_rngs()), paths))()
+
+    kept = initial(fixed, ()) if fixed else {}
     pieces = Pieces(
         {
             p: variable.get_value()
@@ -79,7 +83,7 @@ def nnx_model(
     leaves = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in pieces.leaves.items()}
 
     def apply(leaves, inputs):
-        known = {**initial, **pieces.join(leaves)}
+        known = {**kept, **pieces.join(leaves)}
         flat = tables + [
             (path, variable.replace(_random_state(variable) if p in random else known[p]))
             for p, (path, variable) in variables.items()
@@ -101,13 +105,15 @@ def nnx_model(
         }
         return outputs, Pieces(updates).leaves
 
-    return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply)
+    return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply, initial)
 
 
 def _values(model: Any, paths: Collection[str]) -> dict[str, Any]:
+    """{path: value} of variables, or of the arrays in them."""
     variables = nnx.state(model, nnx.Variable)
-    named = ((_path(path, variable), variable) for path, variable in _flat(variables))
-    return {path: variable.get_value() for path, variable in named if path in paths}
+    named = {_path(path, variable): variable.get_value() for path, variable in _flat(variables)}
+    every = {**Pieces(named).leaves, **named}
+    return {path: every[path] for path in paths}
 
 
 def _is_module(model: Any) -> Any:

@@ -1,7 +1,7 @@
 """A model as a pure function over named arrays."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -18,12 +18,14 @@ class PureModel:
       rng_leaves: paths of random state, which has no counterpart in Linen's variables.
       apply: (leaves, inputs) -> (outputs, updates). Updates are the variables after the call, and
         what was sown; Linen cannot change `params`, which are not among them.
+      initial: (paths, inputs) -> {path: initial value} of these leaves, and of no others.
     """
 
     name: str
     leaves: dict[str, jax.ShapeDtypeStruct]
     rng_leaves: tuple[str, ...]
     apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
+    initial: Callable[[Collection[str], tuple], dict[str, Any]]
 
 
 class Pieces:
