@@ -23,7 +23,7 @@ from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
 from shared.weights.find import Found, find, find_rolled
 from shared.weights.fused import find_fused
-from shared.weights.weight_map import WeightMap
+from shared.weights.weight_map import Entry, WeightMap
 
 CHECKS: dict[str, Callable[[Ported], Check]] = {
     "programs": check_programs,
@@ -135,16 +135,24 @@ def _verify(
     options: dict[str, Any],
     progress: Callable[[str], None],
 ) -> Verification:
-    proven = _proven(pure, options)
-    if proven is not None:
-        ported, known = proven
-        made = [known["structure"], *_make(ported, checks, progress, known)]
-        if all(check.status in ("identical", "equal") for check in made):
-            return _verification(ported, made)
+    rolled = _rolled(pure, options)
+    if rolled is not None:
+        ported, known = rolled
+        if known["programs"].status == "identical":
+            made = [known["structure"], *_make(ported, checks, progress, known)]
+            if all(check.status in ("identical", "equal") for check in made):
+                return _verification(ported, made)
     progress("map")
     started = time.perf_counter()
+    if rolled is not None:
+        # What scan by scan is the map need not be looked for again, as long as it passes.
+        found, ported = _find(pure, options, rolled[0].entries)
+        verification = _compare(found, ported, checks, progress, started)
+        if verification.verdict != "different":
+            return verification
     found, ported = _find(pure, options)
-    verification = _compare(found, ported, checks, progress, started)
+    if rolled is None or set(found.entries) != set(rolled[0].entries):
+        verification = _compare(found, ported, checks, progress, started)
     if verification.verdict == "different" and verification.checks[0].status == "equal":
         progress("another map")
         entries = place_by_values(ported)
@@ -213,11 +221,11 @@ def _compare(
     )
 
 
-def _proven(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[str, Check]] | None:
-    """The pair and the checks of its programs, where these are identical scan by scan.
+def _rolled(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[str, Check]] | None:
+    """The pair, mapped scan by scan, and the checks of its programs.
 
-    The time that takes is that of one layer of each scan. None where they are not: then scans are
-    unrolled, to compare with loops and to see which layer differs.
+    The time that takes is that of one layer of each scan. None where scans are not alike: then they
+    are unrolled, to compare with loops and to see which layer differs.
     """
     started = time.perf_counter()
     models = (pure.linen, pure.nnx)
@@ -232,7 +240,7 @@ def _proven(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[st
     structure = _structure(ported)
     structure = dataclasses.replace(structure, seconds=time.perf_counter() - started)
     programs = _timed(check_programs, ported)
-    if structure.status == "different" or programs.status != "identical":
+    if structure.status == "different":
         return None
     return ported, {"structure": structure, "programs": programs}
 
@@ -270,9 +278,9 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
       DifferentError: a leaf has no counterpart.
     """
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
-    proven = _proven(pure, {})
-    if proven is not None:
-        return proven[0].weights
+    rolled = _rolled(pure, {})
+    if rolled is not None and rolled[1]["programs"].status == "identical":
+        return rolled[0].weights
     found, ported = _find(pure, {})
     if found.linen_left or found.nnx_left:
         left = [view.leaf for view in (*found.linen_left, *found.nnx_left)]
@@ -281,10 +289,16 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
     return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves)
 
 
-def _find(pure: PurePair, options: Mapping[str, Any]) -> tuple[Found, Ported]:
+def _find(
+    pure: PurePair, options: Mapping[str, Any], known: Sequence[Entry] | None = None
+) -> tuple[Found, Ported]:
+    """The map, looked for unless it is `known`, and the pair with scans unrolled."""
     linen, nnx = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
     leaves = (pure.linen.leaves, pure.nnx.leaves)
-    found = find(linen.graph, nnx.graph, *leaves, pure.weight_map)
+    if known is None:
+        found = find(linen.graph, nnx.graph, *leaves, pure.weight_map)
+    else:
+        found = Found(tuple(known), (), (), linen.graph, nnx.graph)
     linen = dataclasses.replace(linen, graph=found.linen)
     nnx = dataclasses.replace(nnx, graph=found.nnx)
     return found, Ported(pure, linen, nnx, found.entries, **options)

@@ -63,17 +63,17 @@ class Side:
 
     def find_twins(self, other: "Side") -> None:
         """Finds for each value the same value of the other program."""
-        by_size: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
+        rows: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
         for node, marks in other.marks.items():
             for mark in marks:
                 if mark is not None and not is_start(node):
-                    by_size[mark[0]].append((node, mark[1]))
-        tables = {size: np.stack([sums for _, sums in rows]) for size, rows in by_size.items()}
+                    rows[mark[0]].append((node, mark[1]))
+        tables = {kind: _Table(each) for kind, each in rows.items()}
         for node in self.graph.nodes:
             if self.up[node] in other.by_name:
                 self.twin[node] = other.by_name[self.up[node]]
             elif not is_start(node) and node.avals:
-                found = [self._near(mark, by_size, tables) for mark in self.marks[node]]
+                found = [_near(mark, tables) for mark in self.marks[node]]
                 if all(found) and self._adds_nothing(node):
                     self._choose_kin(node, found[0], other)
                 elif all(found):
@@ -114,14 +114,6 @@ class Side:
         else:
             self.twin[node] = (kin or fitting)[0]
 
-    @staticmethod
-    def _near(mark: Any, by_size: Mapping[Any, Any], tables: Mapping[Any, Any]) -> list[Node]:
-        if mark is None or mark[0] not in tables:
-            return []
-        table = tables[mark[0]]
-        near = np.all(np.abs(table - mark[1]) <= SAME * np.abs(table[:, -1:]), axis=1)
-        return [by_size[mark[0]][i][0] for i in np.flatnonzero(near)]
-
     def _conflict(self, x: Node, y: Node, other: "Side") -> bool:
         """Whether both are one operation on the same operands, but for a constant."""
         if x.op != y.op or len(x.args) != len(y.args):
@@ -154,3 +146,26 @@ class Side:
             or node in self.numbers
             or self.up[node] in self.settled
         )
+
+
+class _Table:
+    """The values of one size, in the order of their marks' last number."""
+
+    def __init__(self, rows: list[tuple[Node, np.ndarray]]) -> None:
+        sums = np.stack([each for _, each in rows])
+        self.order = np.argsort(sums[:, -1], kind="stable")
+        self.sums = sums[self.order]
+        self.nodes = [node for node, _ in rows]
+
+    def near(self, sums: np.ndarray) -> list[Node]:
+        """Those with these numbers, up to rounding, in the order of their program."""
+        room = 2 * SAME * abs(sums[-1])
+        first, last = np.searchsorted(self.sums[:, -1], (sums[-1] - room, sums[-1] + room))
+        part = self.sums[first : last + 1]
+        near = np.all(np.abs(part - sums) <= SAME * np.abs(part[:, -1:]), axis=1)
+        return [self.nodes[i] for i in np.sort(self.order[first : last + 1][near])]
+
+
+def _near(mark: Any, tables: Mapping[Any, _Table]) -> list[Node]:
+    """The values in `tables` that are what `mark` is of."""
+    return tables[mark[0]].near(mark[1]) if mark is not None and mark[0] in tables else []

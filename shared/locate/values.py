@@ -1,5 +1,6 @@
 """When two values, or two constants, are the same."""
 
+import functools
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ def mark_of(value: Any) -> tuple[Any, np.ndarray] | None:
     return (x.size, np.asarray(value).dtype.kind in "f"), sums
 
 
+@functools.lru_cache(maxsize=64)
 def _weights(size: int) -> np.ndarray:
     return np.random.default_rng(size).standard_normal((2, size))
 

@@ -31,16 +31,22 @@ class Names:
 
 def label(names: Names, node: Node) -> int:
     """The name of an operation without its operands: what it is, its parameters, its results."""
+    if node.kind is None:
+        node.kind = _kind(node)
+    return names(*node.kind)
+
+
+def _kind(node: Node) -> tuple[Hashable, ...]:
     results = tuple((tuple(aval.shape), str(aval.dtype)) for aval in node.avals)
     if node.op == "constant":
         value = constant_value(node)
-        return names("constant", value.shape, str(value.dtype), value.tobytes())
+        return "constant", value.shape, str(value.dtype), value.tobytes()
     if node.op == "input":
-        return names("input", node.params["index"], results)
+        return "input", node.params["index"], results
     if only_reshapes(node):
-        return names("reshape", results)
+        return "reshape", results
     op = SAME_OPERATION.get(node.op, node.op)
-    return names(op, frozen(params_that_matter(node)), results)
+    return op, frozen(params_that_matter(node)), results
 
 
 def params_that_matter(node: Node) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Node:
       stack: where it was written, innermost first.
       layer: the iteration of each unrolled scan that it is in, outermost first.
       primitive: what computes it, None where `op` is one of those above.
+      kind: what tells it from other operations, operands aside; None until that is asked for.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Node:
     stack: Stack = ()
     layer: Layer = ()
     primitive: Any = None
+    kind: tuple | None = None
 
 
 Value = tuple[Node, int]
