@@ -236,7 +236,7 @@ class Both:
             return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
         if not is_start(p) and not is_start(q) and self.label(p) == self.label(q):
             return self._at(p, q)
-        x, y = self._first(self.a, p), self._first(self.b, q)
+        x, y = self._first_of_one_value(p, q) or (self._first(self.a, p), self._first(self.b, q))
         alike = (x, y) != (p, q) and self.label(x) == self.label(y)
         if alike and any(self.same(*pair) for pair in self.operands(x, y)):
             return self._at(x, y)
@@ -266,6 +266,21 @@ class Both:
                 elif not side.is_known(arg[0]):
                     todo.append(arg[0])
         return max(found, key=lambda pair: pair[0].number, default=None)
+
+    def _first_of_one_value(self, p: Node, q: Node) -> tuple[Node, Node] | None:
+        """The first operations that the other lacks, of those that take the same value."""
+        takers: dict[Node, Node] = {}
+        for v in self._lacking(self.b, q):
+            for arg, _ in v.args:
+                if not (is_start(arg) or arg in self.b.forms or arg in self.b.numbers):
+                    takers[arg] = min(v, takers.get(arg, v), key=lambda node: node.number)
+        found = [
+            (u, takers[twin])
+            for u in self._lacking(self.a, p)
+            for arg, _ in u.args
+            if (twin := self.b.by_name.get(self.a.up[arg], self.a.twin.get(arg))) in takers
+        ]
+        return min(found, key=lambda pair: pair[0].number, default=None)
 
     def _first(self, side: Side, node: Node) -> Node:
         """The first operation that the other program lacks on the way to `node`."""

@@ -38,6 +38,7 @@ RESHAPES = {
     *("reshape", "squeeze", "broadcast_in_dim", "expand_dims"),
     *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
 }
+REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"}
 # Take a part of a value; "index" is what a scan takes of a stack.
 SELECTIONS = {"slice", "split", "dynamic_slice", "gather", "index"}
 # Element by element: each result depends on the elements of the operands at its own place.

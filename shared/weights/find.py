@@ -5,13 +5,14 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.errors import InputError
 from shared.program.flatten import flatten
 from shared.program.graph import Graph
 from shared.program.layout import inverse
 from shared.program.unfuse import unfuse
+from shared.program.unstack import unstack
 from shared.program.view import View
 from shared.weights.match import Matcher
 from shared.weights.names import similarity
@@ -59,20 +60,73 @@ def find(
     leaves = (linen_leaves, nnx_leaves)
     best = _match(linen, nnx, *leaves, pins)
     cuts = any(view.part for pin in pins for view in pin)
-    for is_cut, is_laid_out in ((False, True), (True, False), (True, True)):
-        if not (best.linen_left and best.nnx_left) and not (is_cut and cuts):
+    for way in _WAYS:
+        if not (best.linen_left and best.nnx_left) and not (way.cuts and cuts):
             continue
-        graphs = (unfuse(linen), unfuse(nnx)) if is_cut else (linen, nnx)
-        used = (flatten(graphs[0]), flatten(graphs[1])) if is_laid_out else graphs
+        graphs = (linen, nnx)
+        if way.unstacks:
+            axes = _stacked_on_one_side(best, leaves)
+            if not any(axes):
+                continue
+            graphs = unstack(linen, axes[0]), unstack(nnx, axes[1])
+        if way.cuts:
+            graphs = unfuse(linen), unfuse(nnx)
+        used = (flatten(graphs[0]), flatten(graphs[1])) if way.lays_out else graphs
         found = _match(*used, *leaves, pins)
         entries = tuple({_one_sided(entry, leaves): None for entry in found.entries})
-        if is_cut:
+        if way.cuts:
             entries = _joined(entries, *leaves)
         # The programs are those with the weights as they are.
         found = _without(Found(entries, found.linen_left, found.nnx_left, *graphs))
         if _fits(found, *leaves) and len(_left(found)) < len(_left(best)):
             best = found
     return _as_pinned(best, pins, leaves)
+
+
+class _Way(NamedTuple):
+    """How programs are rewritten in which weights have no counterpart as they are.
+
+    Attributes:
+      unstacks: weights that one side has stacked and vmapped are taken apart.
+      cuts: weights are cut where what is computed with them is cut.
+      lays_out: weights are laid out as they are used.
+    """
+
+    unstacks: bool = False
+    cuts: bool = False
+    lays_out: bool = False
+
+
+_WAYS = (
+    _Way(lays_out=True),
+    _Way(cuts=True),
+    _Way(cuts=True, lays_out=True),
+    _Way(unstacks=True),
+    _Way(unstacks=True, lays_out=True),
+)
+
+
+def _stacked_on_one_side(
+    found: Found, leaves: tuple[Leaves, Leaves]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """{path: axis} of Linen's leaves that may be a stack of several of NNX, and the reverse."""
+    left = (found.linen_left, found.nnx_left)
+    forms = [
+        collections.Counter(
+            (view.shape_in(specs[view.leaf].shape), str(specs[view.leaf].dtype)) for view in views
+        )
+        for views, specs in zip(left, leaves, strict=True)
+    ]
+    axes: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    for side, (views, specs) in enumerate(zip(left, leaves, strict=True)):
+        for view in views:
+            shape, dtype = view.shape_in(specs[view.leaf].shape), str(specs[view.leaf].dtype)
+            for axis, size in enumerate(shape):
+                member = (*shape[:axis], *shape[axis + 1 :])
+                if not view.part and forms[1 - side][member, dtype] >= size > 1:
+                    axes[side].setdefault(view.leaf, view.axis(axis))
+                    break
+    return axes
 
 
 def _one_sided(entry: Entry, leaves: tuple[Leaves, Leaves]) -> Entry:

@@ -1,0 +1,103 @@
+"""Ensembles and experts, vmapped on one side and a list on the other."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from shared import find_weight_map, verify
+from shared.checks.base import Ported, program
+from shared.pair import pure_pair
+from shared.program.evaluate import evaluate
+from shared.program.unstack import unstack
+from shared.trees import flatten, unflatten
+from tests.ports import ensemble, experts, members
+
+PASSES = ("identical", "equal", "close")
+SAME = {
+    "members": members.LISTED_MEMBERS,
+    "members and layers": members.LISTED_LAYERS,
+    "experts": members.LISTED_EXPERTS,
+    "experts of Linen": members.STACKED_EXPERTS,
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_list_in_place_of_a_stack_is_equal_and_moves_without_loss(name):
+    pair = SAME[name]
+    found = verify(pair, samples=1)
+    assert found.verdict in PASSES
+    weights, pure = find_weight_map(pair), pure_pair(pair)
+    rng = np.random.default_rng(0)
+    linen = {
+        path: rng.standard_normal(spec.shape).astype(spec.dtype)
+        for path, spec in pure.linen.leaves.items()
+    }
+    moved = flatten(weights.to_nnx(unflatten(linen)))
+    back = flatten(weights.to_linen(unflatten(moved)))
+    assert all(np.array_equal(linen[path], back[path]) for path in linen)
+    inputs = pure.sample_inputs(0, {})
+    one, other = pure.linen.apply(linen, inputs)[0], pure.nnx.apply(moved, inputs)[0]
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_becomes_of_each_member_is_told():
+    rows = {row["nnx"]: row["transform"] for row in verify(members.LISTED_EXPERTS).rows}
+    assert rows["params/sparse/pool/2/up/kernel"] == "unstack axis 0 at 2"
+    rows = {row["linen"]: row["transform"] for row in verify(members.STACKED_EXPERTS).rows}
+    assert rows["params/LoopedMixture_0/expert_3/Dense_1/bias"] == "stack on axis 0 at 3"
+
+
+def test_members_in_another_order_are_a_mistake():
+    found = verify(members.BACKWARDS, samples=1)
+    assert found.verdict == "different"
+    assert found.remark == "equal if the layer axis were reversed"
+    assert "self.ones[::order]" in found.divergence.nnx.source
+
+
+class Exact(experts.FeedForward):
+    def __call__(self, x):
+        h = self.up(x)
+        h = nnx.gelu(h)
+        return self.down(h)
+
+
+class OneWrong(members.ListedPort):
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.sparse.pool[2] = Exact(rngs)
+
+
+def test_a_mistake_in_one_expert_of_a_list_is_found():
+    pair = dataclasses.replace(members.LISTED_EXPERTS, nnx=lambda rngs: OneWrong(rngs))
+    found = verify(pair)
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source == "h = nnx.gelu(h)"
+    assert found.divergence.linen.source == "y = nn.silu(y)"
+
+
+@pytest.mark.parametrize(
+    ("pair", "part", "axis"),
+    [(ensemble.PAIR, "members", 0), (experts.PAIR, "experts", 0), (experts.PAIR, "Dense_0", -1)],
+    ids=["members", "experts", "features"],
+)
+def test_a_program_that_is_taken_apart_computes_the_same(pair, part, axis):
+    pure = pure_pair(pair)
+    linen, nnx_program = (
+        program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx)
+    )
+    sample = Ported(pure, linen, nnx_program, ()).sample(0)
+    axes = {
+        path: axis % len(spec.shape)
+        for path, spec in pure.linen.leaves.items()
+        if part in path and (axis == 0 or path.endswith("kernel"))
+    }
+    apart = unstack(linen.graph, axes)
+    assert len(apart.views) > len(linen.graph.views)
+    flat = jax.tree.leaves(sample.inputs)
+    one, other = (evaluate(graph, sample.linen, flat) for graph in (linen.graph, apart))
+    for (a, i), (b, j) in zip(linen.graph.outputs, apart.outputs, strict=True):
+        np.testing.assert_allclose(one[a][i], other[b][j], rtol=1e-12, atol=1e-12)
