@@ -7,23 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shared.alignment import Row, align
-from shared.checks.base import Check, Limits, Ported, program
+from shared.checks.base import Check, Limits, Ported, timed
 from shared.checks.forward import check_forward, check_updates
 from shared.checks.gradients import check_gradients
 from shared.checks.initial import other_initial_values
 from shared.checks.placement import place_by_values
 from shared.checks.programs import check_programs
+from shared.checks.structure import check_structure
 from shared.checks.training import check_training
 from shared.decision import decide_in_float64, decide_unseen, locate_in, not_finite, verdict_of
-from shared.errors import ComposedLiftsError, InputError
+from shared.errors import ComposedLiftsError
 from shared.locate import Divergence, layers_exchanged, use_of
-from shared.models.pure import described
+from shared.mapping import map_scan_by_scan, map_unrolled
 from shared.pair import Pair, PurePair, pure_pair
 from shared.program.graph import draws_random_numbers
 from shared.weights.crossing import find_crossing
-from shared.weights.find import Found, find, find_rolled
 from shared.weights.fused import find_fused
-from shared.weights.weight_map import Entry, WeightMap
+from shared.weights.pieces import Found
+from shared.weights.weight_map import WeightMap
 
 CHECKS: dict[str, Callable[[Ported], Check]] = {
     "programs": check_programs,
@@ -32,8 +33,6 @@ CHECKS: dict[str, Callable[[Ported], Check]] = {
     "gradients": check_gradients,
     "training": check_training,
 }
-# How many weights, or outputs, are named in one line.
-NAMED = 4
 PASSES = ("identical", "equal", "close")
 ALL_CHECKS = ("structure", *CHECKS)
 
@@ -135,7 +134,7 @@ def _verify(
     options: dict[str, Any],
     progress: Callable[[str], None],
 ) -> Verification:
-    rolled = _rolled(pure, options)
+    rolled = map_scan_by_scan(pure, options)
     if rolled is not None:
         ported, known = rolled
         if known["programs"].status == "identical":
@@ -146,11 +145,11 @@ def _verify(
     started = time.perf_counter()
     if rolled is not None:
         # What scan by scan is the map need not be looked for again, as long as it passes.
-        found, ported = _find(pure, options, rolled[0].entries)
+        found, ported = map_unrolled(pure, options, rolled[0].entries)
         verification = _compare(found, ported, checks, progress, started)
         if verification.verdict != "different":
             return verification
-    found, ported = _find(pure, options)
+    found, ported = map_unrolled(pure, options)
     if rolled is None or set(found.entries) != set(rolled[0].entries):
         verification = _compare(found, ported, checks, progress, started)
     if verification.verdict == "different" and verification.checks[0].status == "equal":
@@ -176,7 +175,10 @@ def _compare(
     meant = crossing.remark if crossing else fused.remark if fused else ""
     if crossing:
         ported = dataclasses.replace(ported, entries=crossing.meant)
-    structure = _structure(ported, found, meant)
+    linen_left, nnx_left = (
+        sorted({view.leaf for view in views}) for views in (found.linen_left, found.nnx_left)
+    )
+    structure = check_structure(ported, linen_left, nnx_left, meant)
     made = [dataclasses.replace(structure, seconds=time.perf_counter() - started)]
     if structure.status != "different":
         made += _make(ported, checks, progress)
@@ -210,39 +212,14 @@ def _compare(
     ):
         divergence = not_finite(ported)
         remark = remark or (divergence.reason if divergence else "")
-    complete = not found.linen_left and not found.nnx_left
     return dataclasses.replace(
         _verification(ported, made),
         verdict=verdict,
-        unmatched_linen=sorted({view.leaf for view in found.linen_left}),
-        unmatched_nnx=sorted({view.leaf for view in found.nnx_left}),
+        unmatched_linen=linen_left,
+        unmatched_nnx=nnx_left,
         divergence=divergence,
-        remark=remark if complete else structure.note,
+        remark=structure.note if linen_left or nnx_left else remark,
     )
-
-
-def _rolled(pure: PurePair, options: Mapping[str, Any]) -> tuple[Ported, dict[str, Check]] | None:
-    """The pair, mapped scan by scan, and the checks of its programs.
-
-    The time that takes is that of one layer of each scan. None where scans are not alike: then they
-    are unrolled, to compare with loops and to see which layer differs.
-    """
-    started = time.perf_counter()
-    models = (pure.linen, pure.nnx)
-    linen, nnx = (program(model.apply, model, pure.inputs, unroll=False) for model in models)
-    if not (linen.graph.has_loops and nnx.graph.has_loops):
-        return None
-    leaves = (pure.linen.leaves, pure.nnx.leaves)
-    entries = find_rolled(linen.graph, nnx.graph, *leaves, pure.weight_map)
-    if entries is None or find_crossing(entries, *leaves) is not None:
-        return None
-    ported = Ported(pure, linen, nnx, entries, is_unrolled=False, **options)
-    structure = _structure(ported)
-    structure = dataclasses.replace(structure, seconds=time.perf_counter() - started)
-    programs = _timed(check_programs, ported)
-    if structure.status == "different":
-        return None
-    return ported, {"structure": structure, "programs": programs}
 
 
 def _make(
@@ -255,7 +232,7 @@ def _make(
     for name in CHECKS:
         if name in checks:
             progress(name)
-            made.append(known.get(name) or _timed(CHECKS[name], ported))
+            made.append(known.get(name) or timed(CHECKS[name], ported))
     return made
 
 
@@ -278,76 +255,12 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
       DifferentError: a leaf has no counterpart.
     """
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
-    rolled = _rolled(pure, {})
+    rolled = map_scan_by_scan(pure, {})
     if rolled is not None and rolled[1]["programs"].status == "identical":
         return rolled[0].weights
-    found, ported = _find(pure, {})
+    found, ported = map_unrolled(pure, {})
     if found.linen_left or found.nnx_left:
         left = [view.leaf for view in (*found.linen_left, *found.nnx_left)]
         raise DifferentError(f"no counterpart for {', '.join(sorted(set(left)))}")
     entries = place_by_values(ported) or found.entries
     return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves)
-
-
-def _find(
-    pure: PurePair, options: Mapping[str, Any], known: Sequence[Entry] | None = None
-) -> tuple[Found, Ported]:
-    """The map, looked for unless it is `known`, and the pair with scans unrolled."""
-    linen, nnx = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
-    leaves = (pure.linen.leaves, pure.nnx.leaves)
-    if known is None:
-        found = find(linen.graph, nnx.graph, *leaves, pure.weight_map)
-    else:
-        found = Found(tuple(known), (), (), linen.graph, nnx.graph)
-    linen = dataclasses.replace(linen, graph=found.linen)
-    nnx = dataclasses.replace(nnx, graph=found.nnx)
-    return found, Ported(pure, linen, nnx, found.entries, **options)
-
-
-def _timed(check: Callable[[Ported], Check], ported: Ported) -> Check:
-    started = time.perf_counter()
-    made = check(ported)
-    return dataclasses.replace(made, seconds=time.perf_counter() - started)
-
-
-def _structure(ported: Ported, found: Found | None = None, meant: str = "") -> Check:
-    """Whether every weight and every output has a counterpart.
-
-    Args:
-      ported: the pair.
-      found: the weights that have none, if any may be left.
-      meant: how the map that was found is not the one that is meant.
-    """
-    notes = []
-    if found:
-        for side, left, model in (
-            ("Linen", found.linen_left, ported.linen),
-            ("NNX", found.nnx_left, ported.nnx),
-        ):
-            paths = sorted({view.leaf for view in left})
-            named = ", ".join(f"{path} {described(model.leaves[path])}" for path in paths[:NAMED])
-            more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-            if paths:
-                notes.append(f"only in {side}: {named}{more}")
-    one, other = (
-        {
-            path: described(shape)
-            for path, shape in zip(program.outputs, program.shapes, strict=True)
-            if path.startswith("output")
-        }
-        for program in (ported.linen_program, ported.nnx_program)
-    )
-    if not one and not other:
-        raise InputError("neither model returns anything to compare; is a return missing?")
-    for side, outputs in (("Linen", one), ("NNX", other)):
-        if not outputs:
-            notes.append(f"{side} returns nothing; is a return missing?")
-    if one and other:
-        notes += [
-            f"{path}: {one.get(path, 'nothing')} in Linen, {other.get(path, 'nothing')} in NNX"
-            for path in sorted(one.keys() | other.keys())
-            if one.get(path) != other.get(path)
-        ][:NAMED]
-    if meant:
-        notes.append(meant)
-    return Check("structure", "different" if notes else "equal", note="; ".join(notes))

@@ -13,10 +13,11 @@ from rich.text import Text
 
 from shared.array_files import Writer
 from shared.checks.base import Check
+from shared.checks.structure import NAMED
 from shared.errors import printable
 from shared.locate import Divergence, Spot
 from shared.report import SCHEMA_VERSION, versions
-from shared.verification import NAMED, PASSES, Verification
+from shared.verification import PASSES, Verification
 
 _STYLES = {"identical": "green", "equal": "green", "close": "green", "different": "red"}
 _FOLDED = 12

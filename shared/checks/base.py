@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -275,3 +276,10 @@ def named_outputs(outputs: Any) -> dict[str, Any]:
     """{path: array} of a tree of outputs."""
     leaves = jax.tree_util.tree_flatten_with_path(outputs)[0]
     return {"output" + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def timed(check: Callable[[Ported], Check], ported: Ported) -> Check:
+    """What `check` finds, and how long that takes."""
+    started = time.perf_counter()
+    made = check(ported)
+    return dataclasses.replace(made, seconds=time.perf_counter() - started)

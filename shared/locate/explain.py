@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.locate.follow import Both, Parting
+from shared.locate.both import Both
+from shared.locate.follow import Parting, part
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, name_of, spot, use_of
 from shared.locate.statement import above, call_that_passes, calls, choice, gap, loop, statement
@@ -36,7 +37,7 @@ def describe(
       counterpart: {what of Linen's weights: what of NNX's is the same}.
     """
     both = Both(a, b, names, outputs)
-    found = both.part(parted)
+    found = part(both, parted)
     if found.kind == "lacks":
         return _lacks(a, b, found, counterpart)
     if found.kind == "operand":

@@ -1,40 +1,30 @@
-"""Finds which weight is which: whole leaves, layers of a stack, or parts of a fused weight."""
+"""Finds which weight is which: whole leaves, layers or members of a stack, parts of a fused one."""
 
 import collections
-import dataclasses
-import difflib
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from shared.errors import InputError
 from shared.program.flatten import flatten
 from shared.program.graph import Graph
-from shared.program.layout import inverse
 from shared.program.unfuse import unfuse
 from shared.program.unstack import unstack
 from shared.program.view import View
 from shared.weights.match import Matcher
 from shared.weights.names import similarity
+from shared.weights.pieces import (
+    Found,
+    Leaves,
+    covers,
+    fits,
+    joined,
+    left_over,
+    one_sided,
+    spec,
+    without,
+)
+from shared.weights.pins import Pins, as_pinned, read_pins
 from shared.weights.regular import regular_pairs, sibling_pairs
 from shared.weights.weight_map import Entry
-
-Leaves = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A map of pieces, and the pieces that have no counterpart.
-
-    Attributes:
-      linen: the program whose pieces they are, cut where a weight is; nnx: the same.
-    """
-
-    entries: tuple[Entry, ...]
-    linen_left: tuple[View, ...]
-    nnx_left: tuple[View, ...]
-    linen: Graph
-    nnx: Graph
 
 
 def find(
@@ -56,7 +46,7 @@ def find(
     Raises:
       InputError: `pinned` names what is not there.
     """
-    pins = _pins(pinned, linen_leaves, nnx_leaves)
+    pins = read_pins(pinned, linen_leaves, nnx_leaves)
     leaves = (linen_leaves, nnx_leaves)
     best = _match(linen, nnx, *leaves, pins)
     cuts = any(view.part for pin in pins for view in pin)
@@ -73,14 +63,14 @@ def find(
             graphs = unfuse(linen), unfuse(nnx)
         used = (flatten(graphs[0]), flatten(graphs[1])) if way.lays_out else graphs
         found = _match(*used, *leaves, pins)
-        entries = tuple({_one_sided(entry, leaves): None for entry in found.entries})
+        entries = tuple({one_sided(entry, leaves): None for entry in found.entries})
         if way.cuts:
-            entries = _joined(entries, *leaves)
+            entries = joined(entries, *leaves)
         # The programs are those with the weights as they are.
-        found = _without(Found(entries, found.linen_left, found.nnx_left, *graphs))
-        if _fits(found, *leaves) and len(_left(found)) < len(_left(best)):
+        found = without(Found(entries, found.linen_left, found.nnx_left, *graphs))
+        if fits(found, *leaves) and len(left_over(found)) < len(left_over(best)):
             best = found
-    return _as_pinned(best, pins, leaves)
+    return as_pinned(best, pins, leaves)
 
 
 class _Way(NamedTuple):
@@ -129,47 +119,6 @@ def _stacked_on_one_side(
     return axes
 
 
-def _one_sided(entry: Entry, leaves: tuple[Leaves, Leaves]) -> Entry:
-    """The entry with a new layout on Linen's side alone."""
-    linen, nnx = entry.linen, entry.nnx
-    own = nnx.as_it_is.shape_in(leaves[1][nnx.leaf].shape)
-    linen = linen.then(inverse(nnx.steps, own), leaves[0][linen.leaf].shape)
-    return dataclasses.replace(entry, linen=linen, nnx=nnx.as_it_is)
-
-
-def _without(found: Found) -> Found:
-    """`found` with nothing left that is mapped, as a whole or in another layout."""
-    mapped = [
-        {getattr(entry, side).as_it_is for entry in found.entries} for side in ("linen", "nnx")
-    ]
-    left = [
-        tuple(
-            dict.fromkeys(
-                view.as_it_is
-                for view in views
-                if mapped[side].isdisjoint((view.as_it_is, View(view.leaf, view.index)))
-            )
-        )
-        for side, views in enumerate((found.linen_left, found.nnx_left))
-    ]
-    return dataclasses.replace(found, linen_left=left[0], nnx_left=left[1])
-
-
-def _as_pinned(
-    found: Found, pins: Sequence[tuple[View, View]], leaves: tuple[Leaves, Leaves]
-) -> Found:
-    """`found` with the layouts that the user gave."""
-    given = {
-        (linen.as_it_is, nnx.as_it_is): _one_sided(Entry(linen, nnx, "user"), leaves)
-        for linen, nnx in pins
-        if linen.steps or nnx.steps
-    }
-    entries = tuple(
-        given.get((entry.linen.as_it_is, entry.nnx.as_it_is), entry) for entry in found.entries
-    )
-    return dataclasses.replace(found, entries=entries)
-
-
 def find_rolled(
     linen: Graph,
     nnx: Graph,
@@ -183,7 +132,7 @@ def find_rolled(
 
     Args and raises: as `find`.
     """
-    pins = _pins(pinned, linen_leaves, nnx_leaves)
+    pins = read_pins(pinned, linen_leaves, nnx_leaves)
     if any(view.index or view.part or view.steps for pin in pins for view in pin):
         return None
     found = _match(linen, nnx, linen_leaves, nnx_leaves, pins)
@@ -203,51 +152,12 @@ def find_rolled(
     return tuple(entries)
 
 
-def _pins(
-    pinned: Mapping[str, str], linen_leaves: Leaves, nnx_leaves: Leaves
-) -> list[tuple[View, View]]:
-    pins = []
-    for texts in pinned.items():
-        views = []
-        for side, leaves, text in zip(
-            ("Linen", "NNX"), (linen_leaves, nnx_leaves), texts, strict=True
-        ):
-            try:
-                view = View.parse(text)
-            except ValueError as error:
-                raise InputError(f"weight_map: {error}") from error
-            if view.leaf not in leaves:
-                near = difflib.get_close_matches(view.leaf, leaves, 1, 0.0) or ["none"]
-                raise InputError(
-                    f"weight_map: {side} has no leaf {view.leaf}; the nearest: {near[0]}"
-                )
-            shape = leaves[view.leaf].shape
-            inside = [axis < len(shape) and i < shape[axis] for axis, i in view.index]
-            inside += [
-                axis < len(shape) and start < stop <= shape[axis] for axis, start, stop in view.part
-            ]
-            inside += [view.fits(shape)]
-            if not all(inside):
-                raise InputError(f"weight_map: {text} is not in a leaf of shape {tuple(shape)}")
-            views.append(view)
-        shapes = [
-            view.shape_in(leaves[view.leaf].shape)
-            for view, leaves in zip(views, (linen_leaves, nnx_leaves), strict=True)
-        ]
-        if sorted(shapes[0]) != sorted(shapes[1]):
-            raise InputError(
-                f"weight_map: {texts[0]} has shape {shapes[0]}, {texts[1]} has shape {shapes[1]}"
-            )
-        pins.append((views[0], views[1]))
-    return pins
-
-
 def _match(
     linen: Graph,
     nnx: Graph,
     linen_leaves: Leaves,
     nnx_leaves: Leaves,
-    pins: Sequence[tuple[View, View]],
+    pins: Pins,
 ) -> Found:
     unused = [
         [View(path) for path in leaves if path not in {v.leaf for v in graph.views.values()}]
@@ -285,7 +195,7 @@ def _match(
             b
             for b in left[1]
             if not (a.index or b.index or a.part or b.part)
-            and _spec(linen_leaves[a.leaf]) == _spec(nnx_leaves[b.leaf])
+            and spec(linen_leaves[a.leaf]) == spec(nnx_leaves[b.leaf])
             and a.leaf.split("/")[0] == b.leaf.split("/")[0]
         ]
         if same:
@@ -297,61 +207,6 @@ def _match(
         views = [entry.nnx if side else entry.linen for entry in entries]
         # What is also taken as a whole, to sum its squares say, is there layer by layer.
         whole = {view.leaf for view in left[side] if view == View(view.leaf)}
-        covered = {path for path in whole if _covers(views, path, specs[path].shape)}
+        covered = {path for path in whole if covers(views, path, specs[path].shape)}
         left[side] = [view for view in left[side] if view.leaf not in covered]
     return Found(tuple(entries), tuple(left[0]), tuple(left[1]), linen, nnx)
-
-
-def _covers(views: Sequence[View], path: str, shape: Sequence[int]) -> bool:
-    """Whether the pieces of a leaf in `views` are all of it."""
-    sizes = [math.prod(view.shape_in(shape)) for view in views if view.leaf == path]
-    return sum(sizes) == math.prod(shape)
-
-
-def _left(found: Found) -> set[tuple[str, str]]:
-    return {("linen", view.leaf) for view in found.linen_left} | {
-        ("nnx", view.leaf) for view in found.nnx_left
-    }
-
-
-def _fits(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
-    """Whether the pieces of each leaf that is mapped make it up, and no two overlap."""
-    for side, leaves in (("linen", linen_leaves), ("nnx", nnx_leaves)):
-        pieces = collections.defaultdict(list)
-        for entry in found.entries:
-            view = getattr(entry, side)
-            pieces[view.leaf].append(view)
-        for view in getattr(found, f"{side}_left"):
-            pieces[view.leaf].append(view)
-        for path, views in pieces.items():
-            shape = tuple(leaves[path].shape)
-            # All of it, or it could not be moved without loss.
-            fits = sum(math.prod(view.shape_in(shape)) for view in views) == math.prod(shape)
-            if not fits or len(set(views)) != len(views):
-                return False
-    return True
-
-
-def _joined(
-    entries: Sequence[Entry], linen_leaves: Leaves, nnx_leaves: Leaves
-) -> tuple[Entry, ...]:
-    """The entries, the parts of a leaf put together that are parts of one leaf on both sides."""
-    groups: dict[tuple[View, View], list[Entry]] = collections.defaultdict(list)
-    for entry in entries:
-        key = (View(entry.linen.leaf, entry.linen.index), View(entry.nnx.leaf, entry.nnx.index))
-        groups[key].append(entry)
-    # A piece of one leaf alone, cut in two, is in two groups with others.
-    shared = collections.Counter(view for key in groups for view in key)
-    joined: list[Entry] = []
-    for (linen, nnx), group in groups.items():
-        alone = shared[linen] == shared[nnx] == 1
-        by = sorted({entry.by for entry in group})
-        if alone and _spec(linen_leaves[linen.leaf]) == _spec(nnx_leaves[nnx.leaf]):
-            joined.append(Entry(linen, nnx, ", ".join(by)))
-        else:
-            joined += group
-    return tuple(joined)
-
-
-def _spec(leaf: Any) -> tuple[tuple[int, ...], str]:
-    return tuple(leaf.shape), str(leaf.dtype)

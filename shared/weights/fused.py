@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from shared.program.graph import Graph, Node
 from shared.program.view import View
-from shared.weights.find import Found
 from shared.weights.names import template
+from shared.weights.pieces import Found
 from shared.weights.weight_map import Entry
 
 
