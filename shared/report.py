@@ -195,3 +195,8 @@ def _print_params(
         console.print(Padding(table, (0, 0, 0, indent)))
     for line in captured.get().splitlines():
         console.file.write(line.rstrip() + "\n")
+
+
+def measured(number: float | None) -> str:
+    """A measured number in short; nothing where none was measured."""
+    return "" if number is None else f"{number:.3g}"

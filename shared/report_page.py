@@ -10,9 +10,8 @@ from shared.alignment import MAX_OPERATIONS, Row
 from shared.errors import printable
 from shared.locate import Spot
 from shared.program.source import Place
-from shared.report import versions
+from shared.report import measured, versions
 from shared.verification import Verification
-from shared.verification_report import measured
 
 _STYLE = """
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --odd: #9a6700;

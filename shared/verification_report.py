@@ -16,7 +16,7 @@ from shared.checks.base import Check
 from shared.checks.structure import NAMED
 from shared.errors import printable
 from shared.locate import Divergence, Spot
-from shared.report import SCHEMA_VERSION, versions
+from shared.report import SCHEMA_VERSION, measured, versions
 from shared.verification import PASSES, Verification
 
 _STYLES = {"identical": "green", "equal": "green", "close": "green", "different": "red"}
@@ -119,11 +119,6 @@ def _print_checks(console: Console, found: Verification) -> None:
 def _note(check: Check, found: Verification) -> str:
     """What else there is to say of a check, if that is not in the first line already."""
     return "" if check.note and check.note == found.remark else check.note or check.worst_leaf or ""
-
-
-def measured(number: float | None) -> str:
-    """A measured number in short; nothing where none was measured."""
-    return "" if number is None else f"{number:.3g}"
 
 
 def _print_map(console: Console, found: Verification, all_rows: bool) -> None:

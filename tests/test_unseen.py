@@ -1,7 +1,5 @@
 """Mistakes that random samples of the usual size do not show."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +59,8 @@ def test_what_masks_is_no_limit():
     """Two ways to mask: a large number is as good as the largest."""
 
     def masked(low):
-        return lambda x: jax.nn.softmax(jnp.where(np.tri(4, F, dtype=bool), x, low))
+        # A hundred times as large, the scores are what the smaller mask is.
+        return lambda x: jax.nn.softmax(jnp.where(np.tri(4, F, dtype=bool), 1e7 * x, low))
 
     assert verify(pair(masked(-1e9), masked(np.finfo(np.float32).min))).verdict == "equal"
 
@@ -103,6 +102,27 @@ def test_what_a_condition_for_all_elements_does_not_choose(linen):
     found = verify(pair(linen, late_sine, inputs))
     assert found.verdict == "different"
     assert found.divergence.reason == "tanh (4, 8) in Linen, sin (4, 8) in NNX"
+
+
+def far(then):
+    return lambda x: jnp.where(jnp.max(x) > 1e12, then(x), x)
+
+
+def test_what_a_condition_that_no_sample_meets_would_choose():
+    assert verify(pair(far(jnp.tanh), far(jnp.tanh))).verdict == "identical"
+    found = verify(pair(far(jnp.tanh), far(jnp.sin)))
+    assert found.verdict == "different"
+    assert found.divergence.reason == "tanh (4, 8) in Linen, sin (4, 8) in NNX"
+
+
+def cut(limit):
+    return lambda x: x * (x < limit)
+
+
+def test_another_number_that_no_sample_is_near():
+    found = verify(pair(cut(1e12), cut(2e12)))
+    assert found.verdict == "different"
+    assert found.divergence.reason == "lt: 1e+12 in Linen, 2e+12 in NNX"
 
 
 def without(token):
@@ -208,16 +228,30 @@ def test_limits_of_the_user_are_not_widened_to_large_numbers():
     assert found.verdict == "equal"
 
 
+class Images(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(10)(nn.relu(nn.Dense(64)(nn.relu(nn.Dense(64)(x)))))
+
+
+class PortImages(nnx.Module):
+    """The same, summed in another order."""
+
+    def __init__(self, rngs):
+        sizes = ((192, 64), (64, 64), (64, 10))
+        self.layers = nnx.List([nnx.Linear(*size, rngs=rngs) for size in sizes])
+
+    def __call__(self, x):
+        for i, layer in enumerate(self.layers):
+            k, half = layer.kernel[...], x.shape[-1] // 2
+            x = x[:, :half] @ k[:half] + (x[:, half:] @ k[half:] + layer.bias[...])
+            x = nnx.relu(x) if i < 2 else x
+        return x
+
+
 def test_training_with_large_gradients_does_not_explode():
-    """Inputs of 0 to 255, summed in another order."""
-
-    def halves(module, x):
-        k = module.dense.kernel[...]
-        return x[:, :4] @ k[:4] + (x[:, 4:] @ k[4:] + module.dense.bias[...])
-
     def images(key):
-        return (255.0 * jax.random.uniform(key, (64, F)),)
+        return (255.0 * jax.random.uniform(key, (16, 192)),)
 
-    same = lambda x: x  # noqa: E731
-    port = dataclasses.replace(pair(same, same, images), nnx_call=halves)
-    assert verify(port).verdict == "close"
+    found = verify(Pair(Images(), lambda rngs: PortImages(rngs), images))
+    assert found.verdict == "close"

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.checks.base import Check, Limits, Ported, copy_weights, named_outputs
+from shared.checks.base import Check, Limits, Ported, named_outputs
 from shared.checks.compare import compare
 from shared.checks.forward import check_forward
 from shared.checks.gradients import NoGradientError, both_gradients
+from shared.checks.sample import copy_weights
 from shared.weights.weight_map import Entry
 
 # Relative to the size of a value: rounding stays far below, another weight makes far more. The

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from shared.checks.base import Sample
+from shared.checks.sample import Sample
 from shared.locate.choices import branches, other_comparisons, other_conditions, other_guards
 from shared.locate.explain import describe, only_in_gradients, reason
 from shared.locate.side import Side

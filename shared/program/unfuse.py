@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax import lax
 
+from shared.program.axes import operand_axis
 from shared.program.graph import Graph, GraphBuilder, Node, Value
 from shared.program.jax_programs import ELEMENTWISE
 
@@ -26,6 +27,13 @@ def unfuse(graph: Graph) -> Graph:
         made.update({(node, i): value for i, value in enumerate(cutter.copy(node, args))})
     cut = cutter.finish([made[output] for output in graph.outputs])
     return dataclasses.replace(cut, roles=graph.roles)
+
+
+# Operations through which a part of the result is computed of parts of the operands.
+_CUT = {
+    *ELEMENTWISE,
+    *("concatenate", "transpose", "broadcast_in_dim", "dot_general", "reshape", "squeeze"),
+}
 
 
 class _Cutter(GraphBuilder):
@@ -130,43 +138,17 @@ def _operands(node: Node, axis: int) -> dict[int, int]:
 
     An axis of the operand that is longer than that of the result is cut in as many equal parts.
     """
-    args = [_aval(arg) for arg in node.args]
-    if len(node.avals) != 1:
+    if len(node.avals) != 1 or node.op not in _CUT:
         return {}
-    shape = tuple(node.avals[0].shape)
-    if node.op in ELEMENTWISE:
-        return {
-            i: axis
-            for i, aval in enumerate(args)
-            if aval.ndim == len(shape) and aval.shape[axis] == shape[axis]
-        }
+    args, shape = [_aval(arg) for arg in node.args], tuple(node.avals[0].shape)
     if node.op == "concatenate":
         return dict.fromkeys(range(len(args)), axis)
-    if node.op == "transpose":
-        return {0: node.params["permutation"][axis]}
-    if node.op == "broadcast_in_dim":
-        dimensions = tuple(node.params["broadcast_dimensions"])
-        if axis in dimensions and args[0].shape[dimensions.index(axis)] == shape[axis]:
-            return {0: dimensions.index(axis)}
-        return {}
-    if node.op == "dot_general":
-        return _dot_operand(node, axis, args)
     if node.op in ("reshape", "squeeze"):
         return _reshape_operand(tuple(args[0].shape), shape, axis)
-    return {}
-
-
-def _dot_operand(node: Node, axis: int, args: list[Any]) -> dict[int, int]:
-    (contracted, batched) = node.params["dimension_numbers"]
-    if axis < len(batched[0]):
-        return {0: batched[0][axis], 1: batched[1][axis]}
-    axis -= len(batched[0])
-    for i, aval in enumerate(args):
-        free = [d for d in range(aval.ndim) if d not in contracted[i] and d not in batched[i]]
-        if axis < len(free):
-            return {i: free[axis]}
-        axis -= len(free)
-    return {}
+    where = {i: operand_axis(node, i, axis) for i in range(len(args))}
+    return {
+        i: own for i, own in where.items() if own is not None and args[i].shape[own] == shape[axis]
+    }
 
 
 def _reshape_operand(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> dict[int, int]:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 
-from shared.program.canonical import only_reshapes
+from shared.program.axes import operand_axis
 from shared.program.graph import Graph, GraphBuilder, Node, Value
-from shared.program.jax_programs import ELEMENTWISE, REDUCTIONS
+from shared.program.jax_programs import REDUCTIONS
 from shared.program.layout import Shape
 from shared.program.view import View
 
@@ -101,7 +101,7 @@ class _Unstacker(GraphBuilder):
         count = node.avals[0].shape[axis]
         operands = []
         for i, arg in enumerate(node.args):
-            where = _operand_axis(node, i, axis)
+            where = operand_axis(node, i, axis)
             if arg in self._members:
                 if where != self._members[arg].axis:
                     return None
@@ -162,68 +162,16 @@ def _moved(node: Node, i: int, axis: int) -> int | None:
     if len(node.avals) != 1:
         return None
     for there in range(len(node.avals[0].shape)):
-        if _operand_axis(node, i, there) == axis:
+        if operand_axis(node, i, there) == axis:
             return there
     return None
-
-
-def _operand_axis(node: Node, i: int, axis: int) -> int | None:
-    """Which axis of operand `i` axis `axis` of the result comes from, element by element."""
-    operand, shape = _shape(node.args[i]), tuple(node.avals[0].shape)
-    if node.op in ELEMENTWISE:
-        return axis if len(operand) == len(shape) else None
-    if node.op == "transpose":
-        return int(node.params["permutation"][axis])
-    if node.op == "broadcast_in_dim":
-        dimensions = tuple(node.params["broadcast_dimensions"])
-        if axis not in dimensions:
-            return None
-        where = dimensions.index(axis)
-        return where if operand[where] == shape[axis] else None
-    if node.op in REDUCTIONS:
-        kept = [a for a in range(len(operand)) if a not in node.params["axes"]]
-        return kept[axis]
-    if node.op == "concatenate":
-        return axis if axis != node.params["dimension"] else None
-    if node.op == "slice" and not node.params["strides"]:
-        return axis if operand[axis] == shape[axis] else None
-    if node.op == "dot_general":
-        return _product_axis(node, i, axis)
-    if only_reshapes(node):
-        return _reshaped_axis(operand, shape, axis)
-    return None
-
-
-def _product_axis(node: Node, i: int, axis: int) -> int | None:
-    contracted, batched = node.params["dimension_numbers"]
-    if axis < len(batched[0]):
-        return int(batched[i][axis])
-    axis -= len(batched[0])
-    for side, arg in enumerate(node.args):
-        used = {*contracted[side], *batched[side]}
-        free = [a for a in range(len(_shape(arg))) if a not in used]
-        if axis < len(free):
-            return free[axis] if side == i else None
-        axis -= len(free)
-    return None
-
-
-def _reshaped_axis(before: Shape, after: Shape, axis: int) -> int | None:
-    """The axis of `before` that is axis `axis` of `after`, with as much in front of it."""
-    front = _count(after[:axis])
-    places = [
-        where
-        for where, size in enumerate(before)
-        if size == after[axis] and _count(before[:where]) == front
-    ]
-    return places[0] if after[axis] > 1 and places else None
 
 
 def _params(node: Node, axis: int) -> dict[str, Any]:
     """The parameters of an operation on operands without the axis of the members."""
     params = dict(node.params)
     shape = _without(node.avals[0].shape, axis)
-    where = [_operand_axis(node, i, axis) for i in range(len(node.args))]
+    where = [operand_axis(node, i, axis) for i in range(len(node.args))]
     if node.op == "transpose":
         taken = where[0]
         order = [a for a in node.params["permutation"] if a != taken]
@@ -264,10 +212,3 @@ def _without(shape: Sequence[int], axis: int) -> Shape:
 
 def _shape(value: Value) -> Shape:
     return tuple(value[0].avals[value[1]].shape)
-
-
-def _count(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
