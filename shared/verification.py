@@ -66,7 +66,7 @@ class Verification:
     rng_leaves: list[str]
     divergence: Divergence | None = None
     remark: str = ""
-    ported: Ported | None = None
+    ported: Ported | None = dataclasses.field(default=None, repr=False)
 
     def aligned(self) -> list[Row]:
         """The two programs side by side, line by line."""

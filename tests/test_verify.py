@@ -466,3 +466,10 @@ def test_the_first_nan_is_named():
     assert found.verdict == "undecided"
     assert found.remark.startswith("the first NaN of Linen: log")
     assert found.divergence.linen.source == "h = jnp.log(h)"
+
+
+def test_what_a_failed_assertion_shows_is_short():
+    found = verify(transformer.PAIR, samples=1, checks=("structure", "programs"))
+    assert len(repr(found)) < 20_000
+    graph = found.ported.linen_program.graph
+    assert len(repr(graph)) + len(repr(graph.nodes[-1])) < 100

@@ -57,6 +57,10 @@ class Node:
     primitive: Any = None
     kind: tuple | None = None
 
+    def __repr__(self) -> str:
+        """In short: the operands, and theirs, would be the whole program."""
+        return f"<{self.number}: {self.op}>"
+
 
 Value = tuple[Node, int]
 
@@ -78,6 +82,10 @@ class Graph:
     views: dict[Node, View]
     roles: tuple[str, ...] = ()
     feeds: Mapping[Node, Value] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """In short: a failed assertion shows it."""
+        return f"<graph of {len(self.nodes)} operations>"
 
     @property
     def has_loops(self) -> bool:
