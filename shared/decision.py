@@ -7,8 +7,8 @@ from shared.checks.base import Check, Limits, Ported, Program, Sample
 from shared.checks.gradients import NoGradientError
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
-from shared.checks.rounding import Rounding, rounding
-from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate, same_in_place
+from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
+from shared.locate.rounding import Rounding, rounding
 from shared.program.graph import Value
 
 # Programs of more operations are not computed operation by operation where all samples are equal.
@@ -37,16 +37,22 @@ def decide_in_float64(
     """The checks, those decided anew that float64 can decide, and where the programs part.
 
     In float64 rounding and mistakes are far apart. The limits decide where the user has set them,
-    and where a program computes in less than float32, so that rounding is part of it.
+    and where a program computes in less than float32, so that rounding is part of it: then, without
+    rounding, what parts by more than a constant that is rounded decides.
     """
     places: dict[str, Divergence | None] = {}
     decided = []
     programs = (ported.linen_program, ported.nnx_program)
     for check in checks:
         measured = check.limit is not None and check.name != "training"
+        if check.status == "close" and measured and (place := _exact(ported, check)):
+            note = "without rounding they part"
+            decided.append(dataclasses.replace(check, status="different", note=note))
+            places[check.name] = place
+            continue
         rounded = _rounding(ported, check) if check.status == "different" and measured else None
         if rounded is not None:
-            status = "close" if rounded.is_fine else "different"
+            status = "close" if rounded.is_finer else "different"
             check = dataclasses.replace(check, status=status, note=rounded.note)
         if check.status in ("close", "different") and measured:
             backwards = check.name == "gradients"
@@ -75,15 +81,48 @@ def decide_in_float64(
     return decided, next((place for place in found if place), None)
 
 
+def _exact(ported: Ported, check: Check) -> Divergence | None:
+    """Where two programs in half precision part without rounding, and not by that of a constant."""
+    for number, programs in enumerate(_compared(ported, check)):
+        settled = (ported.linen_program, ported.nnx_program) if number else ()
+        numbers = ported.sample(check.sample)._replace(casts=False)
+        outputs = _both(_outputs(ported, *programs))
+        place = _locate(ported, *programs, outputs, numbers, settled)
+        if place is not None:
+            explained = place.is_near or _round(ported, programs, check).explains
+            return None if explained else place
+    return None
+
+
 def _rounding(ported: Ported, check: Check) -> Rounding | None:
     """What half precision alone does to what a check compares; None where there is more to it."""
+    compared = _compared(ported, check)
+    if not compared:
+        return None
+    found = _round(ported, compared[-1], check)
+    return found if found.explains else None
+
+
+def _round(ported: Ported, programs: tuple[Program, Program], check: Check) -> Rounding:
+    pairs = pair_outputs(ported, *programs).pairs
+    values = values_of(programs[0], pairs, 0), values_of(programs[1], pairs, 1)
+    outputs = {
+        name: (one, other)
+        for name in pairs
+        if (one := values[0][name]) and (other := values[1][name])
+    }
+    return rounding(*programs, ported.sample(check.sample), outputs)
+
+
+def _compared(ported: Ported, check: Check) -> list[tuple[Program, Program]]:
+    """The programs behind a check, forward first; none where half precision is not in question."""
     if ported.limits != Limits() or not ported.are_narrow:
-        return None
-    is_gradient = check.name == "gradients"
-    programs = backward(ported) if is_gradient else (ported.linen_program, ported.nnx_program)
-    if max(len(p.graph.nodes) for p in programs) > MAX_EVALUATED:
-        return None
-    return rounding(ported, *programs, check.sample, same_in_place)
+        return []
+    programs = [(ported.linen_program, ported.nnx_program)]
+    if check.name == "gradients":
+        programs.append(backward(ported))
+    sizes = [len(p.graph.nodes) for both in programs for p in both]
+    return programs if max(sizes) <= MAX_EVALUATED else []
 
 
 def _decides(ported: Ported) -> bool:

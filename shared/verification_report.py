@@ -140,7 +140,9 @@ def _print_map(console: Console, found: Verification, all_rows: bool) -> None:
 
 
 def _divergence_json(divergence: Divergence | None) -> dict[str, Any] | None:
-    return None if divergence is None else dataclasses.asdict(divergence)
+    if divergence is None:
+        return None
+    return {key: value for key, value in dataclasses.asdict(divergence).items() if key != "is_near"}
 
 
 def _finite(value: Any) -> Any:

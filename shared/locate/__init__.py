@@ -4,7 +4,7 @@ from shared.locate.explain import layers_exchanged
 from shared.locate.find import locate
 from shared.locate.not_finite import first_not_finite
 from shared.locate.spot import Divergence, Spot, use_of
-from shared.locate.values import SAME_OUTPUT, same_in_place
+from shared.locate.values import SAME_OUTPUT
 
 __all__ = [
     "SAME_OUTPUT",
@@ -13,6 +13,5 @@ __all__ = [
     "first_not_finite",
     "layers_exchanged",
     "locate",
-    "same_in_place",
     "use_of",
 ]

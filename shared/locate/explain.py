@@ -10,6 +10,7 @@ from shared.locate.follow import Parting, part
 from shared.locate.side import Side
 from shared.locate.spot import Divergence, name_of, spot, use_of
 from shared.locate.statement import above, call_that_passes, calls, choice, gap, loop, statement
+from shared.locate.values import is_near_in_half_precision
 from shared.program.canonical import Names, params_that_matter
 from shared.program.graph import Graph, Node, Value, constant_value
 from shared.program.jax_programs import RESHAPES, SELECTIONS
@@ -46,7 +47,15 @@ def describe(
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
         places = None, None  # in a function of their own on both sides: it is in that function
-    return Divergence(reason(x, y), spot(a, x, places[0]), spot(b, y, places[1]))
+    return apart(a, x, b, y, *places)
+
+
+def apart(
+    a: Side, x: Node, b: Side, y: Node, linen: Place | None = None, nnx: Place | None = None
+) -> Divergence:
+    """What is said of two operations with other results, of `linen` and `nnx` if they are there."""
+    near = is_near_in_half_precision(a.values[x][0], b.values[y][0])
+    return Divergence(reason(x, y), spot(a, x, linen), spot(b, y, nnx), near)
 
 
 def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
@@ -116,8 +125,7 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
         return Divergence(what, spot(a, selected[0]), spot(b, selected[1]))
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
     count = 0 if exchanged else call_that_passes(y, q)
-    places = above(x, count), above(y, count)
-    return Divergence(reason(x, y), spot(a, x, places[0]), spot(b, y, places[1]))
+    return apart(a, x, b, y, above(x, count), above(y, count))
 
 
 def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
@@ -176,7 +184,7 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
         )
     if a.suspects:
         x, y = min(a.suspects, key=lambda pair: pair[0].number)
-        return Divergence(reason(x, y), spot(a, x), spot(b, y))
+        return apart(a, x, b, y)
     return None
 
 

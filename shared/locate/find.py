@@ -8,9 +8,9 @@ import numpy as np
 
 from shared.checks.sample import Sample
 from shared.locate.choices import branches, other_comparisons, other_conditions, other_guards
-from shared.locate.explain import describe, only_in_gradients, reason
+from shared.locate.explain import apart, describe, only_in_gradients
 from shared.locate.side import Side
-from shared.locate.spot import Divergence, spot
+from shared.locate.spot import Divergence
 from shared.locate.values import is_key, is_unreasonable, same_in_place, size_of
 from shared.program.canonical import Names, upward
 from shared.program.evaluate import evaluate
@@ -77,7 +77,7 @@ def locate(
         parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
     if a.conflicts and not sample.is_large:
         x, y = min(a.conflicts, key=lambda pair: pair[0].number)
-        return Divergence(reason(x, y), spot(a, x), spot(b, y))
+        return apart(a, x, b, y)
     if not parted:
         return only_in_gradients(a, b) if stops else None
     counterpart = {entry.linen: entry.nnx for entry in entries}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.locate.values import SAME, mark_of, same_constant
+from shared.locate.values import SAME, ValueTable, mark_of, same_constant
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, Value, is_start
 from shared.program.jax_programs import RESHAPES
@@ -68,7 +68,7 @@ class Side:
             for mark in marks:
                 if mark is not None and not is_start(node):
                     rows[mark[0]].append((node, mark[1]))
-        tables = {kind: _Table(each) for kind, each in rows.items()}
+        tables = {kind: ValueTable(each) for kind, each in rows.items()}
         for node in self.graph.nodes:
             if self.up[node] in other.by_name:
                 self.twin[node] = other.by_name[self.up[node]]
@@ -148,24 +148,6 @@ class Side:
         )
 
 
-class _Table:
-    """The values of one size, in the order of their marks' last number."""
-
-    def __init__(self, rows: list[tuple[Node, np.ndarray]]) -> None:
-        sums = np.stack([each for _, each in rows])
-        self.order = np.argsort(sums[:, -1], kind="stable")
-        self.sums = sums[self.order]
-        self.nodes = [node for node, _ in rows]
-
-    def near(self, sums: np.ndarray) -> list[Node]:
-        """Those with these numbers, up to rounding, in the order of their program."""
-        room = 2 * SAME * abs(sums[-1])
-        first, last = np.searchsorted(self.sums[:, -1], (sums[-1] - room, sums[-1] + room))
-        part = self.sums[first : last + 1]
-        near = np.all(np.abs(part - sums) <= SAME * np.abs(part[:, -1:]), axis=1)
-        return [self.nodes[i] for i in np.sort(self.order[first : last + 1][near])]
-
-
-def _near(mark: Any, tables: Mapping[Any, _Table]) -> list[Node]:
+def _near(mark: Any, tables: Mapping[Any, ValueTable]) -> list[Node]:
     """The values in `tables` that are what `mark` is of."""
     return tables[mark[0]].near(mark[1]) if mark is not None and mark[0] in tables else []

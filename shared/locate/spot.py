@@ -31,11 +31,16 @@ class Spot:
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-    """Where two programs part, and in what."""
+    """Where two programs part, and in what.
+
+    Attributes:
+      is_near: whether what they part in is as near as a number and that number in half precision.
+    """
 
     reason: str
     linen: Spot | None
     nnx: Spot | None
+    is_near: bool = False
 
 
 def name_of(node: Node) -> str:

@@ -16,6 +16,8 @@ from shared.program.graph import Node, constant_value
 SAME = 1e-6
 SAME_OUTPUT = 1e-5
 SAME_CONSTANT = 1e-6
+# Between a number and the one next to it in bfloat16.
+HALF_PRECISION = 2.0**-8
 # A model does not meet numbers larger than the first; those larger than the second mask others.
 LARGEST = 1e6
 MASKS_ALL = 5e8
@@ -71,6 +73,16 @@ def same_in_place(x: Any, y: Any, scale: float) -> bool:
     return bool(np.all(near | (x == y) | (np.isnan(x) & np.isnan(y))))
 
 
+def is_near_in_half_precision(x: Any, y: Any) -> bool:
+    """Whether two values are as near as a number and that number in half precision."""
+    if is_key(x) or is_key(y):
+        return False
+    x, y = np.asarray(x), np.asarray(y)
+    if x.shape != y.shape or x.dtype.kind not in "fc":
+        return False
+    return bool(np.all(np.abs(x - y) <= HALF_PRECISION * np.abs(x)))
+
+
 def is_unreasonable(value: Any) -> bool:
     """Whether a value is no number, or near the size of what masks others."""
     x = np.asarray(value)
@@ -85,3 +97,21 @@ def same_constant(a: Node, b: Node) -> bool:
     if x.shape != y.shape or x.dtype.kind != "f" or y.dtype.kind != "f":
         return x.shape != y.shape or bool(np.array_equal(x, y))
     return bool(np.allclose(x.astype(float), y.astype(float), rtol=SAME_CONSTANT, atol=0))
+
+
+class ValueTable:
+    """The values of one size, in the order of their marks' last number."""
+
+    def __init__(self, rows: list[tuple[Node, np.ndarray]]) -> None:
+        sums = np.stack([each for _, each in rows])
+        self.order = np.argsort(sums[:, -1], kind="stable")
+        self.sums = sums[self.order]
+        self.nodes = [node for node, _ in rows]
+
+    def near(self, sums: np.ndarray) -> list[Node]:
+        """Those with these numbers, up to rounding, in the order of their program."""
+        room = 2 * SAME * abs(sums[-1])
+        first, last = np.searchsorted(self.sums[:, -1], (sums[-1] - room, sums[-1] + room))
+        part = self.sums[first : last + 1]
+        near = np.all(np.abs(part - sums) <= SAME * np.abs(part[:, -1:]), axis=1)
+        return [self.nodes[i] for i in np.sort(self.order[first : last + 1][near])]

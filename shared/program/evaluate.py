@@ -5,6 +5,7 @@ In float64 another order of summation moves a value by about 1e-16 of its size a
 that the program itself makes are kept.
 """
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ def evaluate(
     inputs: Sequence[Any],
     wide: bool = True,
     casts: bool = True,
+    nudges: Mapping[Node, float] = types.MappingProxyType({}),
 ) -> Values:
     """{node: its results} of a program.
 
@@ -33,6 +35,7 @@ def evaluate(
       inputs: the arrays of the inputs, flat.
       wide: in float64; otherwise in the types of the program.
       casts: whether casts to less than float32 round, in float64.
+      nudges: {constant: what it is multiplied by}, in float64.
     """
     values: Values = {}
     if not wide:
@@ -42,7 +45,10 @@ def evaluate(
     with jax.enable_x64(True):
         wide_inputs = [_widen(jnp.asarray(x)) for x in inputs]
         for node in graph.nodes:
-            values[node] = _compute(node, values, leaves, wide_inputs, casts)
+            if node.op == "constant":
+                values[node] = (_constant(node, casts) * nudges.get(node, 1),)
+            else:
+                values[node] = _compute(node, values, leaves, wide_inputs, casts)
     return values
 
 
@@ -57,8 +63,6 @@ def _compute(
         return (_widen(jnp.asarray(leaves[node.params["path"]])),)
     if node.op == "input":
         return (inputs[node.params["index"]],)
-    if node.op == "constant":
-        return (_widen(jnp.asarray(node.params["value"], dtype=node.avals[0].dtype)),)
     args = [values[arg][which] for arg, which in node.args]
     if node.primitive is None:
         return _take(node, args)
@@ -75,6 +79,12 @@ def _compute(
     if not node.primitive.multiple_results:
         results = (results,)
     return tuple(map(_widen, results))
+
+
+def _constant(node: Node, casts: bool) -> Any:
+    if not casts and "exact" in node.params:
+        return jnp.asarray(node.params["exact"], jnp.float64)
+    return _widen(jnp.asarray(node.params["value"], dtype=node.avals[0].dtype))
 
 
 def _in_its_own_types(node: Node, args: list[Any]) -> Any:

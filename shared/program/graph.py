@@ -124,8 +124,10 @@ class GraphBuilder:
             self._by_view[view] = (made, 0)
         return made, 0
 
-    def constant(self, value: Any, aval: Any) -> Value:
-        return self.node("constant", (), {"value": value}, (aval,)), 0
+    def constant(self, value: Any, aval: Any, exact: Any = None) -> Value:
+        """A constant; `exact`: what it was before it was rounded, if that is known."""
+        more = {} if exact is None else {"exact": exact}
+        return self.node("constant", (), {"value": value, **more}, (aval,)), 0
 
     def view(self, view: View, aval: Any, stack: Stack) -> Value:
         """The one node that holds `view`, of a leaf that has been started."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
@@ -116,7 +117,10 @@ class Tracer(GraphBuilder):
             return chosen
         avals = [var.aval for var in eqn.outvars]
         if name == "convert_element_type" and args[0][0].op == "constant":
-            value = np.asarray(args[0][0].params["value"]).astype(params["new_dtype"])
+            source = args[0][0].params
+            value = np.asarray(source["value"]).astype(params["new_dtype"])
+            if jnp.issubdtype(params["new_dtype"], jnp.floating):
+                return [self.constant(value, avals[0], source.get("exact", source["value"]))]
             return [self.constant(value, avals[0])]
         made = self.node(name, args, params, avals, stack, layer, eqn.primitive)
         return [(made, i) for i in range(len(avals))]
