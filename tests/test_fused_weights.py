@@ -1,10 +1,15 @@
 """Weights in one on one side and apart on the other: found, told, and moved without loss."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
-from shared import find_weight_map, verify
+from shared import Pair, find_weight_map, verify
 from shared.errors import InputError
 from shared.program.view import View
 from tests.ports import fused
@@ -114,3 +119,37 @@ def test_pins_of_what_is_not_there(linen, nnx, message):
 @pytest.mark.parametrize("text", ["a/b", "a/b[0]", "a/b[:, 0:4]", "a[1, :, 2:3]"])
 def test_views_read_as_they_print(text):
     assert str(View.parse(text)) == text
+
+
+class FusedByAxis(nnx.Module):
+    """Query, key and value are an axis of the result, which is moved to the front."""
+
+    def __init__(self, rngs):
+        self.qkv = nnx.Linear(fused.F, 3 * fused.F, rngs=rngs)
+        self.out = nnx.Linear(fused.F, fused.F, rngs=rngs)
+
+    def __call__(self, x):
+        query, key, value = jnp.moveaxis(self.qkv(x).reshape(*x.shape[:-1], 3, fused.F), -2, 0)
+        scores = jnp.einsum("btd,bsd->bts", query, key) / fused.F**0.5
+        return self.out(nnx.softmax(scores) @ value)
+
+
+class Apart(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        query, key, value = (nn.Dense(fused.F, name=name)(x) for name in ("query", "key", "value"))
+        scores = jnp.einsum("btd,bsd->bts", query, key) / fused.F**0.5
+        return nn.Dense(fused.F, name="out")(nn.softmax(scores) @ value)
+
+
+def test_what_is_fused_on_an_axis_of_the_result_needs_a_pin_as_well():
+    inputs = (jax.ShapeDtypeStruct((2, 3, fused.F), "float32"),)
+    pair = Pair(Apart(), lambda rngs: FusedByAxis(rngs), inputs)
+    found = verify(pair, samples=1)
+    assert found.verdict == "different"
+    assert found.remark.startswith("different structure: Linen's params/key/kernel, ")
+    kernel = {"params/query/kernel": f"params/qkv/kernel[:, 0:{fused.F}]"}
+    half_said = verify(dataclasses.replace(pair, weight_map=kernel), samples=1)
+    assert half_said.verdict == "different"
+    pins = kernel | {"params/query/bias": f"params/qkv/bias[0:{fused.F}]"}
+    assert verify(dataclasses.replace(pair, weight_map=pins), samples=1).verdict in PASSES

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -56,6 +57,34 @@ def test_members_in_another_order_are_a_mistake():
     assert found.verdict == "different"
     assert found.remark == "equal if the layer axis were reversed"
     assert "self.ones[::order]" in found.divergence.nnx.source
+
+
+class SummedBackwards(members.ListedExperts):
+    """Each expert with its own column of the gate, the last one first."""
+
+    def __call__(self, x):
+        weights = nnx.softmax(self.choose(x), axis=-1)
+        lowest = jax.lax.top_k(weights, 2)[0][..., -1:]
+        weights = jnp.where(weights >= lowest, weights, 0.0)
+        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+        mixed = jnp.zeros_like(x)
+        for i in reversed(range(experts.E)):
+            mixed = mixed + weights[..., i : i + 1] * self.pool[i](x)
+        return mixed
+
+
+class PortSummedBackwards(members.ListedPort):
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.sparse = SummedBackwards(rngs)
+
+
+def test_experts_in_another_order_are_told_by_their_gates():
+    pair = dataclasses.replace(members.LISTED_EXPERTS, nnx=lambda rngs: PortSummedBackwards(rngs))
+    found = verify(pair, samples=1)
+    assert found.verdict in PASSES
+    rows = {row["nnx"]: row["transform"] for row in found.rows}
+    assert rows["params/sparse/pool/3/up/kernel"] == "unstack axis 0 at 3"
 
 
 class Exact(experts.FeedForward):

@@ -92,3 +92,66 @@ def test_a_port_that_rounds_where_the_model_does_not_is_different():
 
 def sharpened(x):
     return nn.softmax(16.0 * x)
+
+
+class Attention(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.MultiHeadDotProductAttention(4, dtype=HALF)(x)
+
+
+class PortAttention(nnx.Module):
+    """Scales the scores, with a number that half precision rounds, where Linen divides queries."""
+
+    def __init__(self, rngs):
+        heads = (4, F // 4)
+        self.query, self.key, self.value = (
+            nnx.LinearGeneral(F, heads, dtype=HALF, rngs=rngs) for _ in range(3)
+        )
+        self.out = nnx.LinearGeneral(heads, F, axis=(-2, -1), dtype=HALF, rngs=rngs)
+
+    def __call__(self, x, factor=1.0):
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) * (factor * (F // 4) ** -0.5)
+        return self.out(jnp.einsum("bhqk,bkhd->bqhd", nnx.softmax(scores), v))
+
+
+ATTENTION = Pair(
+    linen=Attention(),
+    nnx=lambda rngs: PortAttention(rngs),
+    inputs=(jax.ShapeDtypeStruct((2, 5, F), "float32"),),
+)
+
+
+def test_a_constant_that_half_precision_rounds_is_no_mistake():
+    assert verify(ATTENTION).verdict == "close"
+
+
+def test_a_constant_that_is_off_by_more_is_one():
+    found = verify(dataclasses.replace(ATTENTION, nnx_kwargs={"factor": 1.02}))
+    assert found.verdict == "different"
+
+
+class Leaky(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(F, dtype=HALF)(nn.leaky_relu(nn.Dense(F, dtype=HALF)(x), 0.01))
+
+
+class PortLeaky(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.last = (nnx.Linear(F, F, dtype=HALF, rngs=rngs) for _ in range(2))
+
+    def __call__(self, x, slope=0.02):
+        return self.last(nnx.leaky_relu(self.first(x), slope))
+
+
+def test_a_mistake_that_is_smaller_than_the_limits_is_found():
+    pair = Pair(Leaky(), lambda rngs: PortLeaky(rngs), PAIR.inputs)
+    found = verify(pair)
+    assert found.verdict == "different"
+    forward = next(check for check in found.checks if check.name == "forward")
+    assert forward.max_rel < 1.6e-2
+    assert forward.note == "without rounding they part"
+    assert "leaky_relu" in found.divergence.nnx.source
+    assert verify(dataclasses.replace(pair, nnx_kwargs={"slope": 0.01})).verdict == "identical"

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from shared.checks.sample import Sample, fill
+from shared.checks.sample import Sample, fill, has_nan
 from shared.errors import during
 from shared.models.pure import PureModel, described
 from shared.pair import PurePair
@@ -181,7 +181,16 @@ class Ported:
 
     @functools.cached_property
     def _whole_numbers(self) -> dict[int, WholeNumbers]:
-        return whole_numbers([self.linen_program.graph, self.nnx_program.graph])
+        found = whole_numbers([self.linen_program.graph, self.nnx_program.graph])
+        if any(numbers.negative for numbers in found.values()):
+            # Where they have no place in the model, what it makes of them is no number.
+            apply = jax.jit(self.linen.apply)
+            for sample in range(self.samples):
+                inputs = self.pair.sample_inputs(self.seed + sample, found)
+                outputs = apply(self.random_leaves(sample)[0], inputs)[0]
+                if any(map(has_nan, jax.tree.leaves(outputs))):
+                    return {i: dataclasses.replace(n, has_negative=False) for i, n in found.items()}
+        return found
 
     @property
     def linen(self) -> PureModel:

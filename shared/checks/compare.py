@@ -56,12 +56,6 @@ def compare(
     return dataclasses.replace(made, **largest)  # type: ignore[arg-type]
 
 
-def has_nan(x: Any) -> bool:
-    """Whether some of `x` is not a number; infinity is one."""
-    x = np.asarray(x)
-    return x.dtype.kind in "fcV" and bool(np.isnan(x.astype(np.complex128)).any())
-
-
 # A number this large is there to mask, where others are smaller.
 MASKS = 1e4
 

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from shared.checks.base import Check, Ported, named_outputs
-from shared.checks.compare import compare, has_nan, worst_of
+from shared.checks.compare import compare, worst_of
 from shared.checks.outputs import pair_outputs
+from shared.checks.sample import has_nan
 
 
 def check_forward(ported: Ported) -> Check:

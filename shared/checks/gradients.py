@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.checks.base import Check, Ported
-from shared.checks.compare import compare, has_nan, worst_of
+from shared.checks.compare import compare, worst_of
 from shared.checks.outputs import losses
+from shared.checks.sample import has_nan
 from shared.errors import first_line
 from shared.models.pure import PureModel
 from shared.program.view import View

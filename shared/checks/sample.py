@@ -69,3 +69,9 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
     else:
         values = 0.3 * values
     return np.array(values, spec.dtype)
+
+
+def has_nan(x: Any) -> bool:
+    """Whether some of `x` is not a number; infinity is one."""
+    x = np.asarray(x)
+    return x.dtype.kind in "fcV" and bool(np.isnan(x.astype(np.complex128)).any())

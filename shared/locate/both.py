@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shared.locate.side import Side
-from shared.locate.values import SAME_CONSTANT, is_key, same_constant, same_in_place
+from shared.locate.values import MASKS_ALL, SAME_CONSTANT, is_key, same_constant, same_in_place
 from shared.program.canonical import Names, label
 from shared.program.graph import Node, Value, is_start
 from shared.program.jax_programs import COMMUTATIVE
@@ -43,6 +43,11 @@ class Both:
 
     def _in_place(self, one: Value, other: Value) -> bool:
         x, y = self.a.values[one[0]][one[1]], self.b.values[other[0]][other[1]]
+        floats = np.asarray(x).dtype.kind == np.asarray(y).dtype.kind == "f"
+        if floats and np.shape(x) == np.shape(y):
+            # What masks is as good as what masks: -1e9 as the smallest number there is.
+            masks = (np.minimum(np.abs(x), np.abs(y)) > MASKS_ALL) & (np.sign(x) == np.sign(y))
+            x, y = np.where(masks, 0.0, x), np.where(masks, 0.0, y)
         size = float(np.abs(x).max()) if np.asarray(x).dtype.kind == "f" and np.size(x) else 0.0
         return same_in_place(x, y, size)
 

@@ -219,6 +219,10 @@ def _in_order(node: Node, operands: list[tuple[int, int]]) -> list[tuple[int, in
 
 def only_reshapes(node: Node) -> bool:
     """Whether the elements of the operand stay as they are, in their order."""
+    if node.op == "transpose":
+        shape = node.args[0][0].avals[node.args[0][1]].shape
+        moved = [axis for axis in node.params["permutation"] if shape[axis] > 1]
+        return moved == sorted(moved)
     if node.op not in RESHAPES or not node.args:
         return False
     if node.op == "reshape" and node.params.get("dimensions") is not None:

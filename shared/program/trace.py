@@ -109,6 +109,8 @@ class Tracer(GraphBuilder):
             return loop(self, eqn, args, stack, layer)
         if name == "cond":
             return choice(self, eqn, args, stack, layer)
+        if name == "slice" and set(params["strides"] or (1,)) == {1}:
+            params = {**params, "strides": None}  # two ways to write one thing
         if name == "split":
             return self.split(eqn, args[0], stack, layer)
         if name in SAME_VALUE or _is_no_op(name, params, args):

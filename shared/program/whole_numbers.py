@@ -22,21 +22,31 @@ _MANY = 1000
 
 @dataclasses.dataclass(frozen=True)
 class WholeNumbers:
-    """Whole numbers from 0.
+    """Whole numbers from 0, and those below it that a program compares with: labels to ignore.
 
     Attributes:
       below: what all are below; None if nothing is known.
       told_apart: those that a program compares with.
+      has_negative: whether those below 0 are among them.
     """
 
     below: int | None = None
     told_apart: frozenset[int] = frozenset()
+    has_negative: bool = True
 
     @property
     def telling(self) -> list[int]:
         """Those at which a program may change what it does; all, if that is not known."""
         near = {n + d for n in self.told_apart for d in (-1, 0, 1) if 0 <= n + d < self._top}
-        return sorted(near or range(min(self._top, _MANY)))
+        return sorted((near or {*range(min(self._top, _MANY))}) | self.negative)
+
+    @property
+    def negative(self) -> set[int]:
+        """Those below 0; what no table bounds is below 0 where that is asked."""
+        found = {n for n in self.told_apart if n < 0}
+        if self.below is None and 0 in self.told_apart:
+            found.add(-1)
+        return found if self.has_negative else set()
 
     @property
     def _top(self) -> int:
@@ -51,7 +61,11 @@ class WholeNumbers:
     def __or__(self, other: "WholeNumbers") -> "WholeNumbers":
         """What fits both."""
         limits = [limit for limit in (self.below, other.below) if limit is not None]
-        return WholeNumbers(min(limits, default=None), self.told_apart | other.told_apart)
+        return WholeNumbers(
+            min(limits, default=None),
+            self.told_apart | other.told_apart,
+            self.has_negative and other.has_negative,
+        )
 
 
 def whole_numbers(graphs: Sequence[Graph]) -> dict[int, WholeNumbers]:

@@ -75,4 +75,7 @@ def _fused_leaves(entry: Entry) -> list[str]:
 
 
 def _node(graph: Graph, view: View) -> Node:
-    return next(node for node, held in graph.views.items() if held == view.as_it_is)
+    """The node that holds a part of a weight; that of the weight, where no part is held."""
+    nodes = {held: node for node, held in graph.views.items()}
+    of_leaf = (node for held, node in nodes.items() if held.leaf == view.leaf)
+    return nodes.get(view.as_it_is) or next(of_leaf)
