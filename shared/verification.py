@@ -173,10 +173,11 @@ def _compare(
     leaves = (ported.linen.leaves, ported.nnx.leaves)
     crossing, fused = find_crossing(found.entries, *leaves), find_fused(found)
     if crossing and not any((found.linen_left, found.nnx_left)):
-        meant_to_be = dataclasses.replace(ported, entries=crossing.meant)
-        if check_forward(meant_to_be).status in ("equal", "close"):
+        as_meant = dataclasses.replace(ported, entries=crossing.meant)
+        forward = check_forward(as_meant)
+        if forward.status in ("equal", "close") and not decide_unseen(as_meant, [forward])[1]:
             # Programs do not tell experts of equal form apart; what is loaded into them does.
-            ported, crossing = meant_to_be, None
+            ported, crossing = as_meant, None
     meant = crossing.remark if crossing else fused.remark if fused else ""
     if crossing:
         ported = dataclasses.replace(ported, entries=crossing.meant)
