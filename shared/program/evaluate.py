@@ -46,7 +46,8 @@ def evaluate(
         wide_inputs = [_widen(jnp.asarray(x)) for x in inputs]
         for node in graph.nodes:
             if node.op == "constant":
-                values[node] = (_constant(node, casts) * nudges.get(node, 1),)
+                value = _constant(node, casts)
+                values[node] = (value * nudges[node] if node in nudges else value,)
             else:
                 values[node] = _compute(node, values, leaves, wide_inputs, casts)
     return values
