@@ -60,7 +60,7 @@ def test_what_masks_is_no_limit():
 
     def masked(low):
         # A hundred times as large, the scores are what the smaller mask is.
-        return lambda x: jax.nn.softmax(jnp.where(np.tri(4, F, dtype=bool), 1e7 * x, low))
+        return lambda x: jax.nn.softmax(jnp.where(np.tri(4, F, dtype=bool), -1e7 * jnp.abs(x), low))
 
     assert verify(pair(masked(-1e9), masked(np.finfo(np.float32).min))).verdict == "equal"
 
