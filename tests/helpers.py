@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from shared import find_weight_map
-from shared.pair import pure_case
+from shared.pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
 
 
@@ -33,6 +33,18 @@ def linen_to_nnx(case, variables):
 
 def nnx_to_linen(case, variables):
     return weights_of(case).to_linen(variables)
+
+
+def moved_there_and_back(pair, weights=None):
+    """Random weights of Linen moved to NNX: (the pair's models, Linen's, NNX's, Linen's again)."""
+    pure, weights = pure_pair(pair), weights or find_weight_map(pair)
+    rng = np.random.default_rng(0)
+    linen = {
+        path: rng.standard_normal(spec.shape).astype(spec.dtype)
+        for path, spec in pure.linen.leaves.items()
+    }
+    moved = flatten(weights.to_nnx(unflatten(linen)))
+    return pure, linen, moved, flatten(weights.to_linen(unflatten(moved)))
 
 
 def random_batch(case, seed=1, dtype=np.float32):

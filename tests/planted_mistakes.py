@@ -22,6 +22,7 @@ VIT, LLAMA, T5, RES, UNET, MIX = (
     "unet.PAIR",
     "mixer.PAIR",
 )
+HEADS = "layouts.HEADS_IN_RESULTS"
 CHOICE, LOOP = "choices.PAIR", "choices.LOOP"
 MOE, RNN, VAE, ENS, HALF, TRAIN = (
     "experts.PAIR",
@@ -211,6 +212,11 @@ BUGS = [
     (LOOP, "wrong scale in a loop", "0.9 * h + 0.1 * new\n            return model", "0.8 * h + 0.2 * new\n            return model", "new = 0.9 * h + 0.1 * new\n            return count", None),
     (LOOP, "loop ends elsewhere", "_, count, _, change = state\n            return (count < 20)", "_, count, _, change = state\n            return (count < 5)", "return (count < 20)", "return (count < 5)"),
     (LOOP, "start of a loop", "(self, 0, h, 1.0))[2]", "(self, 0, x, 1.0))[2]", ("x = nn.Dense(F, name=\"stem\")(x)\n        if", "self, (0, x, 1.0))[1]"), None),
+    (LLAMA, "rope on values too", "        keys = rope(keys)\n", "        keys = rope(keys)\n        values = rope(values)\n", ("v = jnp.einsum", "v = jnp.repeat"), "values = rope(values)"),
+    (HEADS, "heads split wrongly", "layer(h).reshape(heads) for", "layer(h).reshape(*x.shape[:-1], 4, HEADS).swapaxes(-1, -2) for", "nn.MultiHeadDotProductAttention(HEADS", None),
+    (HEADS, "heads split wrongly", "layer(h).reshape(heads) for", "layer(h).reshape(2, HEADS, 5, 4).swapaxes(1, 2) for", "nn.MultiHeadDotProductAttention(HEADS", None),
+    (HEADS, "heads merged wrongly", "self.out(mixed.reshape(x.shape))", "self.out(mixed.swapaxes(1, 2).reshape(x.shape))", "nn.MultiHeadDotProductAttention(HEADS", None),
+    (HEADS, "wrong scale", "query / (F // HEADS) ** 0.5", "query / F**0.5", "nn.MultiHeadDotProductAttention(HEADS", None),
 ]  # fmt: skip
 
 # The verdict is right, a line is not, and why: (pair, kind): reason.

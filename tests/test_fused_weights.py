@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
+from helpers import assert_identical, moved_there_and_back
 
 from shared import Pair, find_weight_map, verify
 from shared.errors import InputError
@@ -80,18 +81,10 @@ def test_parts_are_moved_both_ways_without_loss(tmp_path):
     weights = find_weight_map(fused.LSTM)
     weights.save(str(tmp_path / "map.json"))
     weights = type(weights).load(str(tmp_path / "map.json"))
-    rng = np.random.default_rng(0)
-    linen = {
-        path: rng.standard_normal(spec.shape).astype("float32")
-        for path, spec in weights.linen.items()
-    }
-    nnx = weights.move(linen, to="nnx")
-    kernel = nnx["params/rnn/cell/dense_i/kernel"]
+    _, linen, moved, back = moved_there_and_back(fused.LSTM, weights)
+    kernel = moved["params/rnn/cell/dense_i/kernel"]
     np.testing.assert_array_equal(kernel[:, :4], linen["params/cell/ii/kernel"])
-    back = weights.move(nnx, to="linen")
-    assert back.keys() == linen.keys()
-    for path, leaf in linen.items():
-        np.testing.assert_array_equal(back[path], leaf)
+    assert_identical(linen, back)
 
 
 @pytest.mark.parametrize(

@@ -8,32 +8,14 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.errors import InputError
+from tests.ports import dense
 
 F = 6
 X = (jax.ShapeDtypeStruct((3, F), "float32"),)
 
 
-class Model(nn.Module):
-    """A dense layer and what `then` makes of its output."""
-
-    then: object
-    dtype: object = None
-
-    @nn.compact
-    def __call__(self, *args):
-        return self.then(nn.Dense(F, dtype=self.dtype)(args[0]), *args[1:])
-
-
-class Port(nnx.Module):
-    def __init__(self, rngs, then, dtype=None):
-        self.dense, self.then = nnx.Linear(F, F, dtype=dtype, rngs=rngs), then
-
-    def __call__(self, *args):
-        return self.then(self.dense(args[0]), *args[1:])
-
-
 def pair(linen, nnx, inputs=X, dtype=None):
-    return Pair(Model(linen, dtype), lambda rngs: Port(rngs, nnx, dtype), inputs)
+    return dense.then(linen, nnx, inputs, dtype)
 
 
 def masked(prior):
@@ -171,7 +153,7 @@ class Decays(nnx.Module):
 
 
 def test_a_port_that_changes_its_weights_is_different():
-    found = verify(Pair(Model(lambda y: y), lambda rngs: Decays(rngs), X))
+    found = verify(Pair(dense.Dense(lambda y: y), lambda rngs: Decays(rngs), X))
     assert found.verdict == "different"
     (updates,) = (check for check in found.checks if check.name == "updates")
     assert updates.note == "NNX changes weights in the call: params/dense/kernel"

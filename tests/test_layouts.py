@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
+from helpers import assert_identical, moved_there_and_back
 
 from shared import Pair, WeightMap, find_weight_map, verify
 from shared.errors import InputError
-from shared.pair import pure_pair
 from shared.program.layout import Step, inverse, laid_out, simplest
 from shared.program.view import View
-from shared.trees import flatten, unflatten
 from tests.ports import layouts
 
 PASSES = ("identical", "equal", "close")
@@ -63,16 +62,8 @@ def test_weights_move_without_loss_and_the_port_computes_the_same(pair, tmp_path
     weights = find_weight_map(pair)
     weights.save(str(tmp_path / "map.json"))
     weights = WeightMap.load(str(tmp_path / "map.json"))
-    pure = pure_pair(pair)
-    rng = np.random.default_rng(0)
-    linen = {
-        path: rng.standard_normal(spec.shape).astype(spec.dtype)
-        for path, spec in pure.linen.leaves.items()
-    }
-    moved = flatten(weights.to_nnx(unflatten(linen)))
-    back = flatten(weights.to_linen(unflatten(moved)))
-    assert linen.keys() == back.keys()
-    assert all(np.array_equal(linen[path], back[path]) for path in linen)
+    pure, linen, moved, back = moved_there_and_back(pair, weights)
+    assert_identical(linen, back)
     inputs = pure.sample_inputs(0, {})
     one, other = pure.linen.apply(linen, inputs)[0], pure.nnx.apply(moved, inputs)[0]
     assert jnp.allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -3,17 +3,16 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import assert_identical, moved_there_and_back
 
-from shared import find_weight_map, verify
+from shared import verify
 from shared.checks.base import Ported, program
 from shared.pair import pure_pair
 from shared.program.evaluate import evaluate
 from shared.program.unstack import unstack
-from shared.trees import flatten, unflatten
 from tests.ports import ensemble, experts, members
 
 PASSES = ("identical", "equal", "close")
@@ -30,15 +29,8 @@ def test_a_list_in_place_of_a_stack_is_equal_and_moves_without_loss(name):
     pair = SAME[name]
     found = verify(pair, samples=1)
     assert found.verdict in PASSES
-    weights, pure = find_weight_map(pair), pure_pair(pair)
-    rng = np.random.default_rng(0)
-    linen = {
-        path: rng.standard_normal(spec.shape).astype(spec.dtype)
-        for path, spec in pure.linen.leaves.items()
-    }
-    moved = flatten(weights.to_nnx(unflatten(linen)))
-    back = flatten(weights.to_linen(unflatten(moved)))
-    assert all(np.array_equal(linen[path], back[path]) for path in linen)
+    pure, linen, moved, back = moved_there_and_back(pair)
+    assert_identical(linen, back)
     inputs = pure.sample_inputs(0, {})
     one, other = pure.linen.apply(linen, inputs)[0], pure.nnx.apply(moved, inputs)[0]
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
@@ -62,15 +54,7 @@ def test_members_in_another_order_are_a_mistake():
 class SummedBackwards(members.ListedExperts):
     """Each expert with its own column of the gate, the last one first."""
 
-    def __call__(self, x):
-        weights = nnx.softmax(self.choose(x), axis=-1)
-        lowest = jax.lax.top_k(weights, 2)[0][..., -1:]
-        weights = jnp.where(weights >= lowest, weights, 0.0)
-        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-        mixed = jnp.zeros_like(x)
-        for i in reversed(range(experts.E)):
-            mixed = mixed + weights[..., i : i + 1] * self.pool[i](x)
-        return mixed
+    order = -1
 
 
 class PortSummedBackwards(members.ListedPort):

@@ -11,31 +11,14 @@ from shared import Pair, verify
 from shared.checks.base import Ported, program
 from shared.pair import pure_pair
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
+from tests.ports import dense
 
 F = 8
 X = (jax.ShapeDtypeStruct((4, F), "float32"),)
 
 
-class Dense(nn.Module):
-    """A dense layer, and what becomes of its result."""
-
-    then: object
-
-    @nn.compact
-    def __call__(self, x, *more):
-        return self.then(nn.Dense(F, name="dense")(x), *more)
-
-
-class PortDense(nnx.Module):
-    def __init__(self, then, rngs):
-        self.dense, self.then = nnx.Linear(F, F, rngs=rngs), then
-
-    def __call__(self, x, *more):
-        return self.then(self.dense(x), *more)
-
-
-def pair(linen, nnx_then, inputs=X):
-    return Pair(Dense(linen), lambda rngs: PortDense(nnx_then, rngs), inputs)
+def pair(linen, nnx, inputs=X):
+    return dense.then(linen, nnx, inputs)
 
 
 def relu6(x):

@@ -37,7 +37,7 @@ class Both:
             return False  # a key that is the same has the same name
         if p in self.a.numbers and q in self.b.numbers:
             return bool(np.allclose(x, y, rtol=SAME_CONSTANT, atol=0))
-        if self._other_layout(one, other):
+        if self.other_layout(one, other):
             return np.shape(x) != np.shape(y)
         return self._in_place(one, other)
 
@@ -51,7 +51,7 @@ class Both:
         size = float(np.abs(x).max()) if np.asarray(x).dtype.kind == "f" and np.size(x) else 0.0
         return same_in_place(x, y, size)
 
-    def _other_layout(self, one: Value, other: Value) -> bool:
+    def other_layout(self, one: Value, other: Value) -> bool:
         """Whether both are the same numbers in another order."""
         first, second = self.a.marks[one[0]][one[1]], self.b.marks[other[0]][other[1]]
         near = first is not None and second is not None and self.a.near_marks(first, second)
@@ -61,9 +61,11 @@ class Both:
         """Whether they differ and what differs is in front of them: one side lacks the value."""
         if self.same(one, other):
             return False
-        if self._other_layout(one, other):
+        if self.other_layout(one, other):
             return True
         (p, _), (q, _) = one, other
+        if p in self.a.numbers and q in self.b.numbers:
+            return not (is_start(p) or is_start(q))
         if not self.b.is_known(q):
             return True
         # Where NNX has a value that Linen has too: made for here, or one that was made for others?

@@ -43,6 +43,8 @@ def describe(
         return _lacks(a, b, found, counterpart)
     if found.kind == "operand":
         return _other_operand(both, found, counterpart)
+    if found.kind == "order":
+        return _other_order(a, b, found)
     x, y = found.linen, found.nnx
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
@@ -126,6 +128,13 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
     count = 0 if exchanged else call_that_passes(y, q)
     return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _other_order(a: Side, b: Side, found: Parting) -> Divergence:
+    """Both take the same numbers, in other orders."""
+    x, y = found.linen, found.nnx
+    what = f"elements in another order: {name_of(x)} in Linen, {name_of(y)} in NNX"
+    return Divergence(what, spot(a, x), spot(b, y))
 
 
 def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from shared.locate.both import COUNTED, Both
+from shared.locate.order import other_order
 from shared.locate.side import Side
 from shared.program.graph import Node, Value, is_start
 
@@ -23,7 +24,8 @@ class Parting:
 
     Attributes:
       kind: "lacks": one program lacks operations; "operand": both take other values that both have;
-        "operation": both compute, each in its way.
+        "order": both take the same numbers in other orders; "operation": both compute, each in its
+        way.
       linen: the first operation of Linen that NNX lacks; where NNX has more, the value behind which
         it has it. nnx: the same with the sides exchanged.
       lacking: the program that lacks operations, "linen" or "nnx", or "".
@@ -44,9 +46,13 @@ class Parting:
 
 def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     """The first difference on the way to the outputs `parted`."""
-    if together := _together(both):
-        return _at(both, *together)
-    return _between(both, *parted[0], None, None)
+    together = _together(both)
+    found = _at(both, *together) if together else _between(both, *parted[0], None, None)
+    lacks = found.kind == "lacks"
+    x, y = (found.linen_next, found.nnx_next) if lacks else (found.linen, found.nnx)
+    if x and y and (moved := other_order(both, x, y)):
+        return Parting("order", *moved, linen_next=x, nnx_next=y)
+    return found
 
 
 def _together(both: Both) -> tuple[Node, Node] | None:
@@ -88,8 +94,12 @@ def _share_a_weight(both: Both, u: Node, v: Node) -> bool:
 
 def _have_a_source(both: Both, one: Value, other: Value) -> bool:
     """Whether two values are made of one value that both programs have."""
-    linen = {both.b.by_name.get(both.a.up[n], both.a.twin.get(n)) for n in _sources(both.a, one)}
-    return not linen.isdisjoint(_sources(both.b, other))
+    here, there = _sources(both.a, one), _sources(both.b, other)
+    twins = {both.b.by_name.get(both.a.up[node], both.a.twin.get(node)) for node in here}
+    # One value may be there in several shapes, of which one is the twin.
+    return not twins.isdisjoint(there) or any(
+        both.same((p, 0), (q, 0)) for p in here for q in there
+    )
 
 
 def _sources(side: Side, value: Value) -> set[Node]:

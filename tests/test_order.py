@@ -1,0 +1,123 @@
+"""Where numbers are the right ones in the wrong order, and where a scalar or a call is wrong."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from shared import verify
+from tests.ports import dense
+
+B, T, H, K = 2, 5, 2, 4
+X = (jax.ShapeDtypeStruct((B, T, H * K), "float32"),)
+STEP = (*X, jax.ShapeDtypeStruct((), "int32"))
+
+
+def attend(heads):
+    """Scores of a value with itself, (B, H, T, T)."""
+    return jnp.einsum("bqhk,bmhk->bhqm", heads, heads)
+
+
+def attends(x):
+    heads = x.reshape(B, T, H, K)
+    return attend(heads)
+
+
+def last_axes_exchanged(x):
+    heads = x.reshape(B, T, K, H)
+    heads = heads.swapaxes(2, 3)
+    return attend(heads)
+
+
+def heads_before_time(x):
+    heads = x.reshape(B, H, T, K)
+    heads = heads.swapaxes(1, 2)
+    return attend(heads)
+
+
+def merged(x):
+    heads = jnp.tanh(x.reshape(B, T, H, K).swapaxes(1, 2))
+    heads = heads.swapaxes(1, 2)
+    return jnp.cumsum(heads.reshape(B, T, H * K), axis=-1)
+
+
+def merged_as_they_are(x):
+    heads = jnp.tanh(x.reshape(B, T, H, K).swapaxes(1, 2))
+    return jnp.cumsum(heads.reshape(B, T, H * K), axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("linen", "port", "linen_line", "port_line"),
+    [
+        (attends, last_axes_exchanged, "heads = x.reshape(B, T, H, K)", "x.reshape(B, T, K, H)"),
+        (attends, heads_before_time, "heads = x.reshape(B, T, H, K)", "x.reshape(B, H, T, K)"),
+        (merged, merged_as_they_are, "heads = heads.swapaxes(1, 2)", "heads.reshape(B, T, H * K)"),
+    ],
+)
+def test_elements_in_another_order_are_named_where_they_are_put_so(
+    linen, port, linen_line, port_line
+):
+    assert verify(dense.then(linen, linen, X), samples=1).verdict == "identical"
+    found = verify(dense.then(linen, port, X), samples=1)
+    assert found.verdict == "different"
+    assert linen_line in found.divergence.linen.source
+    assert port_line in found.divergence.nnx.source
+
+
+def test_the_reason_says_that_the_order_is_another():
+    found = verify(dense.then(attends, heads_before_time, X), samples=1)
+    assert found.divergence.reason == (
+        "elements in another order: reshape (2, 5, 2, 4) in Linen, reshape (2, 2, 5, 4) in NNX"
+    )
+
+
+def by_steps(x, step):
+    rate = jnp.where(step < 1000, step / 1000.0, 1.0)
+    return x * rate
+
+
+def at_most(limit):
+    def then(x, step):
+        rate = jnp.minimum(step / 1000.0, limit)
+        return x * rate
+
+    return then
+
+
+def without_limit(x, step):
+    rate = step / 1000.0
+    return x * rate
+
+
+@pytest.mark.parametrize(
+    ("port", "line"), [(at_most(0.5), "rate = jnp.minimum"), (without_limit, "rate = step / 1000")]
+)
+def test_a_number_computed_from_an_input_is_named_where_it_is_computed(port, line):
+    assert verify(dense.then(by_steps, at_most(1.0), STEP), samples=1).verdict != "different"
+    found = verify(dense.then(by_steps, port, STEP))
+    assert found.verdict == "different"
+    assert found.divergence.linen.source.startswith("rate = jnp.where(step < 1000")
+    assert found.divergence.nnx.source.startswith(line)
+
+
+def turned(x):
+    """A rotation by the place, written with its table as one product."""
+    table = jnp.outer(jnp.arange(T), 1.0 / 7.0 ** jnp.arange(K))
+    table = jnp.concatenate([table, table], axis=-1)
+    return x * jnp.cos(table) + jnp.roll(x, 1, axis=-1) * jnp.sin(table)
+
+
+def repeated(x):
+    values = jnp.repeat(x, 2, axis=1)
+    return jnp.tanh(values) + jnp.roll(values, 1, axis=0)
+
+
+def turned_and_repeated(x):
+    values = turned(x)
+    values = jnp.repeat(values, 2, axis=1)
+    return jnp.tanh(values) + jnp.roll(values, 1, axis=0)
+
+
+def test_a_call_too_many_is_named_and_not_the_table_in_it():
+    found = verify(dense.then(repeated, turned_and_repeated, X), samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source == "values = turned(x)"
