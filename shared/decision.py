@@ -8,7 +8,7 @@ from shared.checks.gradients import NoGradientError
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
 from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
-from shared.locate.rounding import Rounding, rounding
+from shared.locate.rounding import Rounding, other_functions, rounding
 from shared.program.graph import Value
 
 # Programs of more operations are not computed operation by operation where all samples are equal.
@@ -89,6 +89,8 @@ def _exact(ported: Ported, check: Check) -> Divergence | None:
         outputs = _both(_outputs(ported, *programs))
         place = _locate(ported, *programs, outputs, numbers, settled)
         if place is not None:
+            if other_functions(programs[0].graph, programs[1].graph):
+                return place
             explained = place.is_near or _round(ported, programs, check).explains
             return None if explained else place
     return None

@@ -155,3 +155,32 @@ def test_a_mistake_that_is_smaller_than_the_limits_is_found():
     assert forward.note == "without rounding they part"
     assert "leaky_relu" in found.divergence.nnx.source
     assert verify(dataclasses.replace(pair, nnx_kwargs={"slope": 0.01})).verdict == "identical"
+
+
+class Gelu(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.gelu(nn.Dense(F, dtype=HALF)(x))
+        return nn.Dense(F, dtype=HALF)(x)
+
+
+class PortGelu(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.last = (nnx.Linear(F, F, dtype=HALF, rngs=rngs) for _ in range(2))
+
+    def __call__(self, x, approximate=False):
+        x = nnx.gelu(self.first(x), approximate=approximate)
+        return self.last(x)
+
+
+def test_an_exact_gelu_for_the_one_of_tanh_is_a_mistake_however_near_it_is():
+    pair = Pair(Gelu(), lambda rngs: PortGelu(rngs), PAIR.inputs)
+    found = verify(pair)
+    assert found.verdict == "different"
+    shape = (*PAIR.inputs[0].shape[:-1], F)
+    assert found.divergence.reason == f"tanh {shape} in Linen, erfc {shape} in NNX"
+    assert found.divergence.linen.source == "x = nn.gelu(nn.Dense(F, dtype=HALF)(x))"
+    assert found.divergence.nnx.source.startswith("x = nnx.gelu(self.first(x)")
+    assert (
+        verify(dataclasses.replace(pair, nnx_kwargs={"approximate": True})).verdict != "different"
+    )

@@ -13,7 +13,7 @@ from shared.locate.statement import above, call_that_passes, calls, choice, gap,
 from shared.locate.values import is_near_in_half_precision
 from shared.program.canonical import Names, params_that_matter
 from shared.program.graph import Graph, Node, Value, constant_value
-from shared.program.jax_programs import RESHAPES, SELECTIONS
+from shared.program.jax_programs import FUNCTIONS, RESHAPES, SELECTIONS
 from shared.program.source import Place
 from shared.program.view import View
 from shared.weights.regular import kinds
@@ -39,17 +39,40 @@ def describe(
     """
     both = Both(a, b, names, outputs)
     found = part(both, parted)
-    if found.kind == "lacks":
+    functions = _functions_apart(a, b, found) if found.kind in ("lacks", "operation") else None
+    if found.kind == "lacks" and functions is None:
         return _lacks(a, b, found, counterpart)
     if found.kind == "operand":
         return _other_operand(both, found, counterpart)
     if found.kind == "order":
         return _other_order(a, b, found)
-    x, y = found.linen, found.nnx
+    x, y = functions or (found.linen, found.nnx)
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
         places = None, None  # in a function of their own on both sides: it is in that function
     return apart(a, x, b, y, *places)
+
+
+def _functions_apart(a: Side, b: Side, found: Parting) -> tuple[Node, Node] | None:
+    """The functions in which two statements differ: tanh and erfc, where gelu is exact in one."""
+    x, y, u, v = found.linen, found.nnx, found.linen_next, found.nnx_next
+    if u is None or v is None or (found.kind == "operation" and x.op == y.op):
+        return None
+    lacks = found.kind == "lacks"
+    ones, others = _functions(a, u if lacks else x, u), _functions(b, v if lacks else y, v)
+    alone = [node for op, node in ones.items() if op not in others]
+    alone_there = [node for op, node in others.items() if op not in ones]
+    return (alone[0], alone_there[0]) if alone and alone_there else None
+
+
+def _functions(side: Side, node: Node, behind: Node) -> dict[str, Node]:
+    """{function: its first use} in the statement of `node`, of what the other program lacks."""
+    place = statement(node, behind)
+    found: dict[str, Node] = {}
+    for each in side.graph.nodes[: behind.number]:
+        if each.op in FUNCTIONS and not side.is_known(each) and statement(each, behind) == place:
+            found.setdefault(each.op, each)
+    return found
 
 
 def apart(

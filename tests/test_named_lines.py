@@ -1,8 +1,9 @@
-"""Where numbers are the right ones in the wrong order, and where a scalar or a call is wrong."""
+"""Which lines are named: of numbers in the wrong order, of a wrong scalar, of a call too many."""
 
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
 from shared import verify
 from tests.ports import dense
@@ -121,3 +122,13 @@ def test_a_call_too_many_is_named_and_not_the_table_in_it():
     found = verify(dense.then(repeated, turned_and_repeated, X), samples=1)
     assert found.verdict == "different"
     assert found.divergence.nnx.source == "values = turned(x)"
+
+
+def test_activations_are_told_by_their_functions():
+    found = verify(dense.then(nn.gelu, exact_gelu, X), samples=1)
+    assert found.divergence.reason == "tanh (2, 5, 8) in Linen, erfc (2, 5, 8) in NNX"
+    assert found.divergence.nnx.source == "return nn.gelu(x, approximate=False)"
+
+
+def exact_gelu(x):
+    return nn.gelu(x, approximate=False)
