@@ -26,7 +26,8 @@ def measure(sizes, linen_scan, nnx_scan, checks):
     import numpy as np
     from decoder import decoder_pair
 
-    from shared.verification import ALL_CHECKS, verify
+    from shared.comparison import ALL_CHECKS
+    from shared.verification import verify
 
     started = time.perf_counter()
     pair = decoder_pair(**sizes, linen_scan=linen_scan, nnx_scan=nnx_scan)

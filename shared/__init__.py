@@ -8,7 +8,7 @@ PROJECT = "composed-lifts"
 
 _API = {
     "Pair": "shared.pair",
-    "Verification": "shared.verification",
+    "Verification": "shared.verdict",
     "verify": "shared.verification",
     "find_weight_map": "shared.verification",
     "Limits": "shared.checks.base",

@@ -1,4 +1,4 @@
-"""What the checks amount to: the verdict, and where the programs part."""
+"""What checks cannot tell by their limits is decided by evaluating both programs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,19 +16,6 @@ MAX_EVALUATED = 20_000
 # (inputs, weights) times those of a sample: limits of activations, 6 say, are reached by the first,
 # what only guards against overflow by the second.
 LARGE = ((10.0, 1.0), (100.0, 3.0))
-
-
-def verdict_of(checks: Sequence[Check]) -> str:
-    """The verdict, where every check has the last word on what it looks at."""
-    statuses = {check.name: check.status for check in checks}
-    decisive = [status for name, status in statuses.items() if name != "programs"]
-    if "different" in decisive:
-        return "different"
-    if statuses.get("programs") == "identical":
-        return "identical"
-    if "undecided" in decisive or decisive == ["equal"]:
-        return "undecided"  # nothing but the structure was compared
-    return "close" if "close" in decisive else "equal"
 
 
 def decide_in_float64(

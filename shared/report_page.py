@@ -11,7 +11,7 @@ from shared.errors import printable
 from shared.locate import Spot
 from shared.program.source import Place
 from shared.report import measured, versions
-from shared.verification import Verification
+from shared.verdict import Verification
 
 _STYLE = """
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --odd: #9a6700;

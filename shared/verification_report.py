@@ -17,7 +17,7 @@ from shared.checks.structure import NAMED
 from shared.errors import printable
 from shared.locate import Divergence, Spot
 from shared.report import SCHEMA_VERSION, measured, versions
-from shared.verification import PASSES, Verification
+from shared.verdict import PASSES, Verification
 
 _STYLES = {"identical": "green", "equal": "green", "close": "green", "different": "red"}
 _FOLDED = 12

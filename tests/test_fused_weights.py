@@ -13,13 +13,13 @@ from helpers import assert_identical, moved_there_and_back
 from shared import Pair, find_weight_map, verify
 from shared.errors import InputError
 from shared.program.view import View
+from shared.verdict import PASSES
 from tests.ports import fused
 
 QKV = {
     "params/attention/query/kernel": "params/qkv/kernel[:, 0:4]",
     "params/attention/query/bias": "params/qkv/bias[0:4]",
 }
-PASSES = ("identical", "equal", "close")
 
 
 @pytest.mark.parametrize("pair", [fused.LSTM, fused.PLAIN_LSTM], ids=["optimized", "plain"])
