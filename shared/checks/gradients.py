@@ -59,7 +59,8 @@ def without_gradients(ported: Ported, name: str) -> Check:
         except NoGradientError as error:
             errors[model.name] = str(error)
     if len(errors) == 2:
-        why = f": {errors['linen']}" if name == "gradients" else ""
+        why = "; in NNX: ".join(dict.fromkeys(errors.values()))
+        why = f": {why}" if name == "gradients" else ""
         return Check(name, "equal", note=f"neither model has gradients{why}")
     ((side, error_line),) = errors.items()
     return Check(name, "different", note=f"only {side} has no gradients: {error_line}")
