@@ -1,8 +1,6 @@
 """Choices and loops: what no sample shows is seen, and models may have no gradients."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, find_weight_map, verify
-
-sys.path.insert(0, str(Path(__file__).parent / "ports"))
-
-import choices
+from tests.ports import choices, dense
 
 F = 4
 X = (jax.ShapeDtypeStruct((2, F), "float32"),)
@@ -37,6 +32,28 @@ def test_what_cannot_be_differentiated_on_either_side_has_equal_gradients():
     checks = {check.name: check for check in found.checks}
     assert checks["gradients"].status == checks["training"].status == "equal"
     assert "neither model has gradients: Reverse-mode" in checks["gradients"].note
+
+
+@jax.custom_vjp
+def refused(x):
+    return jnp.tanh(x)
+
+
+def refuses(x, cotangent):
+    raise NotImplementedError("no gradient of tanh here")
+
+
+refused.defvjp(lambda x: (jnp.tanh(x), x), refuses)
+
+
+def looped(x):
+    return jax.lax.while_loop(lambda state: state[0] < 1, lambda s: (1, jnp.tanh(s[1])), (0, x))[1]
+
+
+def test_the_reasons_of_both_models_to_have_no_gradients_are_given():
+    found = verify(dense.then(refused, looped, X), samples=1)
+    note = next(check.note for check in found.checks if check.name == "gradients")
+    assert note.startswith("neither model has gradients: no gradient of tanh here; in NNX: Reverse")
 
 
 class Plain(nn.Module):

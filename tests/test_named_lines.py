@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from flax import nnx
 
-from shared import verify
+from shared import Pair, verify
+from shared.verdict import PASSES
 from tests.ports import dense
 
 B, T, H, K = 2, 5, 2, 4
@@ -101,10 +103,13 @@ def test_a_number_computed_from_an_input_is_named_where_it_is_computed(port, lin
 
 
 def turned(x):
-    """A rotation by the place, written with its table as one product."""
-    table = jnp.outer(jnp.arange(T), 1.0 / 7.0 ** jnp.arange(K))
-    table = jnp.concatenate([table, table], axis=-1)
-    return x * jnp.cos(table) + jnp.roll(x, 1, axis=-1) * jnp.sin(table)
+    """A rotation of each head by the place, written with its table as one product."""
+    heads = x.reshape(B, T, H, K)
+    table = jnp.outer(jnp.arange(T), 1.0 / 7.0 ** jnp.arange(K // 2))
+    table = jnp.concatenate([table, table], axis=-1)[:, None]
+    across = jnp.concatenate([-heads[..., K // 2 :], heads[..., : K // 2]], axis=-1)
+    heads = heads * jnp.cos(table) + across * jnp.sin(table)
+    return heads.reshape(B, T, H * K)
 
 
 def repeated(x):
@@ -122,6 +127,54 @@ def test_a_call_too_many_is_named_and_not_the_table_in_it():
     found = verify(dense.then(repeated, turned_and_repeated, X), samples=1)
     assert found.verdict == "different"
     assert found.divergence.nnx.source == "values = turned(x)"
+
+
+def waves(x):
+    return jnp.tanh(jnp.sin(x))
+
+
+class Grouped(nn.Module):
+    activation: object
+
+    @nn.compact
+    def __call__(self, x):
+        values = nn.DenseGeneral((H, K), use_bias=False, name="values")(x)
+        values = jnp.repeat(values, 2, axis=2)
+        return nn.DenseGeneral(3, axis=(-2, -1), name="out")(self.activation(values))
+
+
+class PortGrouped(nnx.Module):
+    """Makes heads of the results."""
+
+    def __init__(self, activation, turns, rngs):
+        self.values = nnx.Linear(H * K, H * K, use_bias=False, rngs=rngs)
+        self.out = nnx.Linear(2 * H * K, 3, rngs=rngs)
+        self.activation, self.turns = activation, turns
+
+    def __call__(self, x):
+        values = self.values(x).reshape(B, T, H, K)
+        if self.turns:
+            values = turned(values).reshape(B, T, H, K)
+        values = jnp.repeat(values, 2, axis=2)
+        return self.out(self.activation(values).reshape(B, T, 2 * H * K))
+
+
+@pytest.mark.parametrize(
+    ("activation", "reason", "line"),
+    [
+        (jnp.tanh, "broadcast_in_dim (2, 5, 2, 2, 4) in Linen", "values = jnp.repeat(values, 2"),
+        (waves, "NNX computes mul (2, 5, 2, 4), Linen has nothing", "values = nn.DenseGeneral("),
+    ],
+)
+def test_a_call_too_many_is_named_where_heads_are_made_of_results(activation, reason, line):
+    def pair(turns):
+        return Pair(Grouped(activation), lambda rngs: PortGrouped(activation, turns, rngs), X)
+
+    assert verify(pair(turns=False), samples=1).verdict in PASSES
+    found = verify(pair(turns=True), samples=1)
+    assert found.divergence.reason.startswith(reason)
+    assert found.divergence.linen.source.startswith(line)
+    assert found.divergence.nnx.source == "values = turned(values).reshape(B, T, H, K)"
 
 
 def test_activations_are_told_by_their_functions():

@@ -1,8 +1,5 @@
 """`verify` passes ports that are right, whatever their names and layout, and says what it knows."""
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +15,7 @@ from shared.errors import CorruptFileError, InputError
 from shared.pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
 from shared.verdict import PASSES, DifferentError
-
-sys.path.insert(0, str(Path(__file__).parent / "ports"))
-
-import convnet
-import mlp
-import stacks
-import transformer
+from tests.ports import convnet, mlp, stacks, transformer
 
 X = (jax.ShapeDtypeStruct((4, 6), "float32"),)
 

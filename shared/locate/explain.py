@@ -11,7 +11,7 @@ from shared.locate.side import Side
 from shared.locate.spot import Divergence, name_of, spot, use_of
 from shared.locate.statement import above, call_that_passes, calls, choice, gap, loop, statement
 from shared.locate.values import is_near_in_half_precision
-from shared.program.canonical import Names, params_that_matter
+from shared.program.canonical import Names, not_reshaped, params_that_matter
 from shared.program.graph import Graph, Node, Value, constant_value
 from shared.program.jax_programs import FUNCTIONS, RESHAPES, SELECTIONS
 from shared.program.source import Place
@@ -87,14 +87,16 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     """One program has operations that the other has not."""
     x, y = found.linen, found.nnx
     one, other = found.linen_next, found.nnx_next
+    # A helper may reshape what it is given.
+    source = found.source and not_reshaped(found.source)
     if found.lacking == "nnx":
         what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
-        places = statement(x, one, found.source), gap(x, one, found.source, other, y)
+        places = statement(x, one, source), gap(x, one, source, other, y)
         if skipped := _skipped_layer(a, b, found, counterpart):
             places = skipped
     else:
         what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
-        places = gap(y, other, found.source, one, x), statement(y, other, found.source)
+        places = gap(y, other, source, one, x), statement(y, other, source)
     return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
 
 

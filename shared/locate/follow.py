@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from shared.locate.both import COUNTED, Both
 from shared.locate.order import other_order
 from shared.locate.side import Side
+from shared.program.canonical import not_reshaped
 from shared.program.graph import Node, Value, is_start
 
 # How many operations in step are enough to believe that the programs are together; how many are
@@ -160,12 +161,14 @@ def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | Non
     for v in _lacking(both.b, q):
         for arg, _ in v.args:
             if not (is_start(arg) or arg in both.b.forms or arg in both.b.numbers):
-                takers[arg] = min(v, takers.get(arg, v), key=lambda node: node.number)
+                made = not_reshaped(arg)
+                takers[made] = min(v, takers.get(made, v), key=lambda node: node.number)
     found = [
-        (u, takers[twin])
+        (u, takers[not_reshaped(twin)])
         for u in _lacking(both.a, p)
         for arg, _ in u.args
-        if (twin := both.b.by_name.get(both.a.up[arg], both.a.twin.get(arg))) in takers
+        if (twin := both.b.by_name.get(both.a.up[arg], both.a.twin.get(arg)))
+        and not_reshaped(twin) in takers
     ]
     return min(found, key=lambda pair: pair[0].number, default=None)
 

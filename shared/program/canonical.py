@@ -231,5 +231,12 @@ def only_reshapes(node: Node) -> bool:
     return _count(arg.avals[which]) == _count(node.avals[0]) and len(node.args) == 1
 
 
+def not_reshaped(node: Node) -> Node:
+    """What computes the elements of a value that may only be reshaped."""
+    while only_reshapes(node):
+        node = node.args[0][0]
+    return node
+
+
 def _count(aval: Any) -> int:
     return int(np.prod(aval.shape, dtype=np.int64))
