@@ -135,20 +135,22 @@ def waves(x):
 
 class Grouped(nn.Module):
     activation: object
+    use_bias: bool
 
     @nn.compact
     def __call__(self, x):
         values = nn.DenseGeneral((H, K), use_bias=False, name="values")(x)
         values = jnp.repeat(values, 2, axis=2)
-        return nn.DenseGeneral(3, axis=(-2, -1), name="out")(self.activation(values))
+        out = nn.DenseGeneral(3, axis=(-2, -1), use_bias=self.use_bias, name="out")
+        return out(self.activation(values))
 
 
 class PortGrouped(nnx.Module):
     """Makes heads of the results."""
 
-    def __init__(self, activation, turns, rngs):
+    def __init__(self, activation, use_bias, turns, rngs):
         self.values = nnx.Linear(H * K, H * K, use_bias=False, rngs=rngs)
-        self.out = nnx.Linear(2 * H * K, 3, rngs=rngs)
+        self.out = nnx.Linear(2 * H * K, 3, use_bias=use_bias, rngs=rngs)
         self.activation, self.turns = activation, turns
 
     def __call__(self, x):
@@ -160,15 +162,23 @@ class PortGrouped(nnx.Module):
 
 
 @pytest.mark.parametrize(
-    ("activation", "reason", "line"),
+    ("options", "reason", "line"),
     [
-        (jnp.tanh, "broadcast_in_dim (2, 5, 2, 2, 4) in Linen", "values = jnp.repeat(values, 2"),
-        (waves, "NNX computes mul (2, 5, 2, 4), Linen has nothing", "values = nn.DenseGeneral("),
+        (
+            (jnp.tanh, True),
+            "broadcast_in_dim (2, 5, 2, 2, 4) in Linen",
+            "values = jnp.repeat(values, 2",
+        ),
+        (
+            (waves, False),
+            "NNX computes mul (2, 5, 2, 4), Linen has nothing",
+            "values = nn.DenseGeneral(",
+        ),
     ],
 )
-def test_a_call_too_many_is_named_where_heads_are_made_of_results(activation, reason, line):
+def test_a_call_too_many_is_named_where_heads_are_made_of_results(options, reason, line):
     def pair(turns):
-        return Pair(Grouped(activation), lambda rngs: PortGrouped(activation, turns, rngs), X)
+        return Pair(Grouped(*options), lambda rngs: PortGrouped(*options, turns, rngs), X)
 
     assert verify(pair(turns=False), samples=1).verdict in PASSES
     found = verify(pair(turns=True), samples=1)
