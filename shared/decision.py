@@ -3,12 +3,17 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax
+import numpy as np
+
 from shared.checks.base import Check, Limits, Ported, Program, Sample
 from shared.checks.gradients import NoGradientError
 from shared.checks.outputs import pair_outputs, values_of
 from shared.checks.programs import backward
 from shared.locate import SAME_OUTPUT, Divergence, first_not_finite, locate
-from shared.locate.rounding import Rounding, other_functions, rounding
+from shared.locate.rounding import Rounding, rounding
+from shared.locate.values import same_in_place, size_of
+from shared.program.evaluate import evaluate
 from shared.program.graph import Value
 
 # Programs of more operations are not computed operation by operation where all samples are equal.
@@ -16,6 +21,8 @@ MAX_EVALUATED = 20_000
 # (inputs, weights) times those of a sample: limits of activations, 6 say, are reached by the first,
 # what only guards against overflow by the second.
 LARGE = ((10.0, 1.0), (100.0, 3.0))
+# What weights that are one number are set to: limits of a temperature, exp(4.6) say, are reached.
+LARGE_SCALARS = (10.0, -10.0)
 
 
 def decide_in_float64(
@@ -29,7 +36,6 @@ def decide_in_float64(
     """
     places: dict[str, Divergence | None] = {}
     decided = []
-    programs = (ported.linen_program, ported.nnx_program)
     for check in checks:
         measured = check.limit is not None and check.name != "training"
         if check.status == "close" and measured and (place := _exact(ported, check)):
@@ -42,19 +48,9 @@ def decide_in_float64(
             status = "close" if rounded.is_finer else "different"
             check = dataclasses.replace(check, status=status, note=rounded.note)
         if check.status in ("close", "different") and measured:
-            backwards = check.name == "gradients"
-            place = places.get("forward") or locate_in(
-                ported, *programs, stops=backwards, sample=check.sample
-            )
-            compared = programs
-            if place is None and backwards:
-                compared = backward(ported)
-                place = locate_in(ported, *compared, settled=programs, sample=check.sample)
+            place, parts = _in_float64(ported, check, places.get("forward"))
             places[check.name] = place
-            # A piece of what one program computes whole cannot be compared by itself.
-            seen = place or all(one and other for one, other in _outputs(ported, *compared))
-            if _decides(ported) and seen:
-                parts = places[check.name] is not None
+            if _decides(ported):
                 note = "in float64 they part" if parts else f"in float64 equal to {SAME_OUTPUT:g}"
                 status = "different" if parts else "close"
                 check = dataclasses.replace(check, status=status, note=note)
@@ -68,6 +64,48 @@ def decide_in_float64(
     return decided, next((place for place in found if place), None)
 
 
+def _in_float64(
+    ported: Ported, check: Check, forward: Divergence | None
+) -> tuple[Divergence | None, bool]:
+    """(where, whether) the programs behind a check part on its sample.
+
+    Args:
+      forward: where the forward programs part, if they do.
+    """
+    programs = (ported.linen_program, ported.nnx_program)
+    backwards = check.name == "gradients"
+    if forward:
+        return forward, True
+    place = locate_in(ported, *programs, stops=backwards, sample=check.sample)
+    if not backwards:
+        return place, bool(place) or _moved_outputs_part(ported, programs, check.sample)
+    compared = backward(ported)
+    behind = locate_in(ported, *compared, settled=programs, sample=check.sample)
+    if behind is None and not _moved_outputs_part(ported, compared, check.sample):
+        return None, False
+    # What stops a gradient, a constant that later values hide, is told in the forward program.
+    return place or behind, True
+
+
+def _moved_outputs_part(ported: Ported, programs: tuple[Program, Program], number: int) -> bool:
+    """Whether outputs part that have to be moved, as weights are, to be compared."""
+    if all(one and other for one, other in _outputs(ported, *programs)):
+        return False
+    sample = ported.sample(number)
+    flat = jax.tree.leaves(sample.inputs)
+    linen, nnx = (
+        dict(zip(p.outputs, (values[node][i] for node, i in p.graph.outputs), strict=True))
+        for p, leaves in zip(programs, (sample.linen, sample.nnx), strict=True)
+        for values in [evaluate(p.graph, leaves, flat)]
+    )
+    scale = float(np.median([size_of(x) for x in linen.values()]))
+    given = {
+        path: linen.get(path, np.zeros(spec.shape)) for path, spec in ported.linen.leaves.items()
+    }
+    moved = ported.weights.move({path: np.asarray(x) for path, x in given.items()}, to="nnx")
+    return not all(same_in_place(moved[path], nnx[path], scale) for path in moved if path in nnx)
+
+
 def _exact(ported: Ported, check: Check) -> Divergence | None:
     """Where two programs in half precision part without rounding, and not by that of a constant."""
     for number, programs in enumerate(_compared(ported, check)):
@@ -76,9 +114,9 @@ def _exact(ported: Ported, check: Check) -> Divergence | None:
         outputs = _both(_outputs(ported, *programs))
         place = _locate(ported, *programs, outputs, numbers, settled)
         if place is not None:
-            if other_functions(programs[0].graph, programs[1].graph):
-                return place
-            explained = place.is_near or _round(ported, programs, check).explains
+            explained = not place.is_another_function and (
+                place.is_near or _round(ported, programs, check).explains
+            )
             return None if explained else place
     return None
 
@@ -158,6 +196,10 @@ def _unseen_forward(ported: Ported) -> tuple[str, Divergence | None]:
         place = _locate(ported, *programs, outputs, ported.sample(0, inputs, weights))
         if place is not None:
             return f"they part where inputs are {inputs:g} times as large", place
+    for scalar in LARGE_SCALARS if _decides(ported) and ported.has_scalars else ():
+        place = _locate(ported, *programs, outputs, ported.sample(0, scalars=scalar))
+        if place is not None:
+            return f"they part where weights that are one number are {scalar:g}", place
     return "", None
 
 

@@ -142,7 +142,8 @@ def _print_map(console: Console, found: Verification, all_rows: bool) -> None:
 def _divergence_json(divergence: Divergence | None) -> dict[str, Any] | None:
     if divergence is None:
         return None
-    return {key: value for key, value in dataclasses.asdict(divergence).items() if key != "is_near"}
+    found = dataclasses.asdict(divergence)
+    return {key: found[key] for key in ("reason", "linen", "nnx")}
 
 
 def _finite(value: Any) -> Any:

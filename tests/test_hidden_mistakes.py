@@ -174,3 +174,29 @@ def test_models_that_return_nothing_are_refused():
     found = verify(pair(lambda y: y, lambda y: None))
     assert found.verdict == "different"
     assert "NNX returns nothing; is a return missing?" in found.checks[0].note
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.LayerNorm(epsilon=1e-6)(nn.Dense(16)(x)))
+
+
+class PortNormed(nnx.Module):
+    def __init__(self, epsilon, rngs):
+        self.first, self.last = nnx.Linear(16, 16, rngs=rngs), nnx.Linear(16, 3, rngs=rngs)
+        self.norm = nnx.LayerNorm(16, epsilon=epsilon, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.norm(self.first(x)))
+
+
+@pytest.mark.parametrize("size", [0.5, 1, 2, 4, 8, 64])
+@pytest.mark.parametrize("epsilon", [1e-5, 3e-6])
+def test_another_epsilon_is_found_whatever_the_size_of_what_it_is_added_to(size, epsilon):
+    def inputs(key):
+        return (size * jax.random.normal(key, (2, 16)),)
+
+    found = verify(Pair(Normed(), lambda rngs: PortNormed(epsilon, rngs), inputs))
+    assert found.verdict == "different"
+    assert found.divergence.reason == f"add: 1e-06 in Linen, {epsilon:g} in NNX"

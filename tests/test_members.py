@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import nnx
 from helpers import assert_identical, moved_there_and_back
 
-from shared import verify
+from shared import Pair, verify
 from shared.checks.base import Ported, program
 from shared.pair import pure_pair
 from shared.program.evaluate import evaluate
@@ -114,3 +115,29 @@ def test_a_program_that_is_taken_apart_computes_the_same(pair, part, axis):
     one, other = (evaluate(graph, sample.linen, flat) for graph in (linen.graph, apart))
     for (a, i), (b, j) in zip(linen.graph.outputs, apart.outputs, strict=True):
         np.testing.assert_allclose(one[a][i], other[b][j], rtol=1e-12, atol=1e-12)
+
+
+class OneStacked(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        stacked = nn.vmap(
+            nn.Dense,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            axis_size=1,
+        )
+        return stacked(4, name="members")(x).sum(0)
+
+
+class PortOne(nnx.Module):
+    def __init__(self, rngs):
+        self.members = nnx.List([nnx.Linear(8, 4, rngs=rngs)])
+
+    def __call__(self, x):
+        return sum(member(x) for member in self.members)
+
+
+def test_a_stack_of_one_member_is_a_list_of_one():
+    inputs = (jax.ShapeDtypeStruct((5, 8), "float32"),)
+    assert verify(Pair(OneStacked(), lambda rngs: PortOne(rngs), inputs)).verdict in PASSES

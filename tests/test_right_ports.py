@@ -9,6 +9,7 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.verdict import PASSES
+from tests.ports import dense
 
 F = 6
 X = (jax.ShapeDtypeStruct((3, F), "float32"),)
@@ -299,3 +300,44 @@ def test_a_key_among_the_inputs():
         nnx_call=lambda module, x, key: module(x),
     )
     assert verify(pair, samples=1).verdict in PASSES
+
+
+def test_a_constant_in_two_steps_is_no_mistake():
+    def in_steps(x):
+        return jnp.tanh(x / 3.0 / 7.0)
+
+    def at_once(x):
+        return jnp.tanh(x / 21.0)
+
+    for pair in (dense.then(in_steps, at_once, X), dense.then(at_once, in_steps, X)):
+        assert verify(pair).verdict in PASSES
+
+
+class Heads(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.MultiHeadDotProductAttention(4)(x)
+
+
+class PortHeads(nnx.Module):
+    """Attention with its heads made of the results of square layers."""
+
+    def __init__(self, rngs):
+        self.query, self.key, self.value, self.out = (
+            nnx.Linear(32, 32, rngs=rngs) for _ in range(4)
+        )
+
+    def __call__(self, x):
+        q, k, v = (layer(x).reshape(8, 16, 4, 8) for layer in (self.query, self.key, self.value))
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(8.0)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", nnx.softmax(scores), v)
+        return self.out(mixed.reshape(8, 16, 32))
+
+
+def test_a_gradient_of_zero_in_another_shape_is_decided_without_rounding():
+    """The bias of keys has none: softmax cancels it. What float32 leaves of it is rounding."""
+    inputs = (jax.ShapeDtypeStruct((8, 16, 32), "float32"),)
+    found = verify(Pair(Heads(), lambda rngs: PortHeads(rngs), inputs))
+    gradients = next(check for check in found.checks if check.name == "gradients")
+    assert (found.verdict, gradients.note) == ("close", "in float64 equal to 1e-05")
+    assert gradients.max_rel > 1e-2  # beyond the limits, of what is zero but for rounding

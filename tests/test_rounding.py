@@ -9,6 +9,7 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.checks.base import Limits
+from shared.verdict import PASSES
 
 F = 32
 HALF = jnp.bfloat16
@@ -184,3 +185,34 @@ def test_an_exact_gelu_for_the_one_of_tanh_is_a_mistake_however_near_it_is():
     assert (
         verify(dataclasses.replace(pair, nnx_kwargs={"approximate": True})).verdict != "different"
     )
+
+
+class Exchanged(PortGelu):
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.between = nnx.Linear(F, F, dtype=HALF, rngs=rngs)
+
+    def __call__(self, x, first=True):
+        x = nnx.gelu(self.first(x), approximate=first)
+        x = nnx.gelu(self.between(x), approximate=not first)
+        return self.last(x)
+
+
+def both_gelus(x):
+    x = nn.gelu(nn.Dense(F, dtype=HALF)(x))
+    x = nn.gelu(nn.Dense(F, dtype=HALF)(x), approximate=False)
+    return nn.Dense(F, dtype=HALF)(x)
+
+
+class BothGelus(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return both_gelus(x)
+
+
+def test_an_exact_gelu_and_one_of_tanh_that_are_exchanged_are_a_mistake():
+    pair = Pair(BothGelus(), lambda rngs: Exchanged(rngs), PAIR.inputs)
+    assert verify(pair).verdict in PASSES
+    found = verify(dataclasses.replace(pair, nnx_kwargs={"first": False}))
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source.startswith("x = nnx.gelu(self.first(x)")

@@ -11,6 +11,7 @@ from shared import Pair, verify
 from shared.checks.base import Ported, program
 from shared.pair import pure_pair
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
+from shared.verdict import PASSES
 from tests.ports import dense
 
 F = 8
@@ -270,3 +271,27 @@ def test_training_with_large_gradients_does_not_explode():
 
     found = verify(Pair(Images(), lambda rngs: PortImages(rngs), images))
     assert found.verdict == "close"
+
+
+class Scaled(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("logit_scale", nn.initializers.ones, ())
+        return x * jnp.exp(jnp.clip(scale, 0.0, 4.6))
+
+
+class PortScaled(nnx.Module):
+    def __init__(self, most, rngs):
+        self.scale, self.most = nnx.Param(jnp.ones(())), most
+
+    def __call__(self, x):
+        return x * jnp.exp(jnp.clip(self.scale[...], 0.0, self.most))
+
+
+def test_a_limit_that_only_a_large_temperature_reaches():
+    assert verify(Pair(Scaled(), lambda rngs: PortScaled(4.6, rngs), X)).verdict in PASSES
+    found = verify(Pair(Scaled(), lambda rngs: PortScaled(100.0, rngs), X))
+    assert found.verdict == "different"
+    forward = next(check for check in found.checks if check.name == "forward")
+    assert forward.note == "they part where weights that are one number are 10"
+    assert found.divergence.nnx.source.startswith("return x * jnp.exp(jnp.clip(")

@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from shared.checks.sample import Sample, fill, has_nan
+from shared.checks.sample import Sample, copy_weights, fill, has_nan
 from shared.errors import during
 from shared.models.pure import PureModel, described
 from shared.pair import PurePair
@@ -165,19 +166,35 @@ class Ported:
     def inputs(self, sample: int) -> tuple:
         return self.pair.sample_inputs(self.seed + sample, self._whole_numbers)
 
-    def sample(self, number: int, inputs: float = 1, weights: float = 1) -> Sample:
-        """Random weights and inputs, those that are floating times `weights` and `inputs`."""
+    @property
+    def has_scalars(self) -> bool:
+        """Whether a weight of Linen's is one number that is floating."""
+        return any(map(_is_scalar, self.linen.leaves.values()))
+
+    def sample(
+        self, number: int, inputs: float = 1, weights: float = 1, scalars: float | None = None
+    ) -> Sample:
+        """Random weights and inputs, those that are floating times `weights` and `inputs`.
+
+        Weights of one number are `scalars`, if that is given.
+        """
 
         def times(factor: float, x: Any) -> Any:
             is_large = factor != 1 and jnp.issubdtype(x.dtype, jnp.inexact)
             return (x * factor).astype(x.dtype) if is_large else x
 
+        def weight(x: Any) -> Any:
+            if scalars is not None and _is_scalar(x):
+                return np.full_like(x, scalars)
+            return np.asarray(times(weights, x))
+
         linen, nnx = (
-            {path: times(weights, x) for path, x in side.items()}
-            for side in self.random_leaves(number)
+            {path: weight(x) for path, x in s.items()} for s in self.random_leaves(number)
         )
+        copy_weights(self.entries, linen, nnx)  # one number of Linen may be one of several of NNX
         given = jax.tree.map(functools.partial(times, inputs), self.inputs(number))
-        return Sample(linen, nnx, given, (inputs, weights) != (1, 1))
+        is_large = (inputs, weights, scalars) != (1, 1, None)
+        return Sample(linen, nnx, given, is_large)
 
     @functools.cached_property
     def _whole_numbers(self) -> dict[int, WholeNumbers]:
@@ -199,6 +216,10 @@ class Ported:
     @property
     def nnx(self) -> PureModel:
         return self.pair.nnx
+
+
+def _is_scalar(x: Any) -> bool:
+    return x.size == 1 and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _is_narrow(program: Program) -> bool:

@@ -13,7 +13,7 @@ from shared.locate.statement import above, call_that_passes, calls, choice, gap,
 from shared.locate.values import is_near_in_half_precision
 from shared.program.canonical import Names, not_reshaped, params_that_matter
 from shared.program.graph import Graph, Node, Value, constant_value
-from shared.program.jax_programs import FUNCTIONS, RESHAPES, SELECTIONS
+from shared.program.jax_programs import ERROR_FUNCTION, FUNCTIONS, RESHAPES, SELECTIONS
 from shared.program.source import Place
 from shared.program.view import View
 from shared.weights.regular import kinds
@@ -80,7 +80,8 @@ def apart(
 ) -> Divergence:
     """What is said of two operations with other results, of `linen` and `nnx` if they are there."""
     near = is_near_in_half_precision(a.values[x][0], b.values[y][0])
-    return Divergence(reason(x, y), spot(a, x, linen), spot(b, y, nnx), near)
+    other = (x.op in ERROR_FUNCTION) != (y.op in ERROR_FUNCTION)
+    return Divergence(reason(x, y), spot(a, x, linen), spot(b, y, nnx), near, other)
 
 
 def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -> Divergence:

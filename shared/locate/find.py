@@ -11,7 +11,7 @@ from shared.locate.choices import branches, other_comparisons, other_conditions,
 from shared.locate.explain import apart, describe, only_in_gradients
 from shared.locate.side import Side
 from shared.locate.spot import Divergence
-from shared.locate.values import is_key, is_unreasonable, same_in_place, size_of
+from shared.locate.values import ROUNDING, is_key, is_unreasonable, same_in_place, size_of
 from shared.program.canonical import Names, upward
 from shared.program.evaluate import evaluate
 from shared.program.graph import Graph, Node, Value, is_start
@@ -97,4 +97,8 @@ def _is_reasonable(side: Side) -> bool:
 
 def _same_output(a: Side, one: Value, b: Side, other: Value, scale: float) -> bool:
     (x, j), (y, m) = one, other
-    return (a.up[x], j) == (b.up[y], m) or same_in_place(a.values[x][j], b.values[y][m], scale)
+    if (a.up[x], j) == (b.up[y], m):
+        return True
+    if not a.settled and size_of(a.values[x][j]) > ROUNDING * scale:
+        scale = 0.0  # no gradient, and not zero but for the rounding of other outputs
+    return same_in_place(a.values[x][j], b.values[y][m], scale)

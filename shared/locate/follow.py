@@ -127,7 +127,10 @@ def _at(both: Both, u: Node, v: Node) -> Parting:
         return _between(both, one, other, u, v)
     if differing:
         return Parting("operand", u, v, linen_next=u, nnx_next=v, operands=differing[0])
-    return Parting("operation", u, v, linen_next=u, nnx_next=v)
+    # Operands that are nearly the same: of another constant in front of them.
+    before = [pair for pair in both.a.suspects if pair[0].number < u.number]
+    x, y = min(before, key=lambda pair: pair[0].number, default=(u, v))
+    return Parting("operation", x, y, linen_next=u, nnx_next=v)
 
 
 def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | None) -> Parting:

@@ -18,9 +18,6 @@ MORE = 2.0
 # Of the largest output: what is smaller is measured by this.
 SMALL = 1e-2
 
-# The error function: nothing else in a program amounts to it, however near its values are.
-ERROR_FUNCTION = {"erf", "erfc", "erf_inv"}
-
 Pairs = Mapping[str, tuple[Value, Value]]
 
 
@@ -89,12 +86,6 @@ def rounding(linen: Program, nnx: Program, sample: Sample, outputs: Pairs) -> Ro
     return Rounding(
         explains, _is_finer(linen.graph, exact[0], nnx.graph, exact[1]), (moves[0], moves[1])
     )
-
-
-def other_functions(linen: Graph, nnx: Graph) -> bool:
-    """Whether one program has an exact gelu where the other has the one of tanh."""
-    one, other = (sum(node.op in ERROR_FUNCTION for node in g.nodes) for g in (linen, nnx))
-    return one != other
 
 
 def _is_finer(linen: Graph, exact: Values, nnx: Graph, exact_port: Values) -> bool:

@@ -75,7 +75,8 @@ class Side:
             elif not is_start(node) and node.avals:
                 found = [_near(mark, tables) for mark in self.marks[node]]
                 if all(found) and self._adds_nothing(node):
-                    self._choose_kin(node, found[0], other)
+                    if not self._choose_kin(node, found[0], other):
+                        self.suspects += self._other_constants(node, other)
                 elif all(found):
                     self._choose(node, found[0], other)
                 else:
@@ -86,13 +87,14 @@ class Side:
         kin = [user for twin in twins for user in other.users[twin]]
         return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
 
-    def _choose_kin(self, node: Node, near: list[Node], other: "Side") -> None:
-        """Takes what does the same with the same operands, whatever else has the value."""
+    def _choose_kin(self, node: Node, near: list[Node], other: "Side") -> bool:
+        """Takes what does the same with the same operands, whatever else has the value, if any."""
         twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
         users = {user for twin in twins for user in other.users[twin]}
         kin = [y for y in near if y in users and y.op == node.op]
         if kin:
             self._choose(node, kin, other)
+        return bool(kin)
 
     def _adds_nothing(self, node: Node) -> bool:
         """Whether the value is that of an operand, changed by chance by nothing: `x + 0`.

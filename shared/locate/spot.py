@@ -35,12 +35,15 @@ class Divergence:
 
     Attributes:
       is_near: whether what they part in is as near as a number and that number in half precision.
+      is_another_function: whether one computes the error function where the other does not: nothing
+        else amounts to it, however near its values are.
     """
 
     reason: str
     linen: Spot | None
     nnx: Spot | None
     is_near: bool = False
+    is_another_function: bool = False
 
 
 def name_of(node: Node) -> str:

@@ -49,10 +49,11 @@ ELEMENTWISE = {
     *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "is_finite", "select_n"),
     *("clamp", "convert_element_type", "stop_gradient", "copy"),
 }
+ERROR_FUNCTION = {"erf", "erfc", "erf_inv"}
 # By their names a reader knows an activation: tanh, erfc, logistic, max.
 FUNCTIONS = {
     *("max", "min", "exp", "exp2", "log", "log1p", "expm1", "sin", "cos", "tan", "tanh"),
-    *("logistic", "erf", "erfc", "erf_inv", "sqrt", "rsqrt", "cbrt", "abs", "sign", "floor"),
+    *(*ERROR_FUNCTION, "logistic", "sqrt", "rsqrt", "cbrt", "abs", "sign", "floor"),
     *("ceil", "round", "clamp", "select_n"),
 }
 # Parameters that have no say in the results.

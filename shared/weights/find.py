@@ -113,7 +113,7 @@ def _stacked_on_one_side(
             shape, dtype = view.shape_in(specs[view.leaf].shape), str(specs[view.leaf].dtype)
             for axis, size in enumerate(shape):
                 member = (*shape[:axis], *shape[axis + 1 :])
-                if not view.part and forms[1 - side][member, dtype] >= size > 1:
+                if not view.part and forms[1 - side][member, dtype] >= size:
                     axes[side].setdefault(view.leaf, view.axis(axis))
                     break
     return axes
