@@ -13,7 +13,7 @@ from typing import Any
 from shared.program.canonical import Names, downward, label, local, upward, uses
 from shared.program.graph import Graph, Node
 from shared.program.view import View
-from shared.weights.names import layer_of, similarity, template, words
+from shared.weights.names import layer_of, likenesses, similarity, template, words
 from shared.weights.weight_map import Entry
 
 _ROUNDS = (12, 8, 5, 3, 2, 1)
@@ -202,22 +202,26 @@ class Matcher:
                 self.pair_tied(linen, nnx)
 
     def pair_tied(self, linen: list[Node], nnx: list[Node]) -> None:
-        """Pairs what the programs do not tell apart: numbers in order, words by likeness."""
+        """Pairs what the programs do not tell apart: words by likeness, what is left in order."""
         paths = [[self.view(0, node).leaf for node in linen], [self.view(1, n).leaf for n in nnx]]
         if all(len(set(map(template, side))) == 1 for side in paths):
             for a, b in zip(linen, nnx, strict=True):
                 self.pair(a, b, "dataflow and order")
             return
         one_layer = len({layer_of(self.view(0, node)) for node in linen}) == 1
+        by = "dataflow and names" if one_layer else "dataflow, names and order"
         candidates = sorted(
-            (-similarity(paths[0][i], paths[1][j]), abs(i - j), i, j)
-            for i in range(len(linen))
-            for j in range(len(nnx))
+            (-likeness, abs(i - j), i, j)
+            for (i, j), likeness in likenesses(*paths).items()
+            if likeness > 0
         )
         for _, _, i, j in candidates:
             if linen[i] in self.left[0] and nnx[j] in self.left[1]:
-                by = "dataflow and names" if one_layer else "dataflow, names and order"
                 self.pair(linen[i], nnx[j], by)
+        # What names do not tell, both programs use in one order.
+        rest = ([x for x in linen if x in self.left[0]], [y for y in nnx if y in self.left[1]])
+        for a, b in zip(*rest, strict=True):
+            self.pair(a, b, by)
 
 
 def _is_of(view: View, pinned: View) -> bool:

@@ -1,6 +1,7 @@
 """What the words and numbers in the paths of two weights have in common."""
 
 import re
+from collections.abc import Sequence
 
 from shared.program.view import View
 
@@ -50,3 +51,19 @@ def similarity(a: str, b: str) -> float:
     first, second = words(a) | set(map(str, numbers(a))), words(b) | set(map(str, numbers(b)))
     same_layer = numbers(a)[:1] == numbers(b)[:1]
     return len(first & second) / max(1, len(first | second)) + 0.01 * same_layer
+
+
+def likenesses(linen: Sequence[str], nnx: Sequence[str]) -> dict[tuple[int, int], float]:
+    """{(of `linen`, of `nnx`): how much two paths share that tells them from others of their side}.
+
+    Above 0 where they share a word that others have not; the layer alone makes no likeness.
+    """
+    own = [[words(path) for path in side] for side in (linen, nnx)]
+    telling = [[each - frozenset.intersection(*side) for each in side] for side in own]
+    return {
+        (i, j): len(one & other) / len(one | other) + 0.01 * (numbers(a)[:1] == numbers(b)[:1])
+        if one & other
+        else 0.0
+        for i, (a, one) in enumerate(zip(linen, telling[0], strict=True))
+        for j, (b, other) in enumerate(zip(nnx, telling[1], strict=True))
+    }
