@@ -195,3 +195,88 @@ def test_activations_are_told_by_their_functions():
 
 def exact_gelu(x):
     return nn.gelu(x, approximate=False)
+
+
+def rms(x, scale):
+    return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * scale
+
+
+class Norms(nn.Module):
+    """Norms of one shape, with names that share words with all and tell nothing."""
+
+    @nn.compact
+    def __call__(self, x):
+        def norm(name, x):
+            return rms(x, self.param(name, nn.initializers.ones, (H * K,)))
+
+        x = x + 0.5 * nn.Dense(H * K, name="ff1_up")(norm("ff1_norm", x))
+        x = x + nn.Dense(H * K, name="attn")(norm("attn_norm", x))
+        x = x + 0.5 * nn.Dense(H * K, name="ff2_up")(norm("ff2_norm", x))
+        return norm("last_norm", x)
+
+
+class Layers(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for n in range(2):
+            x = Norms(name=f"layer_{n}")(x)
+        return jnp.tanh(x)
+
+
+class PortNorm(nnx.Module):
+    """The same formula, written in another way."""
+
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones(H * K))
+
+    def __call__(self, x):
+        return self.w[...] * (x / jnp.sqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6))
+
+
+class PortFeedForward(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.up = PortNorm(), nnx.Linear(H * K, H * K, rngs=rngs)
+
+    def __call__(self, x):
+        return self.up(self.norm(x))
+
+
+class PortNorms(nnx.Module):
+    def __init__(self, rngs):
+        self.before, self.after = PortFeedForward(rngs), PortFeedForward(rngs)
+        self.n1, self.n2 = PortNorm(), PortNorm()
+        self.attend = nnx.Linear(H * K, H * K, rngs=rngs)
+
+    def __call__(self, x, half):
+        x = x + self.before(x) / 2
+        x = x + self.attend(self.n1(x))
+        x = x + half * self.after(x)
+        return self.n2(x)
+
+
+class PortLayers(nnx.Module):
+    def __init__(self, half, rngs):
+        self.layers, self.half = nnx.List([PortNorms(rngs) for _ in range(2)]), half
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x, self.half)
+        return jnp.tanh(x)
+
+
+def test_weights_that_names_do_not_tell_apart_go_in_the_order_of_their_use():
+    assert (
+        verify(Pair(Layers(), lambda rngs: PortLayers(0.5, rngs), X), samples=1).verdict in PASSES
+    )
+    found = verify(Pair(Layers(), lambda rngs: PortLayers(0.25, rngs), X), samples=1)
+    rows = {row["linen"]: row["nnx"] for row in found.rows if row["linen"].endswith("norm")}
+    for layer in "01":
+        for norm, own in (
+            ("ff1", "before/norm"),
+            ("attn", "n1"),
+            ("ff2", "after/norm"),
+            ("last", "n2"),
+        ):
+            assert rows[f"params/layer_{layer}/{norm}_norm"] == f"params/layers/{layer}/{own}/w"
+    assert found.divergence.nnx.source == "x = x + half * self.after(x)"
+    assert found.divergence.linen.source.startswith('x = x + 0.5 * nn.Dense(H * K, name="ff2_up")')

@@ -53,8 +53,7 @@ ERROR_FUNCTION = {"erf", "erfc", "erf_inv"}
 # By their names a reader knows an activation: tanh, erfc, logistic, max.
 FUNCTIONS = {
     *("max", "min", "exp", "exp2", "log", "log1p", "expm1", "sin", "cos", "tan", "tanh"),
-    *(*ERROR_FUNCTION, "logistic", "sqrt", "rsqrt", "cbrt", "abs", "sign", "floor"),
-    *("ceil", "round", "clamp", "select_n"),
+    *(*ERROR_FUNCTION, "logistic", "clamp", "select_n"),
 }
 # Parameters that have no say in the results.
 SILENT = re.compile(r"name|.*sharding|jvp.*|bwd|fwd.*|mesh|call_info|debug.*|ctx_mesh|.*thunk")
