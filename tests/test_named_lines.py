@@ -280,3 +280,34 @@ def test_weights_that_names_do_not_tell_apart_go_in_the_order_of_their_use():
             assert rows[f"params/layer_{layer}/{norm}_norm"] == f"params/layers/{layer}/{own}/w"
     assert found.divergence.nnx.source == "x = x + half * self.after(x)"
     assert found.divergence.linen.source.startswith('x = x + 0.5 * nn.Dense(H * K, name="ff2_up")')
+
+
+def penalised(x):
+    distance = jnp.abs(jnp.arange(T)[:, None] - jnp.arange(T)[None, :])
+    slopes = 2.0 ** -jnp.arange(1.0, 1 + B)
+    scores = jnp.einsum("bqf,bkf->bqk", x, x) - slopes[:, None, None] * distance
+    logits = jax.nn.softmax(scores, axis=-1) @ x
+    target = jax.nn.one_hot(jnp.zeros(T, int), H * K) * 0.9 + 0.1 / (H * K)
+    return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
+
+
+def penalty():
+    away = jnp.arange(T)[:, None] - jnp.arange(T)[None, :]
+    return -jnp.abs(away) * 2.0 ** -jnp.arange(1.0, 1 + B)[:, None, None]
+
+
+def smoothed(smoothing):
+    def then(x):
+        scores = jnp.einsum("bqf,bkf->bqk", x, x) + penalty()
+        logits = jax.nn.softmax(scores, axis=-1) @ x
+        known = jax.nn.log_softmax(logits)
+        return -jnp.mean((1 - smoothing) * known[..., 0] + smoothing * known.mean(axis=-1))
+
+    return then
+
+
+def test_what_is_right_but_written_in_another_way_takes_no_blame():
+    assert verify(dense.then(penalised, smoothed(0.1), X), samples=1).verdict in PASSES
+    found = verify(dense.then(penalised, smoothed(0.2), X), samples=1)
+    assert found.divergence.linen.source.startswith(("target = ", "return -jnp.mean"))
+    assert found.divergence.nnx.source.startswith("return -jnp.mean(")

@@ -47,7 +47,7 @@ class Parting:
 
 def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     """The first difference on the way to the outputs `parted`."""
-    together = _together(both)
+    together = _together(both, parted)
     found = _at(both, *together) if together else _between(both, *parted[0], None, None)
     lacks = found.kind == "lacks"
     x, y = (found.linen_next, found.nnx_next) if lacks else (found.linen, found.nnx)
@@ -56,11 +56,12 @@ def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     return found
 
 
-def _together(both: Both) -> tuple[Node, Node] | None:
+def _together(both: Both, parted: Sequence[tuple[Value, Value]]) -> tuple[Node, Node] | None:
     """The nearest operations, behind the place of parting, with which both go on in step."""
+    reached = [_reached(both, i, [pair[i][0] for pair in parted]) for i in (0, 1)]
     linen, nnx = (
-        [node for node in side.graph.nodes if not side.is_known(node) and node not in side.forms]
-        for side in (both.a, both.b)
+        [node for node in nodes if not side.is_known(node) and node not in side.forms]
+        for side, nodes in zip((both.a, both.b), reached, strict=True)
     )
     candidates = defaultdict(list)
     for k, v in enumerate(nnx[:_REACH]):
@@ -76,6 +77,21 @@ def _together(both: Both) -> tuple[Node, Node] | None:
             if steps >= _BELIEVED and i + k - gain < cost:
                 best, cost = (u, v), i + k - gain
     return best
+
+
+def _reached(both: Both, which: int, outputs: list[Node]) -> list[Node]:
+    """What outputs are made of, as far as the other program has not the same, in order."""
+    side, seen, todo = (both.a, both.b)[which], set(), outputs
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        twin = side.twin.get(node)
+        pair = ((node, 0), (twin, 0)) if which == 0 else ((twin, 0), (node, 0))
+        if twin is None or not both.same(*pair):
+            todo += [arg for arg, _ in node.args]
+    return sorted(seen, key=lambda node: node.number)
 
 
 def _steps_from(both: Both, u: Node, v: Node) -> int:
