@@ -1,7 +1,8 @@
 """What checks cannot tell by their limits is decided by evaluating both programs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -92,11 +93,9 @@ def _moved_outputs_part(ported: Ported, programs: tuple[Program, Program], numbe
     if all(one and other for one, other in _outputs(ported, *programs)):
         return False
     sample = ported.sample(number)
-    flat = jax.tree.leaves(sample.inputs)
     linen, nnx = (
-        dict(zip(p.outputs, (values[node][i] for node, i in p.graph.outputs), strict=True))
+        _outputs_of(p, leaves, jax.tree.leaves(sample.inputs))
         for p, leaves in zip(programs, (sample.linen, sample.nnx), strict=True)
-        for values in [evaluate(p.graph, leaves, flat)]
     )
     scale = float(np.median([size_of(x) for x in linen.values()]))
     given = {
@@ -104,6 +103,12 @@ def _moved_outputs_part(ported: Ported, programs: tuple[Program, Program], numbe
     }
     moved = ported.weights.move({path: np.asarray(x) for path, x in given.items()}, to="nnx")
     return not all(same_in_place(moved[path], nnx[path], scale) for path in moved if path in nnx)
+
+
+def _outputs_of(program: Program, leaves: Mapping[str, Any], inputs: list[Any]) -> dict[str, Any]:
+    values = evaluate(program.graph, leaves, inputs)
+    of_outputs = (values[node][which] for node, which in program.graph.outputs)
+    return dict(zip(program.outputs, of_outputs, strict=True))
 
 
 def _exact(ported: Ported, check: Check) -> Divergence | None:

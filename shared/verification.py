@@ -36,7 +36,8 @@ def verify(
       progress: told the name of each step.
 
     Raises:
-      InputError: one of the models cannot be traced on the inputs.
+      InputError: the inputs, the outputs or the `weight_map` of the pair do not fit.
+      Exception: what a model raises while it is traced, with a note that says in whose call.
     """
     progress("trace")
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
