@@ -1,13 +1,12 @@
 """One of the two programs, the values in it, and which of them the other program has too."""
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from shared.locate.values import SAME, ValueTable, mark_of, same_constant
-from shared.program.canonical import not_reshaped, only_reshapes
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, Value, is_start
 from shared.program.jax_programs import RESHAPES
@@ -21,7 +20,6 @@ class Side:
       twin: for each value the same value of the other program.
       settled: names of values that are known to be as they should.
       forms: weights, and what is only a form of one: reshaped, cast.
-      unchanged: {operation that by chance changes nothing: the operand that its value is}.
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
       compared: the outputs that both programs have, and what they need.
@@ -45,7 +43,6 @@ class Side:
         )
         self.marks: dict[Node, list[Any]] = {}
         self.twin: dict[Node, Node] = {}
-        self.unchanged: dict[Node, Node] = {}
         self.conflicts: list[tuple[Node, Node]] = []
         self.suspects: list[tuple[Node, Node]] = []
         self.compared = {node for node, _ in outputs}
@@ -77,8 +74,7 @@ class Side:
                 self.twin[node] = other.by_name[self.up[node]]
             elif not is_start(node) and node.avals:
                 found = [_near(mark, tables) for mark in self.marks[node]]
-                if all(found) and (operand := self._unchanged(node)):
-                    self.unchanged[node] = operand
+                if all(found) and self._adds_nothing(node):
                     if not self._choose_kin(node, found[0], other):
                         self.suspects += self._other_constants(node, other)
                 elif all(found):
@@ -87,16 +83,9 @@ class Side:
                     self.suspects += self._other_constants(node, other)
 
     def _other_constants(self, node: Node, other: "Side") -> list[tuple[Node, Node]]:
-        twins = [twin for arg, _ in node.args if (twin := self._twin_in_value(arg))]
-        kin = [user for twin in twins for user in other.takers(not_reshaped(twin))]
+        twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+        kin = [user for twin in twins for user in other.users[twin]]
         return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
-
-    def takers(self, node: Node) -> Iterator[Node]:
-        """What takes a value, as it is or reshaped."""
-        for user in self.users[node]:
-            yield user
-            if only_reshapes(user):
-                yield from self.takers(user)
 
     def _choose_kin(self, node: Node, near: list[Node], other: "Side") -> bool:
         """Takes what does the same with the same operands, whatever else has the value, if any."""
@@ -107,20 +96,15 @@ class Side:
             self._choose(node, kin, other)
         return bool(kin)
 
-    def _unchanged(self, node: Node) -> Node | None:
-        """The operand that the value is, changed by chance by nothing: `x + 0`.
+    def _adds_nothing(self, node: Node) -> bool:
+        """Whether the value is that of an operand, changed by chance by nothing: `x + 0`.
 
         Such a value tells nothing of the operation.
         """
         if len(node.args) < 2:
-            return None
+            return False
         arrays = [arg for arg, _ in node.args if self.marks[arg][0] is not None]
-        return next((arg for arg in arrays if self.is_near(node, arg, self)), None)
-
-    def _twin_in_value(self, node: Node) -> Node | None:
-        while node not in self.twin and node in self.unchanged:
-            node = self.unchanged[node]
-        return self.twin.get(node)
+        return any(self.is_near(node, arg, self) for arg in arrays)
 
     def _choose(self, node: Node, near: list[Node], other: "Side") -> None:
         """Takes the nearest kin among values that are the same, unless only a constant differs."""
