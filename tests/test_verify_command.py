@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -201,3 +202,12 @@ class _Page(HTMLParser):
         self.text += data
         if "mark" in self.open:
             self.marked.append(data)
+
+
+def test_a_module_of_the_folder_that_the_command_is_called_in(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_models").mkdir()
+    (tmp_path / "own_models" / "port.py").write_text(MLP.read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    assert main(["verify", "--pair=own_models.port:PAIR", "--checks=programs"]) == 0
+    assert capsys.readouterr().out.startswith("identical  own_models.port:PAIR")

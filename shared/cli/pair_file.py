@@ -22,7 +22,7 @@ def load_pair(place: str) -> Any:
     if not separator or not path or not name:
         raise InputError(f"--pair={place}: expected FILE.py:NAME or package.module:NAME")
     with users_code(f"--pair={place}"):
-        module = _from_file(path) if path.endswith(".py") else importlib.import_module(path)
+        module = _from_file(path) if path.endswith(".py") else _from_module(path)
     if not hasattr(module, name):
         names = [key for key in vars(module) if not key.startswith("_")]
         raise InputError(f"--pair={place}: {path} has no {name!r}; it has {', '.join(names[:12])}")
@@ -34,6 +34,12 @@ def load_pair(place: str) -> Any:
             f"--pair={place}: {name} is a {type(pair).__name__}, expected a shared.Pair"
         )
     return pair
+
+
+def _from_module(name: str) -> Any:
+    # A command has not the folder that it is called in on its path, as `python -m` has.
+    sys.path.append(os.getcwd())
+    return importlib.import_module(name)
 
 
 def _from_file(path: str) -> Any:
