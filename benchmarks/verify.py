@@ -25,9 +25,9 @@ def measure(sizes, linen_scan, nnx_scan, checks):
     """One run, in this process."""
     import numpy as np
     from decoder import decoder_pair
+    from shared.verification.comparison import ALL_CHECKS
 
-    from shared.comparison import ALL_CHECKS
-    from shared.verification import verify
+    from shared.verification.pipeline import verify
 
     started = time.perf_counter()
     pair = decoder_pair(**sizes, linen_scan=linen_scan, nnx_scan=nnx_scan)

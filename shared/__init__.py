@@ -7,11 +7,11 @@ Nothing here knows a Linen or an NNX module class, and importing it imports no J
 PROJECT = "composed-lifts"
 
 _API = {
-    "Pair": "shared.pair",
-    "Verification": "shared.verdict",
-    "verify": "shared.verification",
-    "find_weight_map": "shared.verification",
-    "Limits": "shared.checks.base",
+    "Pair": "shared.models.pair",
+    "Verification": "shared.report.result",
+    "verify": "shared.verification.pipeline",
+    "find_weight_map": "shared.verification.pipeline",
+    "Limits": "shared.verification.limits",
     "WeightMap": "shared.weights.weight_map",
 }
 __all__ = ["PROJECT", *_API]

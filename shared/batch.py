@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from shared.array_files import LoadedArray
 from shared.cases import Case
 from shared.errors import InputError
+from shared.files import LoadedArray
 
 
 @dataclasses.dataclass(frozen=True)

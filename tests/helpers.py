@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from shared import find_weight_map
-from shared.pair import pure_case, pure_pair
+from shared.models.pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
 
 

@@ -10,7 +10,7 @@ import multiprocessing
 import tempfile
 from pathlib import Path
 
-from shared.verification import verify
+from shared.verification.pipeline import verify
 
 PORTS = Path(__file__).parent / "ports"
 MLP, LM, NET = "mlp.PAIR", "transformer.PAIR", "convnet.PAIR"

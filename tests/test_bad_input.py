@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from shared.array_files import limits, read_array
 from shared.cli import main
+from shared.files import limits, read_array
 
 
 def answer(capsys, *words):
@@ -316,9 +316,7 @@ def test_output_of_a_read_only_place(capsys):
     assert (code, "cannot be written" in line) == (4, True)
 
 
-@pytest.mark.parametrize(
-    "fails", ["os.fsync", "os.replace", "shared.array_files.write.npy.write_array"]
-)
+@pytest.mark.parametrize("fails", ["os.fsync", "os.replace", "shared.files.write.npy.write_array"])
 def test_a_full_disk_leaves_the_old_file_as_it_was(tmp_path, capsys, monkeypatch, fails):
     path = tmp_path / "out.npy"
     path.write_bytes(b"old")

@@ -13,7 +13,7 @@ from helpers import assert_identical, moved_there_and_back
 from shared import Pair, find_weight_map, verify
 from shared.errors import InputError
 from shared.program.view import View
-from shared.verdict import PASSES
+from shared.report.result import PASSES
 from tests.ports import fused
 
 QKV = {

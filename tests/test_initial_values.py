@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
-from shared.checks import initial
+from shared.verification import initial
 from tests.ports import resnet, transformer
 
 F = 8

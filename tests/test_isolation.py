@@ -34,8 +34,8 @@ def check_imports(source, forbidden):
 
 # Where a user's pair of modules becomes two pure functions.
 KNOWS_FLAX = {
-    *(ROOTS["shared"] / "models" / f"{name}.py" for name in ("linen", "nnx")),
-    ROOTS["shared"] / "pair.py",  # says of which classes the two modules are
+    # The last says of which classes the two modules are.
+    *(ROOTS["shared"] / "models" / f"{name}.py" for name in ("linen", "nnx", "pair")),
 }
 FORBIDDEN = {
     "linen": ["nnx_impl.", "flax.nnx."],

@@ -14,7 +14,7 @@ from shared import Pair, WeightMap, find_weight_map, verify
 from shared.errors import InputError
 from shared.program.layout import Step, inverse, laid_out, simplest
 from shared.program.view import View
-from shared.verdict import PASSES
+from shared.report.result import PASSES
 from tests.ports import layouts
 
 QUERY = "params/blocks/attention/query/kernel"
@@ -66,7 +66,8 @@ def test_weights_move_without_loss_and_the_port_computes_the_same(pair, tmp_path
     assert_identical(linen, back)
     inputs = pure.sample_inputs(0, {})
     one, other = pure.linen.apply(linen, inputs)[0], pure.nnx.apply(moved, inputs)[0]
-    assert jnp.allclose(one, other, rtol=1e-4, atol=1e-4)
+    # Large numbers cancel in small ones: rounding is that of the largest.
+    assert jnp.abs(one - other).max() <= 1e-6 * jnp.abs(one).max()
 
 
 class Plain(nn.Module):

@@ -10,11 +10,12 @@ from flax import nnx
 from helpers import assert_identical, moved_there_and_back
 
 from shared import Pair, verify
-from shared.checks.base import Ported, program
-from shared.pair import pure_pair
+from shared.models.pair import pure_pair
 from shared.program.evaluate import evaluate
 from shared.program.unstack import unstack
-from shared.verdict import PASSES
+from shared.report.result import PASSES
+from shared.verification.ported import Ported
+from shared.verification.programs import program
 from tests.ports import ensemble, experts, members
 
 SAME = {

@@ -7,7 +7,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
-from shared.verdict import PASSES
+from shared.report.result import PASSES
 from tests.ports import dense
 
 B, T, H, K = 2, 5, 2, 4

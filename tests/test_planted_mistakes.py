@@ -3,8 +3,8 @@
 import pytest
 from planted_mistakes import BUGS, LINES_MISSED, PORTS, load, run
 
-from shared.verdict import PASSES
-from shared.verification import verify
+from shared.report.result import PASSES
+from shared.verification.pipeline import verify
 
 
 @pytest.mark.parametrize("row", BUGS, ids=[f"{row[0]}-{row[1]}-{i}" for i, row in enumerate(BUGS)])

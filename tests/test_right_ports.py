@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
-from shared.verdict import PASSES
+from shared.report.result import PASSES
 from tests.ports import dense
 
 F = 6

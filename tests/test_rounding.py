@@ -8,8 +8,8 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
-from shared.checks.base import Limits
-from shared.verdict import PASSES
+from shared.report.result import PASSES
+from shared.verification.limits import Limits
 
 F = 32
 HALF = jnp.bfloat16

@@ -8,10 +8,11 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
-from shared.checks.base import Ported, program
-from shared.pair import pure_pair
+from shared.models.pair import pure_pair
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
-from shared.verdict import PASSES
+from shared.report.result import PASSES
+from shared.verification.ported import Ported
+from shared.verification.programs import program
 from tests.ports import dense
 
 F = 8
@@ -238,7 +239,7 @@ def test_large_numbers_are_large_in_weights_and_inputs_and_whole_numbers_stay():
 
 
 def test_limits_of_the_user_are_not_widened_to_large_numbers():
-    from shared.checks.base import Limits
+    from shared.verification.ported import Limits
 
     found = verify(pair(relu6, relu), limits=Limits(rtol=1e-3))
     assert found.verdict == "equal"

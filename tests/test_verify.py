@@ -12,9 +12,9 @@ import shared
 from shared import Pair, WeightMap, find_weight_map, verify
 from shared.cases import CASES
 from shared.errors import CorruptFileError, InputError
-from shared.pair import pure_case, pure_pair
+from shared.models.pair import pure_case, pure_pair
+from shared.report.result import PASSES, DifferentError
 from shared.trees import flatten, unflatten
-from shared.verdict import PASSES, DifferentError
 from tests.ports import convnet, mlp, stacks, transformer
 
 X = (jax.ShapeDtypeStruct((4, 6), "float32"),)

@@ -60,7 +60,7 @@ def run(values: flags.FlagValues) -> int:
         raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
     case, batch = _case_and_batch(values)
 
-    from shared.array_files import Writer
+    from shared.files import Writer
 
     writer = None if values.output is None else Writer(values.output, source=values.input)
     for note in batch.notes:
@@ -71,7 +71,9 @@ def run(values: flags.FlagValues) -> int:
 
     check_jax()
     from shared.interface import load_implementation
-    from shared.report import ForwardReport, params_rows, print_json
+    from shared.report.document import print_json
+    from shared.report.forward import ForwardReport
+    from shared.report.params import params_rows
 
     implementation = load_implementation(values.impl)
     variables = _init(implementation, case, values.seed, values.init)
@@ -102,7 +104,7 @@ def _case_and_batch(values: flags.FlagValues) -> tuple[Case, "Batch"]:
     if values.input is None:
         return case, seeded_batch(case, values.seed)
 
-    from shared.array_files import read_array
+    from shared.files import read_array
 
     batch = check_batch(read_array(values.input), features=values.features)
     batch_size, features = batch.x.shape

@@ -23,7 +23,9 @@ def run(values: flags.FlagValues) -> int:
     from shared.cli.forward import init_error
     from shared.cli.start import check_jax
     from shared.interface import IMPLEMENTATIONS, load_implementation
-    from shared.report import LayoutReport, params_rows, print_json
+    from shared.report.document import print_json
+    from shared.report.layout import LayoutReport
+    from shared.report.params import params_rows
 
     check_jax()
     trees, init_errors = {}, {}

@@ -26,7 +26,7 @@ def load_pair(place: str) -> Any:
     if not hasattr(module, name):
         names = [key for key in vars(module) if not key.startswith("_")]
         raise InputError(f"--pair={place}: {path} has no {name!r}; it has {', '.join(names[:12])}")
-    from shared.pair import Pair
+    from shared.models.pair import Pair
 
     pair = getattr(module, name)
     if not isinstance(pair, Pair):

@@ -61,8 +61,8 @@ def run(values: flags.FlagValues) -> int:
         raise UsageError(f"--report={values.report}: expected a name ending in .html or .json")
 
     from shared.cli.start import check_jax
-    from shared.report import print_json
-    from shared.verification_report import print_verification, verification_json, write_report
+    from shared.report.document import print_json
+    from shared.report.verification import print_verification, verification_json, write_report
 
     check_jax()
     found = {name: _verify(name, values) for name in _subjects(values)}
@@ -85,10 +85,10 @@ def _subjects(values: flags.FlagValues) -> list[str]:
 
 
 def _verify(name: str, values: flags.FlagValues) -> Any:
-    from shared.checks.base import Limits
     from shared.cli.pair_file import load_pair, users_code
-    from shared.pair import pure_case, pure_pair
-    from shared.verification import verify
+    from shared.models.pair import pure_case, pure_pair
+    from shared.verification.limits import Limits
+    from shared.verification.pipeline import verify
 
     limits = Limits(values.rtol, values.atol)
     with _progress(name, len(values.checks)) as progress:

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.core import DenyList, meta, unfreeze
 
 from shared.models.pure import Pieces, PureModel, arrays
+from shared.program.traced_once import TracedOnce
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
@@ -57,4 +58,4 @@ def linen_model(
         )
         return arrays(output(outputs)), Pieces(flatten(meta.unbox(unfreeze(updated)))).leaves
 
-    return PureModel("linen", pieces.leaves, (), apply, initial)
+    return PureModel("linen", pieces.leaves, (), TracedOnce(apply), initial)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from shared.errors import InputError
 from shared.models.pure import Pieces, PureModel, arrays
+from shared.program.traced_once import TracedOnce
 
 
 class _Stream(nnx.RngStream):
@@ -105,7 +106,9 @@ def nnx_model(
         }
         return outputs, Pieces(updates).leaves
 
-    return PureModel("nnx", dict(sorted(leaves.items())), tuple(sorted(random)), apply, initial)
+    return PureModel(
+        "nnx", dict(sorted(leaves.items())), tuple(sorted(random)), TracedOnce(apply), initial
+    )
 
 
 def _values(model: Any, paths: Collection[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A model as a pure function over named arrays."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ class PureModel:
       apply: (leaves, inputs) -> (outputs, updates). Updates are the variables after the call, and
         what was sown; Linen cannot change `params`, which are not among them.
       initial: (paths, inputs) -> {path: initial value} of these leaves, and of no others.
+      compiled: what has been compiled of it; see `shared.models.gradients`.
     """
 
     name: str
@@ -26,6 +27,9 @@ class PureModel:
     rng_leaves: tuple[str, ...]
     apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
     initial: Callable[[Collection[str], tuple], dict[str, Any]]
+    compiled: dict[Hashable, Callable] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
 
 class Pieces:

@@ -1,25 +1,36 @@
 """Scans, `while` loops and choices as operations of a flat graph."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
-from jax.extend import core
 
 from shared.program.graph import Iteration, Layer, Stack, Value
 from shared.program.jax_programs import CALLS
 from shared.program.source import users_place
+from shared.program.tracer import Handler, Tracer, opened
 from shared.program.view import View, any_layer
-
-if TYPE_CHECKING:
-    from shared.program.trace import Tracer
 
 # A scan is unrolled unless that would make more operations than this.
 MAX_UNROLLED = 100_000
 
 
-def unrolled_scan(
-    tracer: "Tracer",
+def scan(
+    tracer: Tracer,
+    eqn: Any,
+    args: list[Value],
+    stack: Stack,
+    layer: Layer,
+) -> list[Value] | None:
+    """A scan, unrolled if the tracer does so and that does not make too many operations."""
+    if not tracer.unroll:
+        return _rolled(tracer, eqn, args, stack, layer)
+    size = eqn.params["length"] * _size(eqn.params["jaxpr"])
+    return _unrolled(tracer, eqn, args, stack, layer) if size <= MAX_UNROLLED else None
+
+
+def _unrolled(
+    tracer: Tracer,
     eqn: Any,
     args: list[Value],
     stack: Stack,
@@ -51,8 +62,8 @@ def unrolled_scan(
     return [*carry, *stacked]
 
 
-def rolled_scan(
-    tracer: "Tracer",
+def _rolled(
+    tracer: Tracer,
     eqn: Any,
     args: list[Value],
     stack: Stack,
@@ -85,7 +96,7 @@ def rolled_scan(
 
 
 def choice(
-    tracer: "Tracer",
+    tracer: Tracer,
     eqn: Any,
     args: list[Value],
     stack: Stack,
@@ -103,7 +114,7 @@ def choice(
 
 
 def selection(
-    tracer: "Tracer",
+    tracer: Tracer,
     eqn: Any,
     args: list[Value],
     stack: Stack,
@@ -119,7 +130,7 @@ def selection(
 
 
 def _chosen(
-    tracer: "Tracer", index: Value, cases: Sequence[Value], aval: Any, stack: Stack, layer: Layer
+    tracer: Tracer, index: Value, cases: Sequence[Value], aval: Any, stack: Stack, layer: Layer
 ) -> Value:
     """One of `cases`; `cond` counts a condition that is true as 1, `where` takes it as it is."""
     if all(case == cases[0] for case in cases):
@@ -133,7 +144,7 @@ def _chosen(
 
 
 def loop(
-    tracer: "Tracer",
+    tracer: Tracer,
     eqn: Any,
     args: list[Value],
     stack: Stack,
@@ -170,7 +181,7 @@ def loop(
 
 
 def _carries(
-    tracer: "Tracer", first: Sequence[Value], order: dict, stack: Stack, layer: Layer
+    tracer: Tracer, first: Sequence[Value], order: dict, stack: Stack, layer: Layer
 ) -> list[Value]:
     """The carries of a loop in any iteration, of their first values."""
     return [
@@ -179,7 +190,7 @@ def _carries(
     ]
 
 
-def _index(tracer: "Tracer", value: Value, i: int, stack: Stack, layer: Layer) -> Value:
+def _index(tracer: Tracer, value: Value, i: int, stack: Stack, layer: Layer) -> Value:
     """`value[i]`; of a leaf, or of a leaf with one axis moved to the front, a view."""
     node, which = value
     if node.op == "stack":
@@ -198,16 +209,6 @@ def _index(tracer: "Tracer", value: Value, i: int, stack: Stack, layer: Layer) -
     return tracer.view(View(view.leaf, (*view.index, (view.axis(axis), i))), aval, stack)
 
 
-def fits(eqn: Any) -> bool:
-    """Whether a scan makes few enough operations to be unrolled."""
-    return eqn.params["length"] * _size(eqn.params["jaxpr"]) <= MAX_UNROLLED
-
-
-def opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence[Any]]:
-    """The program in `jaxpr`, and its constants."""
-    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, core.ClosedJaxpr) else (jaxpr, ())
-
-
 def _size(jaxpr: Any) -> int:
     """How many operations `jaxpr` has, scans in it unrolled."""
     inner, _ = opened(jaxpr)
@@ -223,3 +224,11 @@ def _size(jaxpr: Any) -> int:
         else:
             total += 1
     return total
+
+
+HANDLERS: dict[str, Handler] = {
+    "scan": scan,
+    "while": loop,
+    "cond": choice,
+    "select_n": selection,
+}

@@ -65,7 +65,7 @@ class Node:
 Value = tuple[Node, int]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """A flat program.
 

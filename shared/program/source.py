@@ -13,7 +13,8 @@ from shared.program.jax_programs import frames
 
 _JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax, flax))
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_MODELS = os.path.join(_OURS, "models") + os.sep
+# What calls the models: a wrong call of theirs is the user's.
+_CALLERS = tuple(os.path.join(_OURS, "models", f"{name}.py") for name in ("linen", "nnx", "pure"))
 _STANDARD, _INSTALLED = (sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib"))
 # What models are written with, besides; other packages may hold the models themselves.
 _TOOLS = tuple(
@@ -50,7 +51,7 @@ class Place:
     @property
     def is_ours(self) -> bool:
         """Whether it is in what is behind the models."""
-        return self.file.startswith(_OURS) and not self.file.startswith(_MODELS)
+        return self.file.startswith(_OURS) and self.file not in _CALLERS
 
     @property
     def is_users(self) -> bool:

@@ -1,0 +1,100 @@
+"""The gradients of a pure model, and one compiled program for all that a model is run for."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from shared.errors import first_line
+from shared.models.pure import PureModel
+from shared.program.view import View
+
+
+class NoGradientError(Exception):
+    """A model that runs cannot be differentiated: it has a `while` loop, say."""
+
+
+Gradients = tuple[list[Any], dict[str, Any]]
+Results = tuple[Any, dict[str, Any]]
+
+
+def gradients_of(model: PureModel, sown: Sequence[View]) -> Callable[[Any, Any], Gradients]:
+    """(leaves, inputs) -> gradients of the floating ones, (of inputs, {path: of leaf}).
+
+    They are those of a projection of the outputs and of what is sown.
+
+    Args:
+      model: a model.
+      sown: the losses that it returns beside its outputs.
+
+    Raises (what is returned does):
+      NoGradientError: JAX cannot differentiate the model.
+    """
+    both = results_and_gradients(model, sown)
+    return lambda leaves, inputs: both(leaves, inputs)[1]
+
+
+def results_and_gradients(
+    model: PureModel, sown: Sequence[View]
+) -> Callable[[Any, Any], tuple[Results, Gradients]]:
+    """(leaves, inputs) -> (results of `model.apply`, what `gradients_of` returns). Raises as it."""
+
+    def both(leaves, inputs):
+        flat, tree = jax.tree.flatten(inputs)
+        moving = {path: leaf for path, leaf in leaves.items() if is_floating(leaf)}
+        floating = [leaf for leaf in flat if is_floating(leaf)]
+
+        def projection(moving, floating):
+            again = iter(floating)
+            inputs = tree.unflatten([next(again) if is_floating(leaf) else leaf for leaf in flat])
+            outputs, updates = model.apply({**leaves, **moving}, inputs)
+            pieces = [
+                view.of(updates[view.leaf]) if view.index else updates[view.leaf] for view in sown
+            ]
+            total = jnp.zeros(())
+            for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):
+                if not is_floating(leaf):
+                    continue
+                if jnp.iscomplexobj(leaf):
+                    total += jnp.vdot(_weights(leaf, number + 1), leaf.imag.astype(jnp.float32))
+                total += jnp.vdot(_weights(leaf, number), leaf.real.astype(jnp.float32))
+            return total, (outputs, updates)
+
+        gradient = jax.grad(projection, argnums=(0, 1), has_aux=True)
+        try:
+            (of_leaves, of_inputs), results = gradient(moving, floating)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise NoGradientError(first_line(error).split(". ")[0]) from error
+        return results, (of_inputs, of_leaves)
+
+    return both
+
+
+def run(model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any) -> tuple[Any, Any]:
+    """(results, gradients) on numbers, of one compiled program.
+
+    Raises:
+      NoGradientError: JAX cannot differentiate the model.
+    """
+    key = ("results and gradients", tuple(sown))
+    if key not in model.compiled:
+        model.compiled[key] = jax.jit(results_and_gradients(model, sown))
+    return model.compiled[key](leaves, inputs)
+
+
+def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
+    """(outputs, updates) on numbers."""
+    if "results" not in model.compiled:
+        model.compiled["results"] = jax.jit(model.apply)
+    return model.compiled["results"](leaves, inputs)
+
+
+def _weights(leaf: Any, number: int) -> jax.Array:
+    """A weight of its own for every number that is returned, so that each has its own say."""
+    return jnp.sin(1 + number + jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether gradients go to `leaf`."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -1,0 +1,164 @@
+"""A Linen model with its NNX port, and both as pure functions."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx
+
+from shared.batch import seeded_batch
+from shared.cases import Case
+from shared.errors import InputError, during
+from shared.interface import load_implementation
+from shared.models.inputs import abstract_inputs, sample_inputs
+from shared.models.linen import linen_model
+from shared.models.nnx import nnx_model
+from shared.models.pure import PureModel, described
+from shared.program.trace import trace
+from shared.program.whole_numbers import WholeNumbers
+from shared.trees import flatten, unflatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A Linen model and its NNX port, to be compared.
+
+    Attributes:
+      linen: the Linen module.
+      nnx: builds the port from `nnx.Rngs`, ready to be called.
+      inputs: makes the inputs of a call from a key; or the inputs, arrays or `ShapeDtypeStruct`s.
+      linen_kwargs: keyword arguments of the Linen call.
+      nnx_kwargs: keyword arguments of the NNX call.
+      linen_call: (module, *inputs) -> outputs, where that is not a plain call.
+      nnx_call: (module, *inputs) -> outputs, where that is not a plain call.
+      linen_output: from Linen's outputs to what is compared.
+      nnx_output: from NNX's outputs to what is compared.
+      weight_map: {Linen's path: NNX's path} of leaves that are known; the rest is found.
+    """
+
+    linen: nn.Module
+    nnx: Callable[[nnx.Rngs], Any]
+    inputs: Callable[[jax.Array], tuple] | tuple
+    linen_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    nnx_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    linen_call: Callable[..., Any] | None = None
+    nnx_call: Callable[..., Any] | None = None
+    linen_output: Callable[[Any], Any] = lambda outputs: outputs
+    nnx_output: Callable[[Any], Any] = lambda outputs: outputs
+    weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises InputError where a field is not of its kind."""
+        for name, kind, fine in (
+            ("linen", "a Linen module", isinstance(self.linen, nn.Module)),
+            ("nnx", "a function of nnx.Rngs that builds the port", callable(self.nnx)),
+            (
+                "inputs",
+                "a tuple of inputs, or a function of a key that returns one",
+                callable(self.inputs) or isinstance(self.inputs, tuple),
+            ),
+        ):
+            if not fine:
+                received = type(getattr(self, name)).__name__
+                raise InputError(f"Pair.{name}: expected {kind}, received {received}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PurePair:
+    """Both models of a pair as pure functions, and what they are called on.
+
+    Attributes:
+      inputs: shapes and dtypes.
+      sample_inputs: (seed, what the programs do with whole numbers) -> inputs to compute with.
+      weight_map: as in `Pair`.
+    """
+
+    linen: PureModel
+    nnx: PureModel
+    inputs: tuple
+    sample_inputs: Callable[[int, Mapping[int, WholeNumbers]], tuple]
+    weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def pure_pair(pair: Pair) -> PurePair:
+    """`pair` without Flax's modules. Allocates no weight."""
+    inputs = abstract_inputs(pair.inputs)
+    linen_call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
+    nnx_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
+    with during(f"Linen's init and call on {described(inputs)}"):
+        linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
+    sown = _made_by_the_call(linen, inputs)
+    leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
+    linen = dataclasses.replace(linen, leaves=leaves)
+    # Where Linen has nothing of the kind, a table or a metric of the port is none of the weights.
+    pinned = set(pair.weight_map.values())
+    own = not _collections(linen) - _KEPT
+
+    def is_fixed(path: str) -> bool:
+        return own and path.split("/")[0] not in _KEPT and path not in pinned
+
+    with during("Pair.nnx, called with nnx.Rngs"):
+        nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output, is_fixed)
+    return PurePair(
+        linen,
+        nnx,
+        inputs,
+        functools.partial(sample_inputs, pair.inputs),
+        pair.weight_map,
+    )
+
+
+def pure_case(case: Case) -> PurePair:
+    """The two implementations of a built-in case."""
+
+    def model(name: str) -> PureModel:
+        implementation = load_implementation(name)
+        init = functools.partial(implementation.init, case.params_case, seed=0)
+
+        def apply(leaves, inputs):
+            return implementation.apply(case, unflatten(leaves), *inputs), {}
+
+        def initial(paths, inputs):
+            leaves = flatten(init())
+            return {path: leaves[path] for path in paths}
+
+        return PureModel(name, flatten(jax.eval_shape(init)), (), apply, initial)
+
+    return PurePair(
+        model("linen"),
+        model("nnx"),
+        (jax.ShapeDtypeStruct(case.input_shape, jnp.float32),),
+        lambda seed, _: (seeded_batch(case, seed).x,),
+    )
+
+
+# Collections that a model keeps from call to call.
+_KEPT = {"params", "batch_stats", "cache"}
+
+
+def _collections(model: PureModel) -> set[str]:
+    return {path.split("/")[0] for path in model.leaves}
+
+
+def _made_by_the_call(model: PureModel, inputs: tuple) -> set[str]:
+    """Collections that no output needs and that a call makes: what it sows, such as losses.
+
+    Linen's `init` returns them with the variables, for it makes a call.
+    """
+    candidates = _collections(model) - _KEPT
+    if not candidates:
+        return set()
+
+    def outputs(leaves: Mapping[str, Any], inputs: tuple) -> Any:
+        return model.apply(leaves, inputs)[0]
+
+    graph, _ = trace(outputs, model.leaves, inputs, unroll=False)
+    used = {view.leaf.split("/")[0] for view in graph.views.values()}
+    found = candidates - used
+    rest = {p: leaf for p, leaf in model.leaves.items() if p.split("/")[0] not in found}
+    _, updates = jax.eval_shape(model.apply, rest, inputs)
+    return found & {path.split("/")[0] for path in updates}

@@ -1,0 +1,67 @@
+"""Gradients with respect to every weight and every floating input."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from shared.models.gradients import NoGradientError, gradients_of, is_floating
+from shared.report.result import Check
+from shared.verification.checks.compare import compare, worst_of
+from shared.verification.ported import Ported
+from shared.verification.sample import has_nan
+
+
+def check_gradients(ported: Ported) -> Check:
+    """Of a projection of the outputs and the losses, sample by sample, under NNX's names."""
+    try:
+        return _check(ported)
+    except NoGradientError:
+        return without_gradients(ported, "gradients")
+
+
+def _check(ported: Ported) -> Check:
+    checks = []
+    nans: list[str] = []
+    for sample in range(ported.samples):
+        leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
+        (_, (first_input, first)), (_, (second_input, second)) = ported.run(leaves, inputs)
+        moved = move_floating(ported, first)
+        moved |= {f"input{i}": leaf for i, leaf in enumerate(first_input)}
+        second = dict(second) | {f"input{i}": leaf for i, leaf in enumerate(second_input)}
+        nans += [path for path, leaf in moved.items() if has_nan(leaf)]
+        made = compare("gradients", moved, second, ported.limits, True, ported.are_narrow)
+        checks.append(dataclasses.replace(made, sample=sample))
+    worst = worst_of(checks)
+    if nans and worst.status != "different":
+        note = "Linen's gradients are not numbers on these samples"
+        return Check("gradients", "undecided", worst_leaf=nans[0], note=note)
+    return worst
+
+
+def without_gradients(ported: Ported, name: str) -> Check:
+    """The check `name` of two models of which at least one has no gradients."""
+    errors: dict[str, str] = {}
+    for side, model in enumerate((ported.linen, ported.nnx)):
+        gradients = gradients_of(model, [views[side] for views in ported.outputs.losses])
+        try:
+            jax.eval_shape(gradients, model.leaves, ported.pair.inputs)
+        except NoGradientError as error:
+            errors[model.name] = str(error)
+    if len(errors) == 2:
+        why = "; in NNX: ".join(dict.fromkeys(errors.values()))
+        why = f": {why}" if name == "gradients" else ""
+        return Check(name, "equal", note=f"neither model has gradients{why}")
+    ((alone, error_line),) = errors.items()
+    return Check(name, "different", note=f"only {alone} has no gradients: {error_line}")
+
+
+def move_floating(ported: Ported, leaves: dict[str, Any]) -> dict[str, Any]:
+    """Linen's gradients under NNX's names."""
+    every = {
+        path: leaves.get(path, np.zeros(spec.shape, spec.dtype))
+        for path, spec in ported.linen.leaves.items()
+    }
+    moved = ported.weights.move(every, to="nnx")
+    return {path: leaf for path, leaf in moved.items() if is_floating(ported.nnx.leaves[path])}

@@ -1,0 +1,256 @@
+"""What is said of the place where two programs part."""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.program.canonical import Names, not_reshaped, params_that_matter
+from shared.program.graph import Graph, Node, Value, constant_value
+from shared.program.jax_programs import ERROR_FUNCTION, FUNCTIONS, RESHAPES, SELECTIONS
+from shared.program.source import Place
+from shared.program.view import View
+from shared.report.result import Divergence
+from shared.verification.locate.both import Both
+from shared.verification.locate.follow import Parting, part
+from shared.verification.locate.side import Side
+from shared.verification.locate.spot import name_of, spot, use_of
+from shared.verification.locate.statement import (
+    above,
+    call_that_passes,
+    calls,
+    choice,
+    gap,
+    loop,
+    statement,
+)
+from shared.verification.locate.values import is_near_in_half_precision
+from shared.weights.regular import kinds
+from shared.weights.weight_map import Entry
+
+
+def describe(
+    a: Side,
+    b: Side,
+    parted: Sequence[tuple[Value, Value]],
+    outputs: Sequence[tuple[Value, Value]],
+    names: Names,
+    counterpart: Mapping[View, View],
+) -> Divergence:
+    """The first difference on the way to the outputs at `parted`.
+
+    Args:
+      a: Linen's program. b: NNX's.
+      parted: outputs that should be equal and are not.
+      outputs: all that should be equal.
+      names: those that name the values of both programs.
+      counterpart: {what of Linen's weights: what of NNX's is the same}.
+    """
+    both = Both(a, b, names, outputs)
+    found = part(both, parted)
+    functions = _functions_apart(a, b, found) if found.kind in ("lacks", "operation") else None
+    if found.kind == "lacks" and functions is None:
+        return _lacks(a, b, found, counterpart)
+    if found.kind == "operand":
+        return _other_operand(both, found, counterpart)
+    if found.kind == "order":
+        return _other_order(a, b, found)
+    x, y = functions or (found.linen, found.nnx)
+    places = statement(x, found.linen_next), statement(y, found.nnx_next)
+    if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
+        places = None, None  # in a function of their own on both sides: it is in that function
+    return apart(a, x, b, y, *places)
+
+
+def _functions_apart(a: Side, b: Side, found: Parting) -> tuple[Node, Node] | None:
+    """The functions in which two statements differ: tanh and erfc, where gelu is exact in one."""
+    x, y, u, v = found.linen, found.nnx, found.linen_next, found.nnx_next
+    if u is None or v is None or (found.kind == "operation" and x.op == y.op):
+        return None
+    lacks = found.kind == "lacks"
+    ones, others = _functions(a, u if lacks else x, u), _functions(b, v if lacks else y, v)
+    alone = [node for op, node in ones.items() if op not in others]
+    alone_there = [node for op, node in others.items() if op not in ones]
+    return (alone[0], alone_there[0]) if alone and alone_there else None
+
+
+def _functions(side: Side, node: Node, behind: Node) -> dict[str, Node]:
+    """{function: its first use} in the statement of `node`, of what the other program lacks."""
+    place = statement(node, behind)
+    found: dict[str, Node] = {}
+    for each in side.graph.nodes[: behind.number]:
+        if each.op in FUNCTIONS and not side.is_known(each) and statement(each, behind) == place:
+            found.setdefault(each.op, each)
+    return found
+
+
+def apart(
+    a: Side, x: Node, b: Side, y: Node, linen: Place | None = None, nnx: Place | None = None
+) -> Divergence:
+    """What is said of two operations with other results, of `linen` and `nnx` if they are there."""
+    near = is_near_in_half_precision(a.values[x][0], b.values[y][0])
+    other = (x.op in ERROR_FUNCTION) != (y.op in ERROR_FUNCTION)
+    return Divergence(reason(x, y), spot(a, x, linen), spot(b, y, nnx), near, other)
+
+
+def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
+    """One program has operations that the other has not."""
+    x, y = found.linen, found.nnx
+    one, other = found.linen_next, found.nnx_next
+    # A helper may reshape what it is given.
+    source = found.source and not_reshaped(found.source)
+    if found.lacking == "nnx":
+        what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
+        places = statement(x, one, source), gap(x, one, source, other, y)
+        if skipped := _skipped_layer(a, b, found, counterpart):
+            places = skipped
+    else:
+        what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
+        places = gap(y, other, source, one, x), statement(y, other, source)
+    return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
+
+
+def _skipped_layer(
+    a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]
+) -> tuple[Place | None, Place | None] | None:
+    """The loops over the layers, where NNX lacks one layer of several."""
+    last = found.linen_next.number if found.linen_next else len(a.graph.nodes)
+    section = [n for n in a.graph.nodes[found.linen.number : last] if not a.is_known(n)]
+    view = next(
+        (a.graph.views[arg] for n in section for arg, _ in n.args if arg in a.graph.views), None
+    )
+    if view is None:
+        return None
+    used = set(b.graph.views.values())
+    meant = counterpart.get(view)
+    if meant is None or meant in used:
+        return None
+    like = [
+        (node, other)
+        for node, other in b.graph.views.items()
+        for linen, nnx in counterpart.items()
+        if nnx == other and _are_like(linen, view) and _are_like(nnx, meant) and b.users[node]
+    ]
+    if not like:
+        return None
+    node, other = like[-1]
+    user = b.users[node][0]
+    return choice(found.linen, view, None), choice(user, other, None) or loop(user)
+
+
+def _are_like(one: View, other: View) -> bool:
+    """Whether both are one weight of two layers."""
+    return not set(kinds(one)).isdisjoint(kinds(other))
+
+
+def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
+    """Both do the same with values that are not the same, and that both have."""
+    a, b, x, y = both.a, both.b, found.linen, found.nnx
+    assert found.operands is not None
+    (p, i), (q, k) = found.operands
+    linen, nnx = _weight(a, p), _weight(b, q)
+    if linen and nnx:
+        inverse = {other: one for one, other in counterpart.items()}
+        places = (
+            choice(x, linen, inverse.get(nnx)),
+            choice(y, nnx, counterpart.get(linen)),
+        )
+        what = f"{linen} in Linen, {nnx} in NNX"
+        return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
+    if selected := _selections(both, p, q):
+        what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
+        return Divergence(what, spot(a, selected[0]), spot(b, selected[1]))
+    exchanged = any(both.same(arg, (q, k)) for arg in x.args)
+    count = 0 if exchanged else call_that_passes(y, q)
+    return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _other_order(a: Side, b: Side, found: Parting) -> Divergence:
+    """Both take the same numbers, in other orders."""
+    x, y = found.linen, found.nnx
+    what = f"elements in another order: {name_of(x)} in Linen, {name_of(y)} in NNX"
+    return Divergence(what, spot(a, x), spot(b, y))
+
+
+def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
+    """The operations that take `p` and `q` out of one value, if that is what they are."""
+    while p.op == q.op and p.op in RESHAPES and p.args:
+        (p, _), (q, _) = p.args[0], q.args[0]
+    takes = {p.op, q.op} <= SELECTIONS
+    return (p, q) if takes and both.same(p.args[0], q.args[0]) else None
+
+
+def layers_exchanged(linen: Graph, nnx: Graph, entry: Entry, meant: Sequence[Entry]) -> Divergence:
+    """Where the weights of `entry` are used, and the layer of each is chosen.
+
+    Args:
+      linen: the Linen program; nnx: the NNX program.
+      entry: weights of different layers that are used alike.
+      meant: the map that pairs weights of one layer.
+    """
+    spots = []
+    for graph, side, other in ((linen, "linen", "nnx"), (nnx, "nnx", "linen")):
+        view = getattr(entry, side)
+        weight = next(node for node, held in graph.views.items() if held == view)
+        wanted = next(
+            getattr(each, side) for each in meant if getattr(each, other) == getattr(entry, other)
+        )
+        spots.append(use_of(graph, weight, functools.partial(choice, view=view, meant=wanted)))
+    return Divergence(f"{entry.linen} in Linen, {entry.nnx} in NNX", spots[0], spots[1])
+
+
+def _weight(side: Side, node: Node) -> View | None:
+    """What `node` is a form of, if it is of one weight."""
+    while node in side.forms and node not in side.graph.views:
+        node = next(arg for arg, _ in node.args if arg.op != "constant")
+    return side.graph.views.get(node)
+
+
+def only_in_gradients(a: Side, b: Side) -> Divergence | None:
+    """What shows in the gradients alone: one that is stopped, a constant that later values hide."""
+
+    def unmatched(one: Side, other: Side) -> tuple[Node, Node] | None:
+        for node in one.graph.nodes:
+            stops = node.op == "stop_gradient" and node in one.compared
+            if stops and node.args[0][0] in one.twin:
+                twin = one.twin[node.args[0][0]]
+                if not any(user.op == "stop_gradient" for user in other.users[twin]):
+                    return node, twin
+        return None
+
+    if found := unmatched(b, a):
+        return Divergence(
+            "NNX stops the gradient, Linen does not", spot(a, found[1]), spot(b, found[0])
+        )
+    if found := unmatched(a, b):
+        return Divergence(
+            "Linen stops the gradient, NNX does not", spot(a, found[0]), spot(b, found[1])
+        )
+    if a.suspects:
+        x, y = min(a.suspects, key=lambda pair: pair[0].number)
+        return apart(a, x, b, y)
+    return None
+
+
+def _compared(key: str, first: Any, second: Any) -> str:
+    if re.search("\n| at 0x", f"{first}{second}"):
+        return f"another {key}"  # a program within the program, a function
+    return f"{key}={first} in Linen, {second} in NNX"
+
+
+def reason(x: Node, y: Node) -> str:
+    if x.op != y.op:
+        return f"{name_of(x)} in Linen, {name_of(y)} in NNX"
+    first, second = params_that_matter(x), params_that_matter(y)
+    changed = [
+        _compared(key, first.get(key), second.get(key))
+        for key in sorted(first.keys() | second.keys())
+        if str(first.get(key)) != str(second.get(key))
+    ]
+    constants = [
+        [constant_value(arg) for arg, _ in node.args if arg.op == "constant"] for node in (x, y)
+    ]
+    for one, other in zip(*constants, strict=False):
+        if one.size == other.size == 1 and one != other:
+            changed.append(f"{one.item():g} in Linen, {other.item():g} in NNX")
+    return f"{x.op}: " + ("; ".join(changed) if changed else "on other operands")

@@ -1,0 +1,155 @@
+"""One of the two programs, the values in it, and which of them the other program has too."""
+
+import collections
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from shared.program.evaluate import Values
+from shared.program.graph import Graph, Node, Value, is_start
+from shared.program.jax_programs import RESHAPES
+from shared.verification.locate.values import SAME, ValueTable, mark_of, same_constant
+
+
+class Side:
+    """A program, the values in it, and which of them the other program has too.
+
+    Attributes:
+      count: how many values have each name.
+      twin: for each value the same value of the other program.
+      settled: names of values that are known to be as they should.
+      forms: weights, and what is only a form of one: reshaped, cast.
+      suspects: operations on the same operands, but for a constant, with other values.
+      conflicts: values that only a constant tells from those of the other program.
+      compared: the outputs that both programs have, and what they need.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        up: dict[Node, int],
+        values: Values,
+        settled: frozenset[int],
+        outputs: Iterable[Value],
+    ):
+        self.graph, self.up, self.values, self.settled = graph, up, values, settled
+        self.users: dict[Node, list[Node]] = collections.defaultdict(list)
+        self.numbers: set[Node] = set()
+        self.forms: set[Node] = set(graph.views)
+        self.by_name: dict[int, Node] = {}
+        self.count = collections.Counter(
+            up[node] for node in graph.nodes if node.op not in RESHAPES
+        )
+        self.marks: dict[Node, list[Any]] = {}
+        self.twin: dict[Node, Node] = {}
+        self.conflicts: list[tuple[Node, Node]] = []
+        self.suspects: list[tuple[Node, Node]] = []
+        self.compared = {node for node, _ in outputs}
+        for node in reversed(graph.nodes):
+            if node in self.compared:
+                self.compared.update(arg for arg, _ in node.args)
+        for node in graph.nodes:
+            self.by_name.setdefault(up[node], node)
+            self.marks[node] = [mark_of(value) for value in values[node]]
+            for arg, _ in node.args:
+                self.users[arg].append(node)
+            sources = [arg for arg, _ in node.args if arg.op != "constant"]
+            if len(sources) == 1 and sources[0] in self.forms:
+                self.forms.add(node)
+            single = all(aval.size == 1 for aval in node.avals)
+            if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
+                self.numbers.add(node)
+
+    def find_twins(self, other: "Side") -> None:
+        """Finds for each value the same value of the other program."""
+        rows: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
+        for node, marks in other.marks.items():
+            for mark in marks:
+                if mark is not None and not is_start(node):
+                    rows[mark[0]].append((node, mark[1]))
+        tables = {kind: ValueTable(each) for kind, each in rows.items()}
+        for node in self.graph.nodes:
+            if self.up[node] in other.by_name:
+                self.twin[node] = other.by_name[self.up[node]]
+            elif not is_start(node) and node.avals:
+                found = [_near(mark, tables) for mark in self.marks[node]]
+                if all(found) and self._adds_nothing(node):
+                    if not self._choose_kin(node, found[0], other):
+                        self.suspects += self._other_constants(node, other)
+                elif all(found):
+                    self._choose(node, found[0], other)
+                else:
+                    self.suspects += self._other_constants(node, other)
+
+    def _other_constants(self, node: Node, other: "Side") -> list[tuple[Node, Node]]:
+        twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+        kin = [user for twin in twins for user in other.users[twin]]
+        return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
+
+    def _choose_kin(self, node: Node, near: list[Node], other: "Side") -> bool:
+        """Takes what does the same with the same operands, whatever else has the value, if any."""
+        twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+        users = {user for twin in twins for user in other.users[twin]}
+        kin = [y for y in near if y in users and y.op == node.op]
+        if kin:
+            self._choose(node, kin, other)
+        return bool(kin)
+
+    def _adds_nothing(self, node: Node) -> bool:
+        """Whether the value is that of an operand, changed by chance by nothing: `x + 0`.
+
+        Such a value tells nothing of the operation.
+        """
+        if len(node.args) < 2:
+            return False
+        arrays = [arg for arg, _ in node.args if self.marks[arg][0] is not None]
+        return any(self.is_near(node, arg, self) for arg in arrays)
+
+    def _choose(self, node: Node, near: list[Node], other: "Side") -> None:
+        """Takes the nearest kin among values that are the same, unless only a constant differs."""
+        conflicting = [y for y in near if self._conflict(node, y, other)]
+        fitting = [y for y in near if y not in conflicting]
+        kin = [y for y in fitting if y.op == node.op]
+        if conflicting and not kin:
+            self.conflicts.append((node, conflicting[0]))
+        else:
+            self.twin[node] = (kin or fitting)[0]
+
+    def _conflict(self, x: Node, y: Node, other: "Side") -> bool:
+        """Whether both are one operation on the same operands, but for a constant."""
+        if x.op != y.op or len(x.args) != len(y.args):
+            return False
+        pairs = [(a, b) for (a, _), (b, _) in zip(x.args, y.args, strict=True)]
+        constants = [(a, b) for a, b in pairs if a.op == b.op == "constant"]
+        others = [(a, b) for a, b in pairs if not a.op == b.op == "constant"]
+        return (
+            all(self.up[a] == other.up[b] or self.is_near(a, b, other) for a, b in others)
+            and bool(others)
+            and not all(same_constant(a, b) for a, b in constants)
+        )
+
+    def is_near(self, a: Node, b: Node, other: "Side") -> bool:
+        pairs = zip(self.marks[a], other.marks[b], strict=False)
+        return all(one and two and self.near_marks(one, two) for one, two in pairs)
+
+    @staticmethod
+    def near_marks(one: Any, other: Any) -> bool:
+        """Whether two marks are of the same numbers, in any order."""
+        return one[0] == other[0] and bool(
+            np.all(np.abs(one[1] - other[1]) <= SAME * np.abs(other[1][-1]))
+        )
+
+    def is_known(self, node: Node) -> bool:
+        """Whether the other program has it, or it is given, or a number computed from numbers."""
+        return (
+            node in self.twin
+            or is_start(node)
+            or node in self.numbers
+            or self.up[node] in self.settled
+        )
+
+
+def _near(mark: Any, tables: Mapping[Any, ValueTable]) -> list[Node]:
+    """The values in `tables` that are what `mark` is of."""
+    return tables[mark[0]].near(mark[1]) if mark is not None and mark[0] in tables else []

@@ -1,0 +1,121 @@
+"""`verify`, from top to bottom: pair, programs, map, checks, decision, place, verdict."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from shared.models.pair import Pair, PurePair, pure_pair
+from shared.report.result import PASSES, DifferentError, Verification
+from shared.verification.checks.programs import are_the_same
+from shared.verification.checks.structure import check_structure
+from shared.verification.checks.table import ALL_CHECKS, Progress, make
+from shared.verification.decision.in_float64 import decide_in_float64
+from shared.verification.decision.unseen import decide_unseen
+from shared.verification.initial import other_initial_values
+from shared.verification.limits import Limits
+from shared.verification.mapping import (
+    Mapped,
+    Tried,
+    by_values,
+    scan_by_scan,
+    unrolled,
+    unrolled_as_scanned,
+)
+from shared.verification.placement import place_by_values
+from shared.verification.verdict import conclude, verdict_of
+from shared.weights.weight_map import WeightMap
+
+# In this order, until the port is the model with the map.
+_WAYS = {
+    "map scan by scan": scan_by_scan,
+    "the same map, unrolled": unrolled_as_scanned,
+    "map": unrolled,
+    "another map": by_values,
+}
+
+
+def verify(
+    pair: Pair | PurePair,
+    checks: Sequence[str] = ALL_CHECKS,
+    limits: Limits | None = None,
+    seed: int = 0,
+    samples: int = 3,
+    progress: Progress = lambda step: None,
+) -> Verification:
+    """Compares a Linen model with its NNX port.
+
+    Args:
+      pair: the two models.
+      checks: which of `ALL_CHECKS` to make; "structure" is always made.
+      limits: up to where results that are not equal are close. Without, that is decided in
+        float64, where rounding and mistakes are far apart; for programs that compute in less than
+        float32, by the defaults of `Limits`.
+      seed: of the random weights and inputs.
+      samples: how many sets of them.
+      progress: told the name of each step.
+
+    Raises:
+      InputError: the inputs, the outputs or the `weight_map` of the pair do not fit.
+      Exception: what a model raises while it is traced, with a note that says in whose call.
+    """
+    progress("trace")
+    pure = pure_pair(pair) if isinstance(pair, Pair) else pair
+    options = {"limits": limits or Limits(), "seed": seed, "samples": samples}
+    tried: list[Tried] = []
+    for step, way in _WAYS.items():
+        progress(step)
+        mapped = way(pure, options, tried)
+        if mapped is not None:
+            tried.append(Tried(mapped, _examine(mapped, checks, progress)))
+            if tried[-1].is_settled:
+                break
+    found = tried[-1].verification
+    assert found is not None  # the weights were mapped unrolled
+    return _with_initial_values(found)
+
+
+def _examine(mapped: Mapped, checks: Sequence[str], progress: Progress) -> Verification | None:
+    """The verdict with the weights of one map; None where scans have to be unrolled for it."""
+    ported = mapped.ported
+    structure = check_structure(ported, mapped.linen_left, mapped.nnx_left, mapped.remark)
+    made = [dataclasses.replace(structure, seconds=mapped.seconds)]
+    if not ported.is_unrolled:
+        if structure.status == "different" or not are_the_same(ported):
+            return None
+        made += make(ported, checks, progress)
+        exact = all(check.status in ("identical", "equal") for check in made)
+        return conclude(mapped, made, None) if exact else None
+    if structure.status != "different":
+        made += make(ported, checks, progress)
+    made, place = decide_in_float64(ported, made)
+    if verdict_of(made) in ("equal", "close"):
+        made, place = decide_unseen(ported, made)
+    return conclude(mapped, made, place)
+
+
+def _with_initial_values(found: Verification) -> Verification:
+    """With the remark that variables start with other numbers, if they do."""
+    other = other_initial_values(found.ported) if found.verdict in PASSES else []
+    if not other:
+        return found
+    remark = f"starts with other numbers in NNX, load them: {', '.join(other)}"
+    return dataclasses.replace(found, remark=remark)
+
+
+def find_weight_map(pair: Pair | PurePair) -> WeightMap:
+    """Which weight is which, from the two traced programs.
+
+    Raises:
+      DifferentError: a leaf has no counterpart.
+    """
+    pure = pure_pair(pair) if isinstance(pair, Pair) else pair
+    rolled = scan_by_scan(pure, {}, ())
+    if rolled and are_the_same(rolled.ported):
+        return rolled.ported.weights
+    mapped = unrolled(pure, {}, ())
+    assert mapped is not None
+    left = mapped.linen_left + mapped.nnx_left
+    if left:
+        raise DifferentError(f"no counterpart for {', '.join(sorted(set(left)))}")
+    ported = dataclasses.replace(mapped.ported, entries=mapped.found.entries)
+    entries = place_by_values(ported) or ported.entries
+    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves)

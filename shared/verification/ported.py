@@ -1,0 +1,251 @@
+"""Two models with one set of weights, and numbers to compute with."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shared.models.gradients import (
+    Gradients,
+    NoGradientError,
+    Results,
+    gradients_of,
+    run,
+    run_forward,
+)
+from shared.models.pair import PurePair
+from shared.models.pure import PureModel
+from shared.program.canonical import Names, upward
+from shared.program.evaluate import Values, evaluate
+from shared.program.graph import Graph, Node
+from shared.program.unfuse import unfuse
+from shared.program.whole_numbers import WholeNumbers, whole_numbers
+from shared.report.result import Check
+from shared.verification.limits import Limits
+from shared.verification.outputs import Outputs, pair_outputs
+from shared.verification.programs import Program, program
+from shared.verification.sample import Sample, copy_weights, fill, has_nan
+from shared.weights.weight_map import Entry, WeightMap, leaf_names
+
+# Of how many evaluations, of either program, the values are kept.
+_KEPT = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ported:
+    """Two models with one set of weights.
+
+    Attributes:
+      linen_program: the forward program of Linen, outputs and updates; nnx_program: that of NNX.
+        Where `is_cut`, they are cut as the weights are.
+      entries: which weight is which.
+      is_unrolled: whether each iteration of a scan has operations of its own in the programs.
+      made: the checks that have been made of it, by name.
+    """
+
+    pair: PurePair
+    linen_program: Program
+    nnx_program: Program
+    entries: tuple[Entry, ...]
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    seed: int = 0
+    samples: int = 3
+    is_unrolled: bool = True
+    made: dict[str, Check] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _values: dict[Any, Values] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def linen(self) -> PureModel:
+        return self.pair.linen
+
+    @property
+    def nnx(self) -> PureModel:
+        return self.pair.nnx
+
+    @property
+    def programs(self) -> tuple[Program, Program]:
+        """The forward programs of Linen and of NNX."""
+        return self.linen_program, self.nnx_program
+
+    @functools.cached_property
+    def backward(self) -> tuple[Program, Program]:
+        """The gradient programs of Linen and of NNX.
+
+        Raises:
+          NoGradientError: JAX cannot differentiate one of the models.
+        """
+        sown = self.outputs.losses
+        linen, nnx = (
+            program(
+                gradients_of(model, [views[side] for views in sown]),
+                model,
+                self.pair.inputs,
+                self.is_unrolled,
+            )
+            for side, model in enumerate((self.linen, self.nnx))
+        )
+        if self.is_cut:
+            linen, nnx = (dataclasses.replace(p, graph=unfuse(p.graph)) for p in (linen, nnx))
+        return linen, nnx
+
+    @functools.cached_property
+    def has_gradients(self) -> bool:
+        """Whether JAX can differentiate both models."""
+        try:
+            return bool(self.backward)
+        except NoGradientError:
+            return False
+
+    @functools.cached_property
+    def outputs(self) -> Outputs:
+        """The outputs, updates and sown values that both forward programs have."""
+        return self.pair_outputs(*self.programs)
+
+    def pair_outputs(self, linen: Program, nnx: Program) -> Outputs:
+        """The outputs that two programs have."""
+        return pair_outputs(linen, nnx, self.entries, (self.linen.leaves, self.nnx.leaves))
+
+    @functools.cached_property
+    def is_narrow(self) -> bool:
+        """Whether a program computes in less than float32, where rounding is part of it."""
+        return self.linen_program.is_narrow or self.nnx_program.is_narrow
+
+    @functools.cached_property
+    def are_narrow(self) -> bool:
+        """Whether both do, in as many products: a cast that one lacks is no rounding."""
+        one, other = self.linen_program.products, self.nnx_program.products
+        both = self.linen_program.is_narrow and self.nnx_program.is_narrow
+        return both and (one.total() != other.total() or one == other)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a weight of one side is a part of a weight of the other."""
+        return any(entry.linen.part or entry.nnx.part for entry in self.entries)
+
+    @functools.cached_property
+    def weights(self) -> WeightMap:
+        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves)
+
+    def random_leaves(self, sample: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Random numbers in every leaf, for Linen and the same for NNX.
+
+        Initial values would hide mistakes: a lost bias is no loss while it is zero.
+        """
+        return fill(self.linen.leaves, self.nnx.leaves, self.entries, self.seed + sample)
+
+    def inputs(self, sample: int) -> tuple:
+        """Inputs to compute with."""
+        return self.pair.sample_inputs(self.seed + sample, self._whole_numbers)
+
+    def run(self, leaves: tuple[Any, Any], inputs: tuple) -> tuple[tuple[Results, Gradients], ...]:
+        """((outputs, updates), gradients) of Linen, and of NNX.
+
+        Raises:
+          NoGradientError: JAX cannot differentiate one of the models.
+        """
+        sown = self.outputs.losses
+        return tuple(
+            run(model, [views[side] for views in sown], leaves[side], inputs)
+            for side, model in enumerate((self.linen, self.nnx))
+        )
+
+    def run_forward(self, leaves: tuple[Any, Any], inputs: tuple) -> tuple[Results, Results]:
+        """(outputs, updates) of Linen, and of NNX.
+
+        Where a rule for gradients has been written by hand, what is computed on the way to them may
+        be something else than the outputs: unless the programs are proved the same, outputs have a
+        compiled program of their own.
+        """
+        programs = self.made.get("programs")
+        if programs and programs.status == "identical" and self.has_gradients:
+            (linen, _), (nnx, _) = self.run(leaves, inputs)
+            return linen, nnx
+        return (
+            run_forward(self.linen, leaves[0], inputs),
+            run_forward(self.nnx, leaves[1], inputs),
+        )
+
+    @property
+    def has_scalars(self) -> bool:
+        """Whether a weight of Linen's is one number that is floating."""
+        return any(map(_is_scalar, self.linen.leaves.values()))
+
+    def sample(
+        self, number: int, inputs: float = 1, weights: float = 1, scalars: float | None = None
+    ) -> Sample:
+        """Random weights and inputs, those that are floating times `weights` and `inputs`.
+
+        Weights of one number are `scalars`, if that is given.
+        """
+
+        def times(factor: float, x: Any) -> Any:
+            is_large = factor != 1 and jnp.issubdtype(x.dtype, jnp.inexact)
+            return (x * factor).astype(x.dtype) if is_large else x
+
+        def weight(x: Any) -> Any:
+            if scalars is not None and _is_scalar(x):
+                return np.full_like(x, scalars)
+            return np.asarray(times(weights, x))
+
+        linen, nnx = (
+            {path: weight(x) for path, x in s.items()} for s in self.random_leaves(number)
+        )
+        copy_weights(self.entries, linen, nnx)  # one number of Linen may be one of several of NNX
+        given = jax.tree.map(functools.partial(times, inputs), self.inputs(number))
+        made_of = (number, inputs, weights, scalars)
+        return Sample(linen, nnx, given, made_of)
+
+    def values(self, side: int, graph: Graph, sample: Sample) -> Values:
+        """The values of a program of Linen's (`side` 0) or of NNX, in float64."""
+        key = (graph, sample.made_of, sample.casts)
+        if key not in self._values:
+            while len(self._values) >= _KEPT:
+                del self._values[next(iter(self._values))]
+            leaves = sample.nnx if side else sample.linen
+            flat = jax.tree.leaves(sample.inputs)
+            self._values[key] = evaluate(graph, leaves, flat, casts=sample.casts)
+        return self._values[key]
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """Those that name the values of all programs of the pair."""
+        return Names()
+
+    def upward(self, side: int, graph: Graph) -> dict[Node, int]:
+        """Each value's name by how it is computed, equal for equal values of the two sides."""
+        if graph not in self._upward:
+            of_leaf = leaf_names(self.entries, graph, linen=side == 0)
+            self._upward[graph] = upward(self.names, graph, of_leaf)
+        return self._upward[graph]
+
+    @functools.cached_property
+    def _upward(self) -> dict[Graph, dict[Node, int]]:
+        return {}
+
+    @functools.cached_property
+    def _whole_numbers(self) -> dict[int, WholeNumbers]:
+        found = whole_numbers([p.graph for p in self.programs])
+        if any(numbers.negative for numbers in found.values()):
+            # Where they have no place in the model, what it makes of them is no number.
+            for sample in range(self.samples):
+                inputs = self.pair.sample_inputs(self.seed + sample, found)
+                outputs, _ = run_forward(self.linen, self.random_leaves(sample)[0], inputs)
+                if any(map(has_nan, jax.tree.leaves(outputs))):
+                    return {i: dataclasses.replace(n, has_negative=False) for i, n in found.items()}
+        return found
+
+
+def _is_scalar(x: Any) -> bool:
+    return x.size == 1 and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def timed(check: Callable[[Ported], Check], ported: Ported) -> Check:
+    """What `check` finds, and how long that takes."""
+    started = time.perf_counter()
+    made = check(ported)
+    return dataclasses.replace(made, seconds=time.perf_counter() - started)

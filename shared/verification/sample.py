@@ -1,0 +1,83 @@
+"""Random numbers to compute with: the same in the weights of both sides."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from shared.weights.weight_map import Entry
+
+
+class Sample(NamedTuple):
+    """Numbers to compute with.
+
+    Attributes:
+      linen: {path: array} of Linen's weights; nnx: the same numbers in those of NNX.
+      inputs: of both.
+      made_of: the number of the sample; what its inputs, its weights and those weights that are one
+        number have been multiplied by, or set to.
+      casts: whether casts to less than float32 round.
+    """
+
+    linen: dict[str, Any]
+    nnx: dict[str, Any]
+    inputs: tuple
+    made_of: tuple[int, float, float, float | None] = (0, 1, 1, None)
+    casts: bool = True
+
+    @property
+    def is_large(self) -> bool:
+        """Whether they are larger than what a model usually meets."""
+        return self.made_of[1:] != (1, 1, None)
+
+
+def fill(
+    linen: Mapping[str, Any], nnx: Mapping[str, Any], entries: tuple[Entry, ...], seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Random leaves of both sides, equal where `entries` say so."""
+    rng = np.random.default_rng(seed)
+    first = {path: _random(rng, path, spec) for path, spec in linen.items()}
+    second = {path: _random(rng, path, spec) for path, spec in nnx.items()}
+    copy_weights(entries, first, second)
+    return first, second
+
+
+def copy_weights(
+    entries: tuple[Entry, ...], linen: Mapping[str, np.ndarray], nnx: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the numbers of `linen` into `nnx`."""
+    for entry in entries:
+        entry.nnx.put(nnx[entry.nnx.leaf], entry.linen.of(linen[entry.linen.leaf]))
+
+
+def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
+    """Small enough not to saturate: products keep their size, scales are near one.
+
+    Whole numbers of one byte are weights, others count or are a place: those are small.
+    """
+    if spec.dtype == bool:
+        return rng.integers(0, 2, spec.shape).astype(bool)
+    if jnp.issubdtype(spec.dtype, jnp.integer):
+        low, high = (-7, 8) if jnp.iinfo(spec.dtype).bits <= 8 else (0, 3)
+        low = max(low, int(jnp.iinfo(spec.dtype).min))
+        return np.asarray(rng.integers(low, high, spec.shape)).astype(spec.dtype)
+    values = np.asarray(rng.standard_normal(spec.shape))
+    if jnp.issubdtype(spec.dtype, jnp.complexfloating):
+        values = values + 1j * rng.standard_normal(spec.shape)
+    name = path.rsplit("/", 1)[-1]
+    if name in ("var", "running_var", "moving_variance"):
+        values = 1 + np.abs(values)
+    elif name in ("scale", "gamma"):
+        values = 1 + 0.3 * values
+    elif len(spec.shape) >= 2 and name not in ("bias", "embedding"):
+        values = values / np.sqrt(spec.shape[-2])
+    else:
+        values = 0.3 * values
+    return np.array(values, spec.dtype)
+
+
+def has_nan(x: Any) -> bool:
+    """Whether some of `x` is not a number; infinity is one."""
+    x = np.asarray(x)
+    return x.dtype.kind in "fcV" and bool(np.isnan(x.astype(np.complex128)).any())

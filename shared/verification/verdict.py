@@ -1,0 +1,85 @@
+"""The verdict: what checks and places amount to."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from shared.program.graph import draws_random_numbers
+from shared.report.result import Check, Divergence, Verification
+from shared.verification.alignment import align
+from shared.verification.decision.places import locate_in
+from shared.verification.locate import layers_exchanged, not_finite, use_of
+from shared.verification.mapping import Mapped
+
+
+def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) -> Verification:
+    """What is known of a pair with the weights of one map.
+
+    Args:
+      mapped: the pair.
+      made: its checks, as they are decided; "structure" is the first.
+      place: where the programs part, if the decisions show it.
+    """
+    ported, structure = mapped.ported, made[0]
+    verdict, remark = verdict_of(made), mapped.remark
+    divergence = None
+    if verdict == "different":
+        if structure.status != "different" and _both_draw(mapped):
+            made, verdict = _undecided(made), "undecided"
+            remark = "both models draw random numbers in the call; make it deterministic"
+        else:
+            divergence = _of_weights(mapped) or place or locate_in(ported, ported.programs)
+    undecided = [check.name for check in made if check.status == "undecided"]
+    if verdict == "undecided" and "forward" in undecided:
+        divergence = not_finite(ported)
+        remark = remark or (divergence.reason if divergence else "")
+    return Verification(
+        verdict=verdict,
+        checks=list(made),
+        rows=ported.weights.rows(),
+        unmatched_linen=mapped.linen_left,
+        unmatched_nnx=mapped.nnx_left,
+        divergence=divergence,
+        remark=structure.note if mapped.linen_left or mapped.nnx_left else remark,
+        rng_leaves=list(ported.nnx.rng_leaves),
+        aligned=lambda: align(ported.linen_program.graph, ported.nnx_program.graph, ported.entries),
+        ported=ported,
+    )
+
+
+def verdict_of(checks: Sequence[Check]) -> str:
+    """The verdict, where every check has the last word on what it looks at."""
+    statuses = {check.name: check.status for check in checks}
+    decisive = [status for name, status in statuses.items() if name != "programs"]
+    if "different" in decisive:
+        return "different"
+    if statuses.get("programs") == "identical":
+        return "identical"
+    if "undecided" in decisive or decisive == ["equal"]:
+        return "undecided"  # nothing but the structure was compared
+    return "close" if "close" in decisive else "equal"
+
+
+def _both_draw(mapped: Mapped) -> bool:
+    return all(draws_random_numbers(graph) for graph in (mapped.found.linen, mapped.found.nnx))
+
+
+def _undecided(made: Sequence[Check]) -> list[Check]:
+    """The checks where each side draws numbers of its own: different says nothing of the port."""
+    note = "both draw random numbers of their own"
+    return [
+        dataclasses.replace(check, status="undecided", note=note)
+        if check.status == "different"
+        else check
+        for check in made
+    ]
+
+
+def _of_weights(mapped: Mapped) -> Divergence | None:
+    """What is to be said of the weights, where that is what differs."""
+    found, crossing, fused = mapped.found, mapped.crossing, mapped.fused
+    if crossing and crossing.layers:
+        return layers_exchanged(found.linen, found.nnx, crossing.layers, crossing.meant)
+    if fused and not crossing:
+        spots = use_of(found.linen, fused.linen), use_of(found.nnx, fused.nnx)
+        return Divergence(fused.summary, *spots)
+    return None
