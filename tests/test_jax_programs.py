@@ -6,18 +6,53 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax._src.interpreters import mlir
+from jax.extend.core import primitives
 
 from shared.program import jax_programs
 from shared.program.trace import trace
 
 # Names that are no `lax` primitive: our own, those of `jax.random`, `stop_gradient` of ad_util.
-ELSEWHERE = {"index", "expand_dims", "add_any", "stop_gradient", "random_bits", "threefry2x32"}
+ELSEWHERE = {
+    *("index", "expand_dims", "add_any", "stop_gradient", "random_bits", "threefry2x32"),
+    "random_gamma_grad",
+}
 
 
 @pytest.mark.parametrize("name", ["COMMUTATIVE", "ELEMENTWISE", "RANDOM", "RESHAPES", "SELECTIONS"])
 def test_primitives_have_the_names_that_are_listed(name):
     listed = getattr(jax_programs, name) - ELSEWHERE
     assert [op for op in sorted(listed) if not hasattr(lax, f"{op}_p")] == []
+
+
+CATEGORIES = (
+    *("CALLS", "CONTROL_FLOW", "SAME_VALUE", "REWRITTEN", "RESHAPES", "REDUCTIONS", "MOVES"),
+    *("PRODUCTS", "ELEMENTWISE", "SAME_OPERATION"),
+)
+
+
+def every_primitive():
+    """The names of those that are public, and of those that JAX can lower."""
+    public = {
+        getattr(module, name).name
+        for module in (lax, primitives)
+        for name in dir(module)
+        if name.endswith("_p")
+    }
+    return public | {primitive.name for primitive in mlir._lowerings}
+
+
+def test_every_primitive_is_known_or_opaque_with_its_reason():
+    known = set().union(*(getattr(jax_programs, name) for name in CATEGORIES))
+    opaque = set().union(*jax_programs.OPAQUE.values())
+    assert not known & opaque
+    assert every_primitive() <= known | opaque, every_primitive() - known - opaque
+
+
+def test_a_primitive_that_is_new_is_noticed(monkeypatch):
+    monkeypatch.setattr(jax_programs, "REWRITTEN", {"split"})
+    with pytest.raises(AssertionError, match="'tile'"):
+        test_every_primitive_is_known_or_opaque_with_its_reason()
 
 
 @jax.custom_vjp

@@ -15,6 +15,10 @@ class NoGradientError(Exception):
     """A model that runs cannot be differentiated: it has a `while` loop, say."""
 
 
+class CannotRunError(Exception):
+    """XLA has no program for a model on this backend."""
+
+
 Gradients = tuple[list[Any], dict[str, Any]]
 Results = tuple[Any, dict[str, Any]]
 
@@ -76,18 +80,40 @@ def run(model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any) -> tup
 
     Raises:
       NoGradientError: JAX cannot differentiate the model.
+      CannotRunError: this backend cannot run it.
     """
     key = ("results and gradients", tuple(sown))
     if key not in model.compiled:
-        model.compiled[key] = jax.jit(results_and_gradients(model, sown))
-    return model.compiled[key](leaves, inputs)
+        model.compiled[key] = _compiled(results_and_gradients(model, sown))
+    return _run(model.compiled[key], leaves, inputs)
 
 
 def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
-    """(outputs, updates) on numbers."""
+    """(outputs, updates) on numbers.
+
+    Raises:
+      CannotRunError: this backend cannot run the model.
+    """
     if "results" not in model.compiled:
-        model.compiled["results"] = jax.jit(model.apply)
-    return model.compiled["results"](leaves, inputs)
+        model.compiled["results"] = _compiled(model.apply)
+    return _run(model.compiled["results"], leaves, inputs)
+
+
+def _run(compiled: Callable[..., Any], leaves: Any, inputs: Any) -> Any:
+    """The model has been traced before: what is raised here is raised by XLA."""
+    try:
+        return compiled(leaves, inputs)
+    except (ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        raise CannotRunError(first_line(error)) from error
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, compiled in half the time: it runs a few times on a few numbers."""
+    on_cpu = jax.default_backend() == "cpu"
+    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
+    return jax.jit(function, compiler_options=options)
 
 
 def _weights(leaf: Any, number: int) -> jax.Array:

@@ -4,17 +4,19 @@ Every name is a small integer from one `Names` for both programs: equal integers
 nothing rests on a hash.
 """
 
+import math
 import re
 import types
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend import core
 
 from shared.program.graph import Graph, Node, constant_value
 from shared.program.jax_programs import COMMUTATIVE, RESHAPES, SAME_OPERATION, SILENT
+from shared.program.repetition import Repetition, broadcast, is_repeated, once
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -122,23 +124,50 @@ def upward(
         with equal values have one name.
     """
     up: dict[Node, int] = {}
-    # Of what is only reshaped, once or several times: what of, and the shape of that.
-    origins: dict[Node, tuple[int, int, tuple[int, ...]]] = {}
+    origins: dict[Node, _Origin] = {}
     for node in graph.nodes:
         if node in graph.views or node.op == "leaf":
             up[node] = names("leaf", leaf_name(node))
-        elif only_reshapes(node):
-            arg, which = node.args[0]
-            origin = origins.get(arg, (up[arg], which, tuple(arg.avals[which].shape)))
+        elif (origin := _origin(node, up, origins)) is not None:
             origins[node] = origin
             shape = tuple(node.avals[0].shape)
-            back = shape == origin[2] and origin[1] == 0
-            up[node] = origin[0] if back else names("reshape", *origin[:2], shape)
+            if is_repeated(origin.repetition):
+                up[node] = names("repeat", *origin[:2], origin.repetition, shape)
+            else:
+                back = shape == origin.shape and origin.which == 0
+                up[node] = origin.up if back else names("reshape", *origin[:2], shape)
         else:
             operands = [(up[arg], which) for arg, which in node.args]
             known = carries.get(node, -1) if node.op == "carry" else -1
             up[node] = names(label(names, node), known, *_in_order(node, operands))
     return up
+
+
+class _Origin(NamedTuple):
+    """What a value has the elements of, in what order.
+
+    Attributes:
+      up: the name of what computes them; which: of its results; shape: of that.
+    """
+
+    up: int
+    which: int
+    shape: tuple[int, ...]
+    repetition: Repetition
+
+
+def _origin(node: Node, up: Mapping[Node, int], origins: Mapping[Node, _Origin]) -> _Origin | None:
+    """What a value is reshaped or repeated of, once or several times; None if it is computed."""
+    if not (only_reshapes(node) or node.op == "broadcast_in_dim"):
+        return None
+    arg, which = node.args[0]
+    before = tuple(arg.avals[which].shape)
+    origin = origins.get(arg, _Origin(up[arg], which, before, once(math.prod(before))))
+    if only_reshapes(node):
+        return origin
+    shape, kept = tuple(node.params["shape"]), tuple(node.params["broadcast_dimensions"])
+    repetition = broadcast(origin.repetition, before, shape, kept)
+    return None if repetition is None else origin._replace(repetition=repetition)
 
 
 def uses(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:

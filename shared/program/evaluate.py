@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shared.program import numpy_operations
 from shared.program.graph import Graph, Node
 from shared.program.jax_programs import CALLBACKS
 
@@ -38,78 +39,66 @@ def evaluate(
       nudges: {constant: what it is multiplied by}, in float64.
     """
     values: Values = {}
-    if not wide:
-        for node in graph.nodes:
-            values[node] = _compute_as_written(node, values, leaves, inputs)
-        return values
-    with jax.enable_x64(True):
-        wide_inputs = [_widen(jnp.asarray(x)) for x in inputs]
+    # What XLA computes is computed in the types that are asked for.
+    with jax.enable_x64(wide):
         for node in graph.nodes:
             if node.op == "constant":
-                value = _constant(node, casts)
+                value = _constant(node, wide, casts)
                 values[node] = (value * nudges[node] if node in nudges else value,)
             else:
-                values[node] = _compute(node, values, leaves, wide_inputs, casts)
+                args = [values[arg][which] for arg, which in node.args]
+                values[node] = _compute(node, args, leaves, inputs, wide, casts)
     return values
 
 
 def _compute(
     node: Node,
-    values: Values,
+    args: list[Any],
     leaves: Mapping[str, np.ndarray],
     inputs: Sequence[Any],
+    wide: bool,
     casts: bool,
 ) -> tuple[Any, ...]:
     if node.op == "leaf":
-        return (_widen(jnp.asarray(leaves[node.params["path"]])),)
+        return (_held(leaves[node.params["path"]], wide),)
     if node.op == "input":
-        return (inputs[node.params["index"]],)
-    args = [values[arg][which] for arg, which in node.args]
+        return (_held(inputs[node.params["index"]], wide),)
     if node.primitive is None:
         return _take(node, args)
-    if node.op == "convert_element_type":
+    if node.op == "convert_element_type" and wide:
         return (_convert(args[0], node.params["new_dtype"], casts),)
-    if node.op in CALLBACKS:
-        results = _in_its_own_types(node, args)
-    else:
-        try:
-            results = node.primitive.bind(*args, **_wide_params(node.params))
-        except (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
-            # It insists on its own types: a bit pattern, say, or a program within the program.
-            results = _in_its_own_types(node, args)
-    if not node.primitive.multiple_results:
-        results = (results,)
-    return tuple(map(_widen, results))
+    if not any(map(_is_key, (*args, *node.avals))):
+        full = [_held(arg, wide=True) for arg in args]
+        made = numpy_operations.compute(node.op, full, node.params, node.avals[0])
+        if made is not None:
+            return (_held(made, wide) if wide else made.astype(node.avals[0].dtype),)
+    return tuple(_held(x, wide) for x in _by_jax(node, args, wide))
 
 
-def _constant(node: Node, casts: bool) -> Any:
-    if not casts and "exact" in node.params:
-        return jnp.asarray(node.params["exact"], jnp.float64)
-    return _widen(jnp.asarray(node.params["value"], dtype=node.avals[0].dtype))
-
-
-def _in_its_own_types(node: Node, args: list[Any]) -> Any:
-    narrow = [
-        arg if _is_key(arg) else arg.astype(source.avals[which].dtype)
+def _by_jax(node: Node, args: list[Any], wide: bool) -> tuple[Any, ...]:
+    """The results of an operation as JAX computes it, in float64 if it takes that."""
+    as_written = [
+        arg if _is_key(arg) else jnp.asarray(arg).astype(source.avals[which].dtype)
         for arg, (source, which) in zip(args, node.args, strict=True)
     ]
-    return node.primitive.bind(*narrow, **node.params)
-
-
-def _compute_as_written(
-    node: Node, values: Values, leaves: Mapping[str, np.ndarray], inputs: Sequence[Any]
-) -> tuple[Any, ...]:
-    if node.op == "leaf":
-        return (jnp.asarray(leaves[node.params["path"]]),)
-    if node.op == "input":
-        return (jnp.asarray(inputs[node.params["index"]]),)
-    if node.op == "constant":
-        return (jnp.asarray(node.params["value"], dtype=node.avals[0].dtype),)
-    args = [values[arg][which] for arg, which in node.args]
-    if node.primitive is None:
-        return _take(node, args)
-    results = node.primitive.bind(*args, **node.params)
+    if not wide or node.op in CALLBACKS:
+        results = node.primitive.bind(*as_written, **node.params)
+    else:
+        try:
+            results = node.primitive.bind(*map(jnp.asarray, args), **_wide_params(node.params))
+        except (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
+            # It insists on its own types: a bit pattern, say, or a program within the program.
+            results = node.primitive.bind(*as_written, **node.params)
     return tuple(results) if node.primitive.multiple_results else (results,)
+
+
+def _constant(node: Node, wide: bool, casts: bool) -> Any:
+    if wide and not casts and "exact" in node.params:
+        return np.asarray(node.params["exact"], np.float64)
+    value = node.params["value"]
+    return _held(
+        value if _is_key(node.avals[0]) else np.asarray(value).astype(node.avals[0].dtype), wide
+    )
 
 
 def _take(node: Node, args: list[Any]) -> tuple[Any, ...]:
@@ -120,7 +109,9 @@ def _take(node: Node, args: list[Any]) -> tuple[Any, ...]:
         return (args[1 + choice_of(node, args[0])],)
     if node.op == "index":
         return (args[0][node.params["i"]],)
-    return (jnp.stack(args) if args else jnp.zeros(node.avals[0].shape, node.avals[0].dtype),)
+    if any(map(_is_key, args)):
+        return (jnp.stack(args),)
+    return (np.stack(args) if args else np.zeros(node.avals[0].shape, node.avals[0].dtype),)
 
 
 def choice_of(node: Node, index: Any) -> int:
@@ -130,24 +121,28 @@ def choice_of(node: Node, index: Any) -> int:
 
 def _convert(x: Any, dtype: Any, casts: bool) -> Any:
     if casts and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
-        return x.astype(dtype).astype(jnp.float64)
+        return x.astype(dtype).astype(np.float64)
     return x.astype(_wide(dtype))
 
 
 def _wide(dtype: Any) -> Any:
     if jnp.issubdtype(dtype, jnp.floating):
-        return jnp.dtype(jnp.float64)
+        return np.dtype(np.float64)
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        return jnp.dtype(jnp.complex128)
+        return np.dtype(np.complex128)
     return dtype
 
 
-def _widen(x: Any) -> Any:
-    return x if _is_key(x) else x.astype(_wide(x.dtype))
+def _held(x: Any, wide: bool) -> Any:
+    """`x` as it is held: an array of NumPy, in float64 if `wide`; a key as it is."""
+    if _is_key(x):
+        return x
+    x = np.asarray(x)
+    return x.astype(_wide(x.dtype), copy=False) if wide else x
 
 
 def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _wide_params(params: Mapping[str, Any]) -> dict[str, Any]:

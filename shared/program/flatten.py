@@ -45,6 +45,8 @@ class _Flattener(GraphBuilder):
         elif node.op == "transpose" and self._is_weight(self._made[node.args[0]]):
             step = Step("transpose", tuple(node.params["permutation"]))
             self._made[node, 0] = self._laid_out(self.shaped(node.args[0]), (step,))
+        elif node.op == "broadcast_in_dim":
+            self._made[node, 0] = self._repeated(node)
         elif node.op == "dot_general" and (which := self._weight_of(node)) is not None:
             self._made[node, 0] = self._product(node, which)
         elif node.op in ELEMENTWISE and len(node.avals) == 1:
@@ -97,6 +99,17 @@ class _Flattener(GraphBuilder):
         view = self.views[node]
         leaf = node if node.op == "leaf" else node.args[0][0]
         return self.view(view.then(steps, leaf.avals[0].shape), aval, node.stack)
+
+    def _repeated(self, node: Node) -> Value:
+        """A broadcast without axes of length one: weights of (6,) and (1, 1, 6) are alike."""
+        before, after = _shape(node.args[0]), tuple(node.params["shape"])
+        places = zip(node.params["broadcast_dimensions"], before, strict=True)
+        operand = self._reshaped(self._made[node.args[0]], tuple(s for s in before if s > 1))
+        axes = [axis for axis, size in enumerate(after) if size > 1]
+        shape = tuple(after[axis] for axis in axes)
+        aval = jax.ShapeDtypeStruct(shape, node.avals[0].dtype)
+        kept = tuple(axes.index(axis) for axis, size in places if size > 1)
+        return self._like(node, [operand], (aval,), shape=shape, broadcast_dimensions=kept), 0
 
     def _weight_of(self, node: Node) -> int | None:
         """Which operand of a product is a weight, the last one if both are."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.models.gradients import (
+    CannotRunError,
     Gradients,
     NoGradientError,
     Results,
@@ -26,6 +27,7 @@ from shared.program.graph import Graph, Node
 from shared.program.unfuse import unfuse
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
 from shared.report.result import Check
+from shared.verification.by_operation import results_of
 from shared.verification.limits import Limits
 from shared.verification.outputs import Outputs, pair_outputs
 from shared.verification.programs import Program, program
@@ -46,6 +48,8 @@ class Ported:
       entries: which weight is which.
       is_unrolled: whether each iteration of a scan has operations of its own in the programs.
       made: the checks that have been made of it, by name.
+      cannot_run: why XLA cannot run the models here, if it cannot: then they are computed operation
+        by operation.
     """
 
     pair: PurePair
@@ -57,6 +61,7 @@ class Ported:
     samples: int = 3
     is_unrolled: bool = True
     made: dict[str, Check] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    cannot_run: list[str] = dataclasses.field(default_factory=list, init=False, repr=False)
     _values: dict[Any, Values] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -142,19 +147,27 @@ class Ported:
         """Inputs to compute with."""
         return self.pair.sample_inputs(self.seed + sample, self._whole_numbers)
 
-    def run(self, leaves: tuple[Any, Any], inputs: tuple) -> tuple[tuple[Results, Gradients], ...]:
+    def run(self, leaves: tuple[Any, Any], inputs: tuple) -> list[tuple[Results, Gradients]]:
         """((outputs, updates), gradients) of Linen, and of NNX.
 
         Raises:
           NoGradientError: JAX cannot differentiate one of the models.
         """
         sown = self.outputs.losses
-        return tuple(
-            run(model, [views[side] for views in sown], leaves[side], inputs)
-            for side, model in enumerate((self.linen, self.nnx))
-        )
+        losses = [[views[side] for views in sown] for side in (0, 1)]
+        models = list(enumerate((self.linen, self.nnx)))
+        if not self.cannot_run:
+            try:
+                return [run(model, losses[i], leaves[i], inputs) for i, model in models]
+            except CannotRunError as error:
+                self.cannot_run.append(str(error))
+        gradients = []
+        for i, model in models:
+            shapes = jax.eval_shape(gradients_of(model, losses[i]), model.leaves, inputs)
+            gradients.append(results_of(self.backward[i], shapes, leaves[i], inputs))
+        return list(zip(self.run_forward(leaves, inputs), gradients, strict=True))
 
-    def run_forward(self, leaves: tuple[Any, Any], inputs: tuple) -> tuple[Results, Results]:
+    def run_forward(self, leaves: tuple[Any, Any], inputs: tuple) -> list[Results]:
         """(outputs, updates) of Linen, and of NNX.
 
         Where a rule for gradients has been written by hand, what is computed on the way to them may
@@ -162,13 +175,23 @@ class Ported:
         compiled program of their own.
         """
         programs = self.made.get("programs")
-        if programs and programs.status == "identical" and self.has_gradients:
-            (linen, _), (nnx, _) = self.run(leaves, inputs)
-            return linen, nnx
-        return (
-            run_forward(self.linen, leaves[0], inputs),
-            run_forward(self.nnx, leaves[1], inputs),
-        )
+        models = list(enumerate((self.linen, self.nnx)))
+        if not self.cannot_run:
+            try:
+                if programs and programs.status == "identical" and self.has_gradients:
+                    return [results for results, _ in self.run(leaves, inputs)]
+                return [run_forward(model, leaves[i], inputs) for i, model in models]
+            except CannotRunError as error:
+                self.cannot_run.append(str(error))
+        return [
+            results_of(
+                self.programs[i],
+                jax.eval_shape(model.apply, model.leaves, inputs),
+                leaves[i],
+                inputs,
+            )
+            for i, model in models
+        ]
 
     @property
     def has_scalars(self) -> bool:

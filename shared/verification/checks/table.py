@@ -1,5 +1,6 @@
 """Every check by its name, and how they are made."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from shared.report.result import Check
@@ -30,5 +31,13 @@ def make(ported: Ported, checks: Sequence[str], progress: Progress) -> list[Chec
     for name in wanted:
         progress(name)
         if name not in ported.made:
-            ported.made[name] = timed(CHECKS[name], ported)
+            ported.made[name] = _noted(timed(CHECKS[name], ported), ported)
     return [ported.made[name] for name in wanted]
+
+
+def _noted(check: Check, ported: Ported) -> Check:
+    """With the note that the models cannot be run, where a check has run them otherwise."""
+    if check.name == "programs" or not ported.cannot_run:
+        return check
+    why = f"computed operation by operation, for XLA cannot run it here: {ported.cannot_run[0]}"
+    return dataclasses.replace(check, note="; ".join(filter(None, (check.note, why))))

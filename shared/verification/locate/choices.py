@@ -3,13 +3,10 @@
 import collections
 from typing import Any
 
-from shared.program.graph import Node, Value, constant_value
+from shared.program.graph import Node, Value
 from shared.program.jax_programs import COMPARISONS
 from shared.verification.locate.side import Side
-from shared.verification.locate.values import same_constant
-
-# A constant that is added so that nothing is divided by zero is smaller than this.
-GUARD = 1e-2
+from shared.verification.locate.values import is_guard, same_constant
 
 
 def chosen_alike(a: Side, b: Side) -> list[tuple[Node, Node]]:
@@ -73,9 +70,4 @@ def other_comparisons(a: Side) -> list[tuple[Node, Node]]:
 
 def other_guards(a: Side) -> list[tuple[Node, Node]]:
     """Operations that add another small constant to the same value: an epsilon."""
-
-    def small(node: Node) -> bool:
-        constants = [constant_value(arg) for arg, _ in node.args if arg.op == "constant"]
-        return any(x.size == 1 and abs(x.item()) < GUARD for x in constants if x.dtype.kind == "f")
-
-    return [(x, y) for x, y in a.suspects if x.op in ("add", "max") and small(x) and small(y)]
+    return [(x, y) for x, y in a.suspects if is_guard(x) and is_guard(y)]

@@ -9,7 +9,7 @@ import numpy as np
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, Value, is_start
 from shared.program.jax_programs import RESHAPES
-from shared.verification.locate.values import SAME, ValueTable, mark_of, same_constant
+from shared.verification.locate.values import SAME, ValueTable, is_guard, mark_of, same_constant
 
 
 class Side:
@@ -76,14 +76,19 @@ class Side:
                 found = [_near(mark, tables) for mark in self.marks[node]]
                 if all(found) and self._adds_nothing(node):
                     if not self._choose_kin(node, found[0], other):
-                        self.suspects += self._other_constants(node, other)
+                        self.suspects += self._other_constants(node, other, tables)
                 elif all(found):
                     self._choose(node, found[0], other)
                 else:
-                    self.suspects += self._other_constants(node, other)
+                    self.suspects += self._other_constants(node, other, tables)
 
-    def _other_constants(self, node: Node, other: "Side") -> list[tuple[Node, Node]]:
+    def _other_constants(
+        self, node: Node, other: "Side", tables: Mapping[Any, ValueTable]
+    ) -> list[tuple[Node, Node]]:
         twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+        if is_guard(node):
+            # What an epsilon is added to may have been bounded or reshaped before, by one of both.
+            twins += [y for arg, _ in node.args for y in _near(self.marks[arg][0], tables)]
         kin = [user for twin in twins for user in other.users[twin]]
         return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
 

@@ -18,6 +18,8 @@ SAME_OUTPUT = 1e-5
 SAME_CONSTANT = 1e-6
 # Between a number and the one next to it in bfloat16.
 HALF_PRECISION = 2.0**-8
+# A constant that is added so that nothing is divided by zero is smaller than this.
+GUARD = 1e-2
 # A model does not meet numbers larger than the first; those larger than the second mask others.
 LARGEST = 1e6
 MASKS_ALL = 5e8
@@ -99,6 +101,14 @@ def same_constant(a: Node, b: Node) -> bool:
     if np.all(np.abs([x, y]) > MASKS_ALL) and np.array_equal(np.sign(x), np.sign(y)):
         return True
     return bool(np.allclose(x.astype(float), y.astype(float), rtol=SAME_CONSTANT, atol=0))
+
+
+def is_guard(node: Node) -> bool:
+    """Whether an operation adds a small constant, or bounds by it: an epsilon."""
+    if node.op not in ("add", "max"):
+        return False
+    constants = [constant_value(arg) for arg, _ in node.args if arg.op == "constant"]
+    return any(x.size == 1 and 0 < abs(x.item()) < GUARD for x in constants if x.dtype.kind == "f")
 
 
 class ValueTable:

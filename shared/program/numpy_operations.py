@@ -1,0 +1,299 @@
+"""Operations in NumPy: no program is compiled for them, and nothing of XLA is in their results.
+
+XLA compiles a program for each operation on each shape, which took most of the time of an
+evaluation; what is not here is computed by XLA. Meanings are those of `jax.lax`.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special  # type: ignore[import-untyped]
+
+Array = np.ndarray
+Operation = Callable[..., Array]
+
+
+def compute(op: str, args: Sequence[Array], params: Mapping[str, Any], aval: Any) -> Array | None:
+    """The result of an operation, or None where it is not one of those in NumPy.
+
+    Args:
+      op: the name of the primitive.
+      args: its operands; params: its parameters.
+      aval: shape and dtype of its result.
+    """
+    operation = _OPERATIONS.get(op)
+    if operation is None:
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(operation(*args, params=params, aval=aval))
+
+
+def _plain(function: Callable[..., Any]) -> Operation:
+    """An operation without parameters."""
+    return lambda *args, params, aval: function(*args)
+
+
+def _divide(x: Array, y: Array) -> Array:
+    if x.dtype.kind in "fc":
+        return x / y
+    # Whole numbers are divided towards zero; by zero, as XLA does it.
+    zero = y == 0
+    quotient = np.trunc(x.astype(np.longdouble) / np.where(zero, 1, y)).astype(x.dtype)
+    return np.where(
+        zero, np.full_like(x, -1 if x.dtype.kind == "i" else np.iinfo(x.dtype).max), quotient
+    )
+
+
+def _remainder(x: Array, y: Array) -> Array:
+    if x.dtype.kind in "fc":
+        return np.fmod(x, y)
+    return np.where(y == 0, x, np.fmod(x, np.where(y == 0, 1, y)))
+
+
+def _round(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    to_even = "EVEN" in str(params["rounding_method"])
+    return np.round(x) if to_even else np.trunc(x + np.copysign(0.5, x))
+
+
+def _integer_pow(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    power = params["y"]
+    return x**power if power >= 0 else 1 / x**-power
+
+
+def _clamp(low: Array, x: Array, high: Array) -> Array:
+    return np.minimum(np.maximum(x, low), high)
+
+
+def _select(which: Array, *cases: Array, params: Mapping[str, Any], aval: Any) -> Array:
+    if len(cases) == 2:
+        return np.where(which.astype(bool), cases[1], cases[0])
+    return np.choose(np.broadcast_to(which, cases[0].shape), cases)
+
+
+def _broadcast(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    shape, kept = params["shape"], params["broadcast_dimensions"]
+    own = [1] * len(shape)
+    for axis, size in zip(kept, x.shape, strict=True):
+        own[axis] = size
+    return np.broadcast_to(x.reshape(own), shape)
+
+
+def _reshape(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    order = params.get("dimensions")
+    return (x if order is None else x.transpose(order)).reshape(aval.shape)
+
+
+def _same_elements(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    return x.reshape(aval.shape)
+
+
+def _transpose(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    return x.transpose(params["permutation"])
+
+
+def _reverse(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    return np.flip(x, params["dimensions"])
+
+
+def _concatenate(*args: Array, params: Mapping[str, Any], aval: Any) -> Array:
+    return np.concatenate(args, axis=params["dimension"])
+
+
+def _slice(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    strides = params["strides"] or [1] * x.ndim
+    places = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    return x[tuple(slice(*place) for place in places)]
+
+
+def _start(starts: Sequence[Array], shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Where a dynamic slice begins: within the array."""
+    limits = [size - taken for size, taken in zip(shape, sizes, strict=True)]
+    return [int(np.clip(start, 0, limit)) for start, limit in zip(starts, limits, strict=True)]
+
+
+def _dynamic_slice(x: Array, *starts: Array, params: Mapping[str, Any], aval: Any) -> Array:
+    sizes = params["slice_sizes"]
+    begin = _start(starts, x.shape, sizes)
+    return x[tuple(slice(a, a + size) for a, size in zip(begin, sizes, strict=True))]
+
+
+def _dynamic_update_slice(
+    x: Array, part: Array, *starts: Array, params: Mapping[str, Any], aval: Any
+) -> Array:
+    begin = _start(starts, x.shape, part.shape)
+    made = x.copy()
+    made[tuple(slice(a, a + size) for a, size in zip(begin, part.shape, strict=True))] = part
+    return made
+
+
+def _pad(x: Array, value: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    made = np.full(aval.shape, value, x.dtype)
+    here, there = [], []
+    for size, (low, _, between), whole in zip(
+        x.shape, params["padding_config"], aval.shape, strict=True
+    ):
+        step = between + 1
+        places = low + step * np.arange(size)
+        inside = np.flatnonzero((places >= 0) & (places < whole))
+        here.append(inside)
+        there.append(places[inside])
+    made[np.ix_(*there)] = x[np.ix_(*here)]
+    return made
+
+
+def _iota(*, params: Mapping[str, Any], aval: Any) -> Array:
+    axis, shape = params["dimension"], params["shape"]
+    row = np.arange(shape[axis]).astype(params["dtype"])
+    return np.broadcast_to(row.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)
+
+
+def _reduction(function: Callable[..., Any]) -> Operation:
+    def reduce(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+        return function(x, axis=tuple(params["axes"])).astype(x.dtype)
+
+    return reduce
+
+
+def _largest(x: Array, axis: tuple[int, ...]) -> Array:
+    lowest = (
+        -np.inf if x.dtype.kind == "f" else (False if x.dtype == bool else np.iinfo(x.dtype).min)
+    )
+    return np.max(x, axis=axis, initial=lowest)
+
+
+def _smallest(x: Array, axis: tuple[int, ...]) -> Array:
+    highest = (
+        np.inf if x.dtype.kind == "f" else (True if x.dtype == bool else np.iinfo(x.dtype).max)
+    )
+    return np.min(x, axis=axis, initial=highest)
+
+
+def _cumulative(function: Any) -> Operation:
+    def accumulate(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+        axis, turned = params["axis"], params["reverse"]
+        x = np.flip(x, axis) if turned else x
+        made = function.accumulate(x, axis=axis, dtype=x.dtype)
+        return np.flip(made, axis) if turned else made
+
+    return accumulate
+
+
+def _position(function: Callable[..., Any]) -> Operation:
+    def position(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+        (axis,) = params["axes"]
+        return function(x, axis=axis).astype(params["index_dtype"])
+
+    return position
+
+
+def _product(x: Array, y: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
+    """A product of batches of matrices; what it asks of precision has no say in float64."""
+    (sum_x, sum_y), (batch_x, batch_y) = params["dimension_numbers"]
+    free_x = [a for a in range(x.ndim) if a not in (*sum_x, *batch_x)]
+    free_y = [a for a in range(y.ndim) if a not in (*sum_y, *batch_y)]
+    batch = [x.shape[a] for a in batch_x]
+    inner = math.prod(x.shape[a] for a in sum_x)
+    rows, columns = [x.shape[a] for a in free_x], [y.shape[a] for a in free_y]
+    left = x.transpose(*batch_x, *free_x, *sum_x).reshape(*batch, math.prod(rows), inner)
+    right = y.transpose(*batch_y, *sum_y, *free_y).reshape(*batch, inner, math.prod(columns))
+    return (left @ right).reshape(*batch, *rows, *columns)
+
+
+def _power(x: Array, y: Array) -> Array:
+    return np.power(x, y.astype(x.dtype) if x.dtype.kind in "fc" else y)
+
+
+_OPERATIONS: dict[str, Operation] = {
+    **{
+        name: _plain(function)
+        for name, function in {
+            "neg": np.negative,
+            "sign": np.sign,
+            "abs": np.abs,
+            "exp": np.exp,
+            "exp2": np.exp2,
+            "log": np.log,
+            "log1p": np.log1p,
+            "expm1": np.expm1,
+            "sin": np.sin,
+            "cos": np.cos,
+            "tan": np.tan,
+            "sinh": np.sinh,
+            "cosh": np.cosh,
+            "tanh": np.tanh,
+            "asin": np.arcsin,
+            "acos": np.arccos,
+            "atan": np.arctan,
+            "atan2": np.arctan2,
+            "sqrt": np.sqrt,
+            "cbrt": np.cbrt,
+            "square": np.square,
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "is_finite": np.isfinite,
+            "not": np.invert,
+            "real": np.real,
+            "imag": np.imag,
+            "conj": np.conj,
+            "stop_gradient": np.asarray,
+            "copy": np.asarray,
+            "rsqrt": lambda x: 1 / np.sqrt(x),
+            "logistic": special.expit,
+            "erf": special.erf,
+            "erfc": special.erfc,
+            "erf_inv": special.erfinv,
+            "lgamma": special.gammaln,
+            "digamma": special.digamma,
+            "add": np.add,
+            "add_any": np.add,
+            "sub": np.subtract,
+            "mul": np.multiply,
+            "div": _divide,
+            "rem": _remainder,
+            "max": np.maximum,
+            "min": np.minimum,
+            "pow": _power,
+            "clamp": _clamp,
+            "eq": np.equal,
+            "ne": np.not_equal,
+            "lt": np.less,
+            "le": np.less_equal,
+            "gt": np.greater,
+            "ge": np.greater_equal,
+            "and": np.bitwise_and,
+            "or": np.bitwise_or,
+            "xor": np.bitwise_xor,
+        }.items()
+    },
+    "round": _round,
+    "integer_pow": _integer_pow,
+    "select_n": _select,
+    "broadcast_in_dim": _broadcast,
+    "reshape": _reshape,
+    "squeeze": _same_elements,
+    "expand_dims": _same_elements,
+    "transpose": _transpose,
+    "rev": _reverse,
+    "concatenate": _concatenate,
+    "slice": _slice,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "pad": _pad,
+    "iota": _iota,
+    "reduce_sum": _reduction(np.sum),
+    "reduce_prod": _reduction(np.prod),
+    "reduce_max": _reduction(_largest),
+    "reduce_min": _reduction(_smallest),
+    "reduce_and": _reduction(np.bitwise_and.reduce),
+    "reduce_or": _reduction(np.bitwise_or.reduce),
+    "cumsum": _cumulative(np.add),
+    "cumprod": _cumulative(np.multiply),
+    "cummax": _cumulative(np.maximum),
+    "cummin": _cumulative(np.minimum),
+    "argmax": _position(np.argmax),
+    "argmin": _position(np.argmin),
+    "dot_general": _product,
+}
+NAMES = frozenset(_OPERATIONS)
