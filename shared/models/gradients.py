@@ -84,7 +84,7 @@ def run(model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any) -> tup
     """
     key = ("results and gradients", tuple(sown))
     if key not in model.compiled:
-        model.compiled[key] = _compiled(results_and_gradients(model, sown))
+        model.compiled[key] = jax.jit(results_and_gradients(model, sown))
     return _run(model.compiled[key], leaves, inputs)
 
 
@@ -95,7 +95,7 @@ def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
       CannotRunError: this backend cannot run the model.
     """
     if "results" not in model.compiled:
-        model.compiled["results"] = _compiled(model.apply)
+        model.compiled["results"] = jax.jit(model.apply)
     return _run(model.compiled["results"], leaves, inputs)
 
 
@@ -107,13 +107,6 @@ def _run(compiled: Callable[..., Any], leaves: Any, inputs: Any) -> Any:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise
         raise CannotRunError(first_line(error)) from error
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, compiled in half the time: it runs a few times on a few numbers."""
-    on_cpu = jax.default_backend() == "cpu"
-    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
-    return jax.jit(function, compiler_options=options)
 
 
 def _weights(leaf: Any, number: int) -> jax.Array:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jax import lax
 from scipy import special  # type: ignore[import-untyped]
 
 Array = np.ndarray
@@ -53,7 +54,7 @@ def _remainder(x: Array, y: Array) -> Array:
 
 
 def _round(x: Array, *, params: Mapping[str, Any], aval: Any) -> Array:
-    to_even = "EVEN" in str(params["rounding_method"])
+    to_even = params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN
     return np.round(x) if to_even else np.trunc(x + np.copysign(0.5, x))
 
 

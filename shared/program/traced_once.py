@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 
@@ -32,7 +33,8 @@ class TracedOnce:
     def __call__(self, *args: Any) -> Any:
         closed, outputs = self.program(*args)
         results = core.jaxpr_as_fun(closed)(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(outputs), results)
+        # A constant that is returned comes back as a number of Python's.
+        return jax.tree.unflatten(jax.tree.structure(outputs), map(jnp.asarray, results))
 
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:
