@@ -9,6 +9,7 @@ from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
 from shared.verification.checks.table import ALL_CHECKS, Progress, make
 from shared.verification.decision.in_float64 import decide_in_float64
+from shared.verification.decision.instability import decide_by_rounding
 from shared.verification.decision.unseen import decide_unseen
 from shared.verification.initial import other_initial_values
 from shared.verification.limits import Limits
@@ -87,6 +88,8 @@ def _examine(mapped: Mapped, checks: Sequence[str], progress: Progress) -> Verif
     if structure.status != "different":
         made += make(ported, checks, progress)
     made, place = decide_in_float64(ported, made)
+    if place is None:
+        made, place = decide_by_rounding(ported, made)
     if verdict_of(made) in ("equal", "close"):
         made, place = decide_unseen(ported, made)
     return conclude(mapped, made, place)
