@@ -84,16 +84,16 @@ class PurePair:
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def pure_pair(pair: Pair) -> PurePair:
-    """`pair` without Flax's modules. Allocates no weight."""
+def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
+    """`pair` without Flax's modules. Allocates no weight.
+
+    Args:
+      pair: the pair.
+      linen: its Linen model, where that has been made before: of another port of one model.
+    """
     inputs = abstract_inputs(pair.inputs)
-    linen_call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
     nnx_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
-    with during(f"Linen's init and call on {described(inputs)}"):
-        linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
-    sown = _made_by_the_call(linen, inputs)
-    leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
-    linen = dataclasses.replace(linen, leaves=leaves)
+    linen = linen or _pure_linen(pair, inputs)
     # Where Linen has nothing of the kind, a table or a metric of the port is none of the weights.
     pinned = set(pair.weight_map.values())
     own = not _collections(linen) - _KEPT
@@ -110,6 +110,16 @@ def pure_pair(pair: Pair) -> PurePair:
         functools.partial(sample_inputs, pair.inputs),
         pair.weight_map,
     )
+
+
+def _pure_linen(pair: Pair, inputs: tuple) -> PureModel:
+    """The Linen model, without what it sows, which its `init` returns with the variables."""
+    call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
+    with during(f"Linen's init and call on {described(inputs)}"):
+        linen = linen_model(pair.linen, inputs, call, pair.linen_output)
+    sown = _made_by_the_call(linen, inputs)
+    leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
+    return dataclasses.replace(linen, leaves=leaves)
 
 
 def pure_case(case: Case) -> PurePair:

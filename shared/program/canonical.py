@@ -214,8 +214,8 @@ def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, i
 
 def local(
     names: Names, graph: Graph, leaf_name: Callable[[Node], Hashable], rounds: int
-) -> dict[Node, int]:
-    """Each value's name by its neighbourhood: operations up to `rounds` steps away, both ways.
+) -> list[dict[Node, int]]:
+    """Each value's name by its neighbourhood: operations 0, 1 ... `rounds` steps away, both ways.
 
     Source: colour refinement, also known as the Weisfeiler-Leman algorithm.
     """
@@ -229,17 +229,21 @@ def local(
     for node in graph.nodes:
         for position, (arg, _) in enumerate(node.args):
             consumers[arg].append((node, 0 if node.op in COMMUTATIVE else position))
+    colours = [colour]
     for _ in range(rounds):
-        colour = {
-            node: names(
-                colour[node],
-                *_in_order(node, [(colour[arg], which) for arg, which in node.args]),
-                "used",
-                *sorted((colour[user], position) for user, position in consumers[node]),
-            )
-            for node in graph.nodes
-        }
-    return colour
+        colour = colours[-1]
+        colours.append(
+            {
+                node: names(
+                    colour[node],
+                    *_in_order(node, [(colour[arg], which) for arg, which in node.args]),
+                    "used",
+                    *sorted((colour[user], position) for user, position in consumers[node]),
+                )
+                for node in graph.nodes
+            }
+        )
+    return colours
 
 
 def _in_order(node: Node, operands: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -35,6 +35,7 @@ class Matcher:
         self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
         self.entries: list[Entry] = []
         self.number: dict[Node, int] = {}
+        self._neighbourhoods: tuple[int, list[list[dict[Node, int]]]] | None = None
 
     def view(self, side: int, node: Node) -> View:
         return self.graphs[side].views[node]
@@ -131,9 +132,13 @@ class Matcher:
     def by_neighbourhood(self, rounds: int, ties: bool) -> None:
         if not all(self.left):
             return
-        names = Names()
-        colours = [local(names, self.graphs[s], self.colour(s), rounds) for s in (0, 1)]
-        self.pair_groups([colours[0].__getitem__, colours[1].__getitem__], ties)
+        # They are the same as long as no more weights are paired.
+        if not self._neighbourhoods or self._neighbourhoods[0] != len(self.entries):
+            names = Names()
+            found = [local(names, self.graphs[s], self.colour(s), max(_ROUNDS)) for s in (0, 1)]
+            self._neighbourhoods = len(self.entries), found
+        _, colours = self._neighbourhoods
+        self.pair_groups([side[rounds].__getitem__ for side in colours], ties)
 
     def by_words(self) -> None:
         """What both sides call by the same words, where as many are called so."""
