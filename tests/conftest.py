@@ -12,6 +12,28 @@ from hypothesis import settings
 from shared.cases import CASES
 from shared.interface import load_implementation
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="run all tests: without it, one of each kind, in five minutes on two cores",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: one more of a kind, run with --thorough")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what is one more of a kind, and counts it as deselected."""
+    if config.getoption("--thorough"):
+        return
+    left = [item for item in items if item.get_closest_marker("thorough")]
+    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    config.hook.pytest_deselected(items=left)
+
+
 settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("repeatable")
 

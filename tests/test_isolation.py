@@ -60,6 +60,29 @@ def test_planted_import_is_caught(line):
         check_imports(f"def f():\n    {line}\n", FORBIDDEN["linen"])
 
 
+MIDDLE = {"report", "weights", "models", "files"}
+ABOVE = {
+    "program": {"cli", "verification", *MIDDLE},
+    "files": {"cli", "verification", "report", "weights", "models", "program"},
+    "report": {"cli", "verification", "weights", "models"},
+    "weights": {"cli", "verification", "report", "models"},
+    "models": {"cli", "verification", "report", "weights"},
+    "verification": {"cli"},
+}
+
+
+@pytest.mark.parametrize("folder", ABOVE)
+def test_arrows_go_down(folder):
+    files = sorted((ROOTS["shared"] / folder).rglob("*.py"))
+    assert files
+    for file in files:
+        check_imports(file.read_text(), [f"shared.{above}." for above in ABOVE[folder]])
+
+
+def test_at_most_ten_files_stand_loose():
+    assert len(list(ROOTS["shared"].glob("*.py"))) <= 10
+
+
 def modules_after(code):
     """The names in sys.modules of a new interpreter that ran `code`."""
     code += "\nimport json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"

@@ -98,6 +98,11 @@ class Ported:
             linen, nnx = (dataclasses.replace(p, graph=unfuse(p.graph)) for p in (linen, nnx))
         return linen, nnx
 
+    @property
+    def is_proved(self) -> bool:
+        """Whether a check has found the two programs to be one."""
+        return "programs" in self.made and self.made["programs"].status == "identical"
+
     @functools.cached_property
     def has_gradients(self) -> bool:
         """Whether JAX can differentiate both models."""
@@ -158,9 +163,9 @@ class Ported:
         models = list(enumerate((self.linen, self.nnx)))
         if not self.cannot_run:
             try:
-                # Where outputs are not equal bit for bit, gradients need not be compiled to be so.
+                # Bits decide where programs differ and outputs do not: elsewhere XLA may hurry.
                 forward = self.made.get("forward")
-                quickly = forward is not None and forward.status != "equal"
+                quickly = self.is_proved or (forward is not None and forward.status != "equal")
                 return [run(model, losses[i], leaves[i], inputs, quickly) for i, model in models]
             except CannotRunError as error:
                 self.cannot_run.append(str(error))
@@ -177,11 +182,10 @@ class Ported:
         be something else than the outputs: unless the programs are proved the same, outputs have a
         compiled program of their own.
         """
-        programs = self.made.get("programs")
         models = list(enumerate((self.linen, self.nnx)))
         if not self.cannot_run:
             try:
-                if programs and programs.status == "identical" and self.has_gradients:
+                if self.is_proved and self.has_gradients:
                     return [results for results, _ in self.run(leaves, inputs)]
                 return [run_forward(model, leaves[i], inputs) for i, model in models]
             except CannotRunError as error:
