@@ -12,6 +12,7 @@ from flax import nnx
 from shared.errors import InputError
 from shared.models.pure import Pieces, PureModel, arrays
 from shared.program.traced_once import TracedOnce
+from shared.trees import Place, escape
 
 
 class _Stream(nnx.RngStream):
@@ -82,6 +83,7 @@ def nnx_model(
         }
     )
     leaves = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in pieces.leaves.items()}
+    places = {p: Place(variables[of][0], keys) for p, (of, keys) in pieces.inside.items()}
 
     def apply(leaves, inputs):
         known = {**kept, **pieces.join(leaves)}
@@ -107,7 +109,12 @@ def nnx_model(
         return outputs, Pieces(updates).leaves
 
     return PureModel(
-        "nnx", dict(sorted(leaves.items())), tuple(sorted(random)), TracedOnce(apply), initial
+        "nnx",
+        dict(sorted(leaves.items())),
+        tuple(sorted(random)),
+        TracedOnce(apply),
+        initial,
+        places,
     )
 
 
@@ -156,8 +163,8 @@ def _flat(state: nnx.State) -> list[tuple[tuple, Any]]:
 
 def _path(path: tuple, variable: nnx.Variable) -> str:
     if isinstance(variable, nnx.RngState):
-        return "/".join(map(str, ("rng", *path)))
-    return "/".join(map(str, (_collection(type(variable)), *path)))
+        return "/".join(map(escape, ("rng", *path)))
+    return "/".join(map(escape, (_collection(type(variable)), *path)))
 
 
 def _collection(kind: type[nnx.Variable]) -> str:

@@ -118,4 +118,4 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
         raise DifferentError(f"no counterpart for {', '.join(sorted(set(left)))}")
     ported = dataclasses.replace(mapped.ported, entries=mapped.found.entries)
     entries = place_by_values(ported) or ported.entries
-    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves)
+    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves, pure.nnx.places)

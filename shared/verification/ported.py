@@ -129,7 +129,7 @@ class Ported:
 
     @functools.cached_property
     def weights(self) -> WeightMap:
-        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves)
+        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves, self.nnx.places)
 
     def random_leaves(self, sample: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Random numbers in every leaf, for Linen and the same for NNX.
