@@ -105,8 +105,8 @@ ERRORS = {
         "    def __call__(self, x):",
         "        return nnx.vmap(lambda c, x: c.set_value(x), in_axes=(None, 0))(self.layer, x)",
         "ValueError: at vmap out_axes[0][0].states[0].value, got axis spec None but output was "
-        f"batched on axis 0, {CALLED}; each example would leave a value of its own in what all share: give it "
-        "an axis in in_axes and out_axes, or take its mean over the batch",
+        f"batched on axis 0, {CALLED}; each example would leave a value of its own in what all "
+        "share: give it an axis in in_axes and out_axes, or take its mean over the batch",
     ),
     "statistics under jax.vmap": (
         f"class Port(Base):\n{NORM}\n\n    def __call__(self, x):",
