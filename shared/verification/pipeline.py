@@ -22,6 +22,7 @@ from shared.verification.mapping import (
 )
 from shared.verification.placement import place_by_values
 from shared.verification.verdict import conclude, verdict_of
+from shared.weights.dtypes import other_dtypes
 from shared.weights.weight_map import WeightMap
 
 # In this order, until the port is the model with the map.
@@ -116,6 +117,8 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
     left = mapped.linen_left + mapped.nnx_left
     if left:
         raise DifferentError(f"no counterpart for {', '.join(sorted(set(left)))}")
+    if others := other_dtypes(mapped.found.entries, (pure.linen.leaves, pure.nnx.leaves)):
+        raise DifferentError("; ".join(others))
     ported = dataclasses.replace(mapped.ported, entries=mapped.found.entries)
     entries = place_by_values(ported) or ported.entries
     return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves, pure.nnx.places)

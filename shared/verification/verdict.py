@@ -9,6 +9,7 @@ from shared.verification.alignment import align
 from shared.verification.decision.places import locate_in
 from shared.verification.locate import layers_exchanged, not_finite, use_of
 from shared.verification.mapping import Mapped
+from shared.verification.result_types import result_types_apart
 
 
 def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) -> Verification:
@@ -20,14 +21,15 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
       place: where the programs part, if the decisions show it.
     """
     ported, structure = mapped.ported, made[0]
-    verdict, remark = verdict_of(made), mapped.remark
+    verdict = verdict_of(made)
+    remark = structure.note if structure.status == "different" else mapped.remark
     divergence = None
     if verdict == "different":
         if structure.status != "different" and _both_draw(mapped):
             made, verdict = _undecided(made), "undecided"
             remark = "both models draw random numbers in the call; make it deterministic"
         else:
-            divergence = _of_weights(mapped) or place or locate_in(ported, ported.programs)
+            divergence = _place(mapped, place)
     undecided = [check.name for check in made if check.status == "undecided"]
     if verdict == "undecided" and "forward" in undecided:
         divergence = not_finite(ported)
@@ -39,7 +41,7 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
         unmatched_linen=mapped.linen_left,
         unmatched_nnx=mapped.nnx_left,
         divergence=divergence,
-        remark=structure.note if mapped.linen_left or mapped.nnx_left else remark,
+        remark=remark,
         rng_leaves=list(ported.nnx.rng_leaves),
         aligned=lambda: align(ported.linen_program.graph, ported.nnx_program.graph, ported.entries),
         ported=ported,
@@ -72,6 +74,17 @@ def _undecided(made: Sequence[Check]) -> list[Check]:
         else check
         for check in made
     ]
+
+
+def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
+    """Where the port is another; `place` is where the programs part, if the decisions show it."""
+    ported = mapped.ported
+    return (
+        _of_weights(mapped)
+        or place
+        or locate_in(ported, ported.programs)
+        or result_types_apart(ported)
+    )
 
 
 def _of_weights(mapped: Mapped) -> Divergence | None:
