@@ -16,7 +16,7 @@ from shared.errors import InputError, during
 from shared.interface import load_implementation
 from shared.models.inputs import abstract_inputs, sample_inputs
 from shared.models.linen import linen_model
-from shared.models.nnx import nnx_model
+from shared.models.nnx import ARRAY, built, nnx_model
 from shared.models.pure import PureModel, described
 from shared.program.trace import trace
 from shared.program.whole_numbers import WholeNumbers
@@ -74,6 +74,8 @@ class PurePair:
     Attributes:
       inputs: shapes and dtypes.
       sample_inputs: (seed, what the programs do with whole numbers) -> inputs to compute with.
+      port_with: makes the port with other weights: with what is at the paths of which a function
+        says so, beside its own; None where it has nothing else.
       weight_map: as in `Pair`.
     """
 
@@ -81,6 +83,7 @@ class PurePair:
     nnx: PureModel
     inputs: tuple
     sample_inputs: Callable[[int, Mapping[int, WholeNumbers]], tuple]
+    port_with: Callable[[Callable[[str], bool]], PureModel] | None = None
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -99,15 +102,23 @@ def pure_pair(pair: Pair) -> PurePair:
     own = not _collections(linen) - _KEPT
 
     def is_fixed(path: str) -> bool:
-        return own and path.split("/")[0] not in _KEPT and path not in pinned
+        collection = path.split("/")[0]
+        return (own or collection == ARRAY) and collection not in _KEPT and path not in pinned
+
+    def port_with(is_weight: Callable[[str], bool] = lambda path: False) -> PureModel:
+        def is_no_weight(path: str) -> bool:
+            return is_fixed(path) and not is_weight(path)
+
+        return nnx_model(port, nnx_call, pair.nnx_output, is_no_weight)
 
     with during("Pair.nnx, called with nnx.Rngs"):
-        nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output, is_fixed)
+        port = built(pair.nnx)
     return PurePair(
         linen,
-        nnx,
+        port_with(),
         inputs,
         functools.partial(sample_inputs, pair.inputs),
+        port_with,
         pair.weight_map,
     )
 

@@ -10,6 +10,7 @@ from shared.verification.decision.places import locate_in
 from shared.verification.locate import layers_exchanged, not_finite, use_of
 from shared.verification.mapping import Mapped
 from shared.verification.result_types import result_types_apart
+from shared.weights.kinds import in_other_collections
 
 
 def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) -> Verification:
@@ -95,4 +96,12 @@ def _of_weights(mapped: Mapped) -> Divergence | None:
     if fused and not crossing:
         spots = use_of(found.linen, fused.linen), use_of(found.nnx, fused.nnx)
         return Divergence(fused.summary, *spots)
+    for entry in in_other_collections(mapped.ported.entries):
+        reason = f"{entry.linen} in Linen, {entry.nnx} in NNX"
+        one, other = found.linen.view_of(entry.linen), found.nnx.view_of(entry.nnx)
+        return Divergence(
+            reason,
+            use_of(found.linen, one) if one else None,
+            use_of(found.nnx, other) if other else None,
+        )
     return None

@@ -9,7 +9,7 @@ from shared.program.graph import Graph
 from shared.program.unfuse import unfuse
 from shared.program.unstack import unstack
 from shared.program.view import View
-from shared.weights.dtypes import paired_across_dtypes
+from shared.weights.kinds import paired_across_kinds
 from shared.weights.match import Matcher
 from shared.weights.names import similarity
 from shared.weights.pieces import (
@@ -56,7 +56,7 @@ def find(
         other = _find(linen, nnx, leaves, as_ranges)
         best = min(best, other, key=lambda found: len(left_over(found)))
     check_pinned(best.entries, leaves)
-    return paired_across_dtypes(best)
+    return paired_across_kinds(best)
 
 
 def _find(linen: Graph, nnx: Graph, leaves: tuple[Leaves, Leaves], pins: Pins) -> Found:

@@ -32,10 +32,18 @@ class Matcher:
       entries: what has, and how that is known.
     """
 
-    def __init__(self, linen: Graph, nnx: Graph, any_dtype: bool = False):
-        """`any_dtype`: whether a weight of float32 may be one of bfloat16."""
+    def __init__(
+        self, linen: Graph, nnx: Graph, any_dtype: bool = False, any_collection: bool = False
+    ):
+        """Pairs nothing yet.
+
+        Args:
+          linen: the Linen program; nnx: the NNX program.
+          any_dtype: whether a weight of float32 may be one of bfloat16.
+          any_collection: whether a param may be a statistic.
+        """
         self.graphs = (linen, nnx)
-        self.any_dtype = any_dtype
+        self.any_dtype, self.any_collection = any_dtype, any_collection
         self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
         self.entries: list[Entry] = []
         self.number: dict[Node, int] = {}
@@ -60,6 +68,7 @@ class Matcher:
             collection = self.view(side, node).leaf.split("/")[0]
             aval = node.avals[0]
             known = collection if collection in _COLLECTIONS else "other"
+            known = "any" if self.any_collection else known
             floating = jnp.issubdtype(aval.dtype, jnp.floating)
             dtype = "floating" if self.any_dtype and floating else str(aval.dtype)
             return (known, tuple(aval.shape), dtype)
