@@ -20,6 +20,7 @@ def linen_model(
     inputs: tuple,
     call: Callable[..., Any],
     output: Callable[[Any], Any],
+    *frozen: str,
 ) -> PureModel:
     """`model` as a pure function. Allocates no weight.
 
@@ -28,6 +29,7 @@ def linen_model(
       inputs: shapes and dtypes of a call.
       call: (module, *inputs) -> outputs.
       output: from outputs to what is compared.
+      frozen: collections that the call cannot change.
     """
     keys = {name: jax.random.key(i) for i, name in enumerate(_STREAMS)}
 
@@ -53,7 +55,7 @@ def linen_model(
             unflatten(pieces.join(leaves)),
             *inputs,
             method=call,
-            mutable=DenyList(("params",)),
+            mutable=DenyList(("params", *frozen)),
             rngs=keys,
         )
         return arrays(output(outputs)), Pieces(flatten(meta.unbox(unfreeze(updated)))).leaves

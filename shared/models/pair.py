@@ -18,7 +18,7 @@ from shared.models.inputs import abstract_inputs, sample_inputs
 from shared.models.linen import linen_model
 from shared.models.nnx import ARRAY, built, nnx_model
 from shared.models.pure import PureModel, described
-from shared.program.trace import trace
+from shared.models.sown import KEPT, collections, without_sown
 from shared.program.whole_numbers import WholeNumbers
 from shared.trees import flatten, unflatten
 
@@ -93,17 +93,17 @@ def pure_pair(pair: Pair) -> PurePair:
     linen_call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
     nnx_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
     with during(f"Linen's init and call on {described(inputs)}"):
-        linen = linen_model(pair.linen, inputs, linen_call, pair.linen_output)
-    sown = _made_by_the_call(linen, inputs)
-    leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
-    linen = dataclasses.replace(linen, leaves=leaves)
+        with_frozen = functools.partial(
+            linen_model, pair.linen, inputs, linen_call, pair.linen_output
+        )
+        linen = without_sown(with_frozen(), inputs, with_frozen)
     # Where Linen has nothing of the kind, a table or a metric of the port is none of the weights.
     pinned = set(pair.weight_map.values())
-    own = not _collections(linen) - _KEPT
+    own = not collections(linen) - KEPT
 
     def is_fixed(path: str) -> bool:
         collection = path.split("/")[0]
-        return (own or collection == ARRAY) and collection not in _KEPT and path not in pinned
+        return (own or collection == ARRAY) and collection not in KEPT and path not in pinned
 
     def port_with(is_weight: Callable[[str], bool] = lambda path: False) -> PureModel:
         def is_no_weight(path: str) -> bool:
@@ -145,31 +145,3 @@ def pure_case(case: Case) -> PurePair:
         (jax.ShapeDtypeStruct(case.input_shape, jnp.float32),),
         lambda seed, _: (seeded_batch(case, seed).x,),
     )
-
-
-# Collections that a model keeps from call to call.
-_KEPT = {"params", "batch_stats", "cache"}
-
-
-def _collections(model: PureModel) -> set[str]:
-    return {path.split("/")[0] for path in model.leaves}
-
-
-def _made_by_the_call(model: PureModel, inputs: tuple) -> set[str]:
-    """Collections that no output needs and that a call makes: what it sows, such as losses.
-
-    Linen's `init` returns them with the variables, for it makes a call.
-    """
-    candidates = _collections(model) - _KEPT
-    if not candidates:
-        return set()
-
-    def outputs(leaves: Mapping[str, Any], inputs: tuple) -> Any:
-        return model.apply(leaves, inputs)[0]
-
-    graph, _ = trace(outputs, model.leaves, inputs, unroll=False)
-    used = {view.leaf.split("/")[0] for view in graph.views.values()}
-    found = candidates - used
-    rest = {p: leaf for p, leaf in model.leaves.items() if p.split("/")[0] not in found}
-    _, updates = jax.eval_shape(model.apply, rest, inputs)
-    return found & {path.split("/")[0] for path in updates}

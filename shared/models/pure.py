@@ -21,6 +21,7 @@ class PureModel:
       apply: (leaves, inputs) -> (outputs, updates). Updates are the variables after the call, and
         what was sown; Linen cannot change `params`, which are not among them.
       initial: (paths, inputs) -> {path: initial value} of these leaves, and of no others.
+      used_in_call: collections of what the call sows and uses by itself: its outputs hold that.
       places: {path: where in the module it is} of leaves of which the path does not say it.
       compiled: what has been compiled of it; see `shared.models.gradients`.
     """
@@ -31,6 +32,7 @@ class PureModel:
     apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
     initial: Callable[[Collection[str], tuple], dict[str, Any]]
     places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
+    used_in_call: frozenset[str] = frozenset()
     compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

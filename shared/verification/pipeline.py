@@ -112,7 +112,7 @@ def _with_initial_values(found: Verification) -> Verification:
     if not other:
         return found
     remark = f"starts with other numbers in NNX, load them: {', '.join(other)}"
-    return dataclasses.replace(found, remark=remark)
+    return dataclasses.replace(found, remark="; ".join(filter(None, (found.remark, remark))))
 
 
 def find_weight_map(pair: Pair | PurePair) -> WeightMap:

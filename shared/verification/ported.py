@@ -108,7 +108,8 @@ class Ported:
 
     def pair_outputs(self, linen: Program, nnx: Program) -> Outputs:
         """The outputs that two programs have."""
-        return pair_outputs(linen, nnx, self.entries, (self.linen.leaves, self.nnx.leaves))
+        leaves = self.linen.leaves, self.nnx.leaves
+        return pair_outputs(linen, nnx, self.entries, leaves, self.linen.used_in_call)
 
     @functools.cached_property
     def is_narrow(self) -> bool:

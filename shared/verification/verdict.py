@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from shared.program.graph import draws_random_numbers
-from shared.report.result import Check, Divergence, Verification
+from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
 from shared.verification.decision.places import locate_in
+from shared.verification.left_behind import place_of_what_is_left, remark_of_what_is_left
 from shared.verification.locate import layers_exchanged, not_finite, use_of
 from shared.verification.mapping import Mapped
 from shared.verification.result_types import result_types_apart
@@ -31,6 +32,9 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
             remark = "both models draw random numbers in the call; make it deterministic"
         else:
             divergence = _place(mapped, place)
+    told = verdict in PASSES or ported.outputs.lost or ported.outputs.changed
+    if told and "updates" in [check.name for check in made]:
+        remark = "; ".join(filter(None, (remark, remark_of_what_is_left(ported))))
     undecided = [check.name for check in made if check.status == "undecided"]
     if verdict == "undecided" and "forward" in undecided:
         divergence = not_finite(ported)
@@ -85,6 +89,7 @@ def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
         or place
         or locate_in(ported, ported.programs)
         or result_types_apart(ported)
+        or place_of_what_is_left(ported)
     )
 
 
