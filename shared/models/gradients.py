@@ -1,6 +1,6 @@
 """The gradients of a pure model, and one compiled program for all that a model is run for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,9 @@ Gradients = tuple[list[Any], dict[str, Any]]
 Results = tuple[Any, dict[str, Any]]
 
 
-def gradients_of(model: PureModel, sown: Sequence[View]) -> Callable[[Any, Any], Gradients]:
+def gradients_of(
+    model: PureModel, sown: Sequence[View], masks: Collection[int] = ()
+) -> Callable[[Any, Any], Gradients]:
     """(leaves, inputs) -> gradients of the floating ones, (of inputs, {path: of leaf}).
 
     They are those of a projection of the outputs and of what is sown.
@@ -27,27 +29,29 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Callable[[Any, Any],
     Args:
       model: a model.
       sown: the losses that it returns beside its outputs.
+      masks: the numbers of inputs, flat, by which no gradients are taken.
 
     Raises (what is returned does):
       NoGradientError: JAX cannot differentiate the model.
     """
-    both = results_and_gradients(model, sown)
+    both = results_and_gradients(model, sown, masks)
     return lambda leaves, inputs: both(leaves, inputs)[1]
 
 
 def results_and_gradients(
-    model: PureModel, sown: Sequence[View]
+    model: PureModel, sown: Sequence[View], masks: Collection[int] = ()
 ) -> Callable[[Any, Any], tuple[Results, Gradients]]:
     """(leaves, inputs) -> (results of `model.apply`, what `gradients_of` returns). Raises as it."""
 
     def both(leaves, inputs):
         flat, tree = jax.tree.flatten(inputs)
         moving = {path: leaf for path, leaf in leaves.items() if is_floating(leaf)}
-        floating = [leaf for leaf in flat if is_floating(leaf)]
+        numbers = [i for i, leaf in enumerate(flat) if is_floating(leaf) and i not in masks]
+        floating = [flat[i] for i in numbers]
 
         def projection(moving, floating):
-            again = iter(floating)
-            inputs = tree.unflatten([next(again) if is_floating(leaf) else leaf for leaf in flat])
+            moved = dict(zip(numbers, floating, strict=True))
+            inputs = tree.unflatten([moved.get(i, leaf) for i, leaf in enumerate(flat)])
             outputs, updates = model.apply({**leaves, **moving}, inputs)
             pieces = [
                 view.of(updates[view.leaf]) if view.index else updates[view.leaf] for view in sown
@@ -71,7 +75,9 @@ def results_and_gradients(
     return both
 
 
-def run(model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any) -> tuple[Any, Any]:
+def run(
+    model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any, masks: Collection[int] = ()
+) -> tuple[Any, Any]:
     """(results, gradients) on numbers, of one compiled program.
 
     Raises:
@@ -79,7 +85,7 @@ def run(model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any) -> tup
     """
     key = ("results and gradients", tuple(sown))
     if key not in model.compiled:
-        model.compiled[key] = jax.jit(results_and_gradients(model, sown))
+        model.compiled[key] = jax.jit(results_and_gradients(model, sown, masks))
     return model.compiled[key](leaves, inputs)
 
 

@@ -14,7 +14,7 @@ from shared.batch import seeded_batch
 from shared.cases import Case
 from shared.errors import InputError, during
 from shared.interface import load_implementation
-from shared.models.inputs import abstract_inputs, sample_inputs
+from shared.models.inputs import abstract_inputs, masks, sample_inputs
 from shared.models.linen import linen_model
 from shared.models.nnx import ARRAY, built, nnx_model
 from shared.models.pure import PureModel, described
@@ -74,6 +74,7 @@ class PurePair:
     Attributes:
       inputs: shapes and dtypes.
       sample_inputs: (seed, what the programs do with whole numbers) -> inputs to compute with.
+      masks: the numbers, flat, of inputs that hold nothing but 0 and 1 although they are floating.
       port_with: makes the port with other weights: with what is at the paths of which a function
         says so, beside its own; None where it has nothing else.
       weight_map: as in `Pair`.
@@ -83,6 +84,7 @@ class PurePair:
     nnx: PureModel
     inputs: tuple
     sample_inputs: Callable[[int, Mapping[int, WholeNumbers]], tuple]
+    masks: frozenset[int] = frozenset()
     port_with: Callable[[Callable[[str], bool]], PureModel] | None = None
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -118,6 +120,7 @@ def pure_pair(pair: Pair) -> PurePair:
         port_with(),
         inputs,
         functools.partial(sample_inputs, pair.inputs),
+        masks(pair.inputs),
         port_with,
         pair.weight_map,
     )

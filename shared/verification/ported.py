@@ -82,7 +82,7 @@ class Ported:
         sown = self.outputs.losses
         linen, nnx = (
             program(
-                gradients_of(model, [views[side] for views in sown]),
+                gradients_of(model, [views[side] for views in sown], self.pair.masks),
                 model,
                 self.pair.inputs,
                 self.is_unrolled,
@@ -151,7 +151,7 @@ class Ported:
         """
         sown = self.outputs.losses
         return tuple(
-            run(model, [views[side] for views in sown], leaves[side], inputs)
+            run(model, [views[side] for views in sown], leaves[side], inputs, self.pair.masks)
             for side, model in enumerate((self.linen, self.nnx))
         )
 
@@ -197,7 +197,10 @@ class Ported:
             {path: weight(x) for path, x in s.items()} for s in self.random_leaves(number)
         )
         copy_weights(self.entries, linen, nnx)  # one number of Linen may be one of several of NNX
-        given = jax.tree.map(functools.partial(times, inputs), self.inputs(number))
+        flat, tree = jax.tree.flatten(self.inputs(number))
+        given = jax.tree.unflatten(
+            tree, [x if i in self.pair.masks else times(inputs, x) for i, x in enumerate(flat)]
+        )
         made_of = (number, inputs, weights, scalars)
         return Sample(linen, nnx, given, made_of)
 
