@@ -78,11 +78,23 @@ def popped_too_late(model, x):
 SUM = (("reduce_fn", jnp.add), ("init_fn", lambda: 0.0))
 
 
+def linen_loss_as_it_is(module, x):
+    y = module(x)
+    return jnp.mean(y**2) + jnp.sum(
+        jnp.stack(jax.tree.leaves(module.get_variable("losses", "size")))
+    )
+
+
 @pytest.mark.parametrize("options", [(), SUM], ids=["tuple", "sum"])
 @pytest.mark.parametrize(
     ("is_quiet", "linen_call"),
-    [(False, linen_loss), (False, linen_loss_by_name), (True, linen_loss)],
-    ids=["sown in init", "used by its name", "sown in the call alone"],
+    [
+        (False, linen_loss),
+        (False, linen_loss_by_name),
+        (False, linen_loss_as_it_is),
+        (True, linen_loss),
+    ],
+    ids=["sown in init", "used by its name", "nothing without it", "sown in the call alone"],
 )
 def test_what_the_call_sows_and_uses_is_no_weight_and_need_not_be_returned(
     options, is_quiet, linen_call
@@ -148,6 +160,19 @@ def test_a_loss_that_is_lost_beside_one_that_is_used_is_named():
     assert found.verdict == "different"
     assert found.remark.startswith("only Linen sows losses/bound/0 (")
     assert found.divergence.nnx.source == "return self.out(h)"
+
+
+def test_an_input_that_is_sown_is_named_where_it_is_sown():
+    class Given(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            self.sow("losses", "given", x)
+            return nn.Dense(D, name="out")(nn.relu(nn.Dense(D)(x)))
+
+    found = verify(Pair(Given(), lambda rngs: Silent(rngs), X), CHECKS, samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.linen.source == 'self.sow("losses", "given", x)'
+    assert found.divergence.nnx.source == "h = nnx.relu(self.first(x))"
 
 
 class Looked(nn.Module):

@@ -57,7 +57,8 @@ def results_and_gradients(
                 view.of(updates[view.leaf]) if view.index else updates[view.leaf] for view in sown
             ]
             total = jnp.zeros(())
-            for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):
+            for number, each in enumerate([*jax.tree.leaves(outputs), *pieces]):
+                leaf = jnp.asarray(each)  # a number of Python's, where nothing computes it
                 if not is_floating(leaf):
                     continue
                 if jnp.iscomplexobj(leaf):

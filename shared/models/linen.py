@@ -12,7 +12,8 @@ from shared.program.traced_once import TracedOnce
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
-_SOWN = ("intermediates", "perturbations")
+# What is sown to be looked at, and no model needs.
+TO_LOOK_AT = {"intermediates", "perturbations"}
 
 
 def linen_model(
@@ -38,7 +39,7 @@ def linen_model(
 
     def kept(variables) -> dict[str, Any]:
         variables = meta.unbox(unfreeze(variables))
-        return flatten({name: tree for name, tree in variables.items() if name not in _SOWN})
+        return flatten({name: tree for name, tree in variables.items() if name not in TO_LOOK_AT})
 
     pieces = Pieces(kept(jax.eval_shape(init, *inputs)))
 

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 from flax import errors
 
+from shared.models.linen import TO_LOOK_AT
 from shared.models.pure import PureModel
 from shared.program.trace import trace
+from shared.program.traced_once import TracedOnce
 
 # Collections that a model keeps from call to call.
 KEPT = {"params", "batch_stats", "cache"}
@@ -33,8 +34,8 @@ def without_sown(model: PureModel, inputs: tuple, frozen: Callable[[str], PureMo
     sown = _unused(model, inputs, candidates) if candidates else set()
     sown |= {name for name in candidates - sown if _is_sown(model, inputs, name, frozen)}
     model = dataclasses.replace(model, leaves=_without(model, sown))
-    _, updates = jax.eval_shape(model.apply, model.leaves, inputs)
-    made = {path.split("/")[0] for path in updates} - collections(model) - KEPT
+    updates = _updates(model, inputs, model.leaves)
+    made = {path.split("/")[0] for path in updates} - collections(model) - KEPT - TO_LOOK_AT
     used = {name for name in made if _is_used(model, inputs, frozen(name))}
     return dataclasses.replace(model, used_in_call=frozenset(used))
 
@@ -47,7 +48,7 @@ def _unused(model: PureModel, inputs: tuple, candidates: set[str]) -> set[str]:
     """Collections that no output needs and that a call makes."""
     graph, _ = trace(_outputs_of(model), model.leaves, inputs, unroll=False)
     found = candidates - {view.leaf.split("/")[0] for view in graph.views.values()}
-    _, updates = jax.eval_shape(model.apply, _without(model, found), inputs)
+    updates = _updates(model, inputs, _without(model, found))
     return found & {path.split("/")[0] for path in updates}
 
 
@@ -59,11 +60,11 @@ def _is_sown(
     Linen sows in silence where it cannot, but a variable has to be there.
     """
     try:
-        jax.eval_shape(frozen(name).apply, _without(model, {name}), inputs)
+        _updates(frozen(name), inputs, _without(model, {name}))
     except errors.FlaxError:
         return False
-    except KeyError:
-        return True  # the user's code takes it out of the collection
+    except Exception:
+        return True  # it is the user's code that misses what it takes out of the collection
     return True
 
 
@@ -74,9 +75,16 @@ def _is_used(model: PureModel, inputs: tuple, frozen: PureModel) -> bool:
             trace(_outputs_of(each), model.leaves, inputs, unroll=False)[0]
             for each in (model, frozen)
         ]
-    except (errors.FlaxError, KeyError):
-        return True
+    except Exception:
+        return True  # the user's code cannot do without it
     return len(graphs[0].nodes) != len(graphs[1].nodes)
+
+
+def _updates(model: PureModel, inputs: tuple, leaves: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The shapes of what a call leaves, of the program that is traced once for all checks."""
+    traced = model.apply if isinstance(model.apply, TracedOnce) else TracedOnce(model.apply)
+    _, (_, updates) = traced.program(dict(leaves), inputs)
+    return updates
 
 
 def _outputs_of(model: PureModel) -> Callable[[Mapping[str, Any], tuple], Any]:

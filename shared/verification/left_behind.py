@@ -33,7 +33,7 @@ def place_of_what_is_left(ported: Ported) -> Divergence | None:
     if outputs.changed:
         path = outputs.changed[0]
         node = _values(nnx)[path][0]
-        place = written_at(node, _name(path))
+        place = written_at(nnx.graph, node, _name(path))
         used = _use_in_linen(ported, path)
         return Divergence(f"NNX overwrites {path}, Linen does not", used, _spot(node, place))
     if outputs.lost:
@@ -48,7 +48,7 @@ def place_of_what_is_left(ported: Ported) -> Divergence | None:
 def _left_at(program: Program, path: str) -> tuple[Place | None, bool]:
     """(the statement that leaves a value, whether that sows it)."""
     node = _values(program)[path][0]
-    sown = sown_at(node, _name(path))
+    sown = sown_at(program.graph, node, _name(path))
     return sown or users_place(node.stack), sown is not None
 
 

@@ -24,7 +24,7 @@ from shared.verification.mapping import (
 from shared.verification.placement import place_by_values
 from shared.verification.untrained import with_untrained
 from shared.verification.verdict import conclude, verdict_of
-from shared.weights.kinds import other_kinds
+from shared.weights.storage import other_kinds
 from shared.weights.weight_map import WeightMap
 
 # In this order, until the port is the model with the map.

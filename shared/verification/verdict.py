@@ -11,7 +11,7 @@ from shared.verification.left_behind import place_of_what_is_left, remark_of_wha
 from shared.verification.locate import layers_exchanged, not_finite, use_of
 from shared.verification.mapping import Mapped
 from shared.verification.result_types import result_types_apart
-from shared.weights.kinds import in_other_collections
+from shared.weights.storage import in_other_collections
 
 
 def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) -> Verification:
@@ -32,8 +32,9 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
             remark = "both models draw random numbers in the call; make it deterministic"
         else:
             divergence = _place(mapped, place)
-    told = verdict in PASSES or ported.outputs.lost or ported.outputs.changed
-    if told and "updates" in [check.name for check in made]:
+    if any(check.name == "updates" for check in made) and (
+        verdict in PASSES or ported.outputs.lost or ported.outputs.changed
+    ):
         remark = "; ".join(filter(None, (remark, remark_of_what_is_left(ported))))
     undecided = [check.name for check in made if check.status == "undecided"]
     if verdict == "undecided" and "forward" in undecided:

@@ -5,7 +5,7 @@ import functools
 import linecache
 from collections.abc import Callable, Iterable, Iterator
 
-from shared.program.graph import Node
+from shared.program.graph import Graph, Node
 from shared.program.source import Place, users_place
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -15,21 +15,24 @@ _OF_LAYERS = ("stack", "collect", "transpose")
 _SETTERS = ("set_value", "set_raw_value", "copy_from", "update_from_state")
 
 
-def sown_at(node: Node, name: str) -> Place | None:
-    """The statement that sows the value of `node` as `name`, by the functions that it is made in.
-
-    None where no call of `sow` in them has the name.
-    """
-    return _statement(node, lambda tree: _sows(tree, name))
+def sown_at(graph: Graph, node: Node, name: str) -> Place | None:
+    """The statement that sows the value of `node` as `name`; None if none is found."""
+    return _statement(graph, node, lambda tree: _sows(tree, name))
 
 
-def written_at(node: Node, name: str) -> Place | None:
+def written_at(graph: Graph, node: Node, name: str) -> Place | None:
     """The statement that writes the value of `node` into the attribute `name`, or that makes it."""
-    return _statement(node, lambda tree: _writes(tree, name)) or users_place(node.stack)
+    found = _statement(graph, node, lambda tree: _writes(tree, name))
+    return found or users_place(node.stack)
 
 
-def _statement(node: Node, found_in: Callable[[ast.AST], Iterable[int]]) -> Place | None:
-    """The first statement behind the making of `node` of those that `found_in` a function."""
+def _statement(
+    graph: Graph, node: Node, found_in: Callable[[ast.AST], Iterable[int]]
+) -> Place | None:
+    """The first statement behind the making of `node` of those that `found_in` a function.
+
+    What no operation makes, an input say, is looked for in all of the user's files.
+    """
     while node.op in _OF_LAYERS:
         node = node.args[0][0]
     for place in node.stack:
@@ -41,7 +44,11 @@ def _statement(node: Node, found_in: Callable[[ast.AST], Iterable[int]]) -> Plac
             if lines:
                 line = next((n for n in lines if n >= place.line), lines[-1])
                 return Place(place.file, line, place.function)
-    return None
+    if node.stack:
+        return None
+    files = {place.file: None for each in graph.nodes for place in each.stack if place.is_users}
+    found = (Place(file, line, "") for file in files for line in sorted(found_in(_parsed(file))))
+    return next(found, None)
 
 
 def _sows(tree: ast.AST, name: str) -> Iterator[int]:
@@ -70,13 +77,17 @@ def _attributes(target: ast.AST) -> set[str]:
 
 
 @functools.cache
+def _parsed(file: str) -> ast.AST:
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return ast.Module([], [])  # no plain Python, a notebook's cell with magic say
+
+
+@functools.cache
 def _functions(file: str) -> list[_Function]:
     """The functions of a source, inner ones behind those that they are in."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return []  # no plain Python, a notebook's cell with magic say
-    found = [each for each in ast.walk(tree) if isinstance(each, _Function)]
+    found = [each for each in ast.walk(_parsed(file)) if isinstance(each, _Function)]
     return sorted(found, key=lambda each: each.lineno)
 
 

@@ -6,7 +6,7 @@ from shared.errors import InputError
 from shared.models.pure import described
 from shared.report.result import NAMED, Check
 from shared.verification.ported import Ported
-from shared.weights.kinds import other_kinds
+from shared.weights.storage import other_kinds
 
 
 def check_structure(
