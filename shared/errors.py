@@ -60,6 +60,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+# JAX lists all that led to an error.
+_LONGEST = 1_000
+
+
+def one_line(error: BaseException) -> str:
+    """All that `error` says, on one line; of what is longer than any advice, the beginning."""
+    text = " ".join(str(error).split()).rstrip(".:")
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rsplit(" ", 1)[0] + " ... (--verbose shows the rest)"
+    return text or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what `error` says."""
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

@@ -1,10 +1,15 @@
 """What the README shows is what the project is: output, code and commands."""
 
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flax import nnx
+from helpers import assert_identical
 from planted_mistakes import BUGS, LINES_MISSED
 
 from shared.cases import CASES
@@ -78,6 +83,21 @@ def test_the_divergence_shown_is_found(capsys, monkeypatch, tmp_path):
         for text in (printed, shown)
     )
     assert lines == expected
+
+
+def test_the_checkpoint_is_loaded_as_shown(monkeypatch, tmp_path):
+    page = (ROOT / "docs" / "verify.md").read_text()
+    for name in ("port", "load"):
+        source = re.search(rf"```python\n# {name}.py\n(.*?)```", page, flags=re.S).group(1)
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    ran = runpy.run_path(str(tmp_path / "load.py"))
+    monkeypatch.delitem(sys.modules, "port")
+    assert_identical(ran["variables"], ran["back"])
+    loaded = nnx.to_pure_dict(nnx.state(ran["port"]))
+    np.testing.assert_array_equal(
+        loaded["second"]["kernel"], ran["variables"]["params"]["Dense_1"]["kernel"]
+    )
 
 
 def test_the_page_of_planted_mistakes_is_of_the_table():

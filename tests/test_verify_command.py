@@ -211,3 +211,14 @@ def test_a_module_of_the_folder_that_the_command_is_called_in(tmp_path, monkeypa
     monkeypatch.setattr("sys.path", [path for path in sys.path if path])
     assert main(["verify", "--pair=own_models.port:PAIR", "--checks=programs"]) == 0
     assert capsys.readouterr().out.startswith("identical  own_models.port:PAIR")
+
+
+def test_where_nothing_is_compared_no_numbers_are_shown(tmp_path, monkeypatch, capsys):
+    source = (Path(__file__).parent / "ports" / "mlp.py").read_text()
+    (tmp_path / "port.py").write_text(source)
+    monkeypatch.setenv("COLUMNS", "100")
+    words = ["--checks=forward,updates", "--samples=1"]
+    assert main(["verify", f"--pair={tmp_path / 'port.py'}:PAIR", *words]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["updates", "equal", "nothing", "to", "compare"] in rows
+    assert ["forward", "equal", "0", "0"] in rows

@@ -12,7 +12,7 @@ from absl import flags
 
 from shared.cli import forward, layout, verify
 from shared.cli.names import did_you_mean
-from shared.errors import ComposedLiftsError, UsageError, printable
+from shared.errors import ComposedLiftsError, UsageError, one_line, printable
 
 PROG = "composed-lifts"
 COMMANDS: dict[str, ModuleType] = {"forward": forward, "layout": layout, "verify": verify}
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             return _fail(_OUT_OF_MEMORY, 4, verbose)
-        what = f"{type(error).__name__}: {_one_line(error)}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         return _fail(f"internal error: {what}; this is our bug, --verbose shows where", 70, verbose)
 
 
@@ -70,7 +70,7 @@ def _run(words: list[str]) -> int:
     try:
         _, *extra = values([PROG, *words])
     except (flags.Error, ValueError) as error:
-        raise UsageError(f"{_one_line(error)}; see {PROG} {name} --help") from error
+        raise UsageError(f"{one_line(error)}; see {PROG} {name} --help") from error
     if extra:
         raise UsageError(
             f"unexpected argument {extra[0]!r}; the command comes first, all else is --flag=value"
@@ -90,10 +90,6 @@ def _help(name: str, values: flags.FlagValues) -> str:
         lines.append(f"  --{flag}: {values[flag].help}{note}")
     lines += ["", f"{PROG} COMMAND --help shows the flags of another command."]
     return "\n".join(lines)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _fail(message: str, exit_code: int, verbose: bool) -> int:

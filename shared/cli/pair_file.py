@@ -4,12 +4,12 @@ import contextlib
 import importlib
 import importlib.util
 import os
-import re
 import sys
 import traceback
 from typing import Any
 
-from shared.errors import InputError, first_line, where_raised
+from shared.cli.remedies import remedy
+from shared.errors import InputError, one_line, where_raised
 
 
 def load_pair(place: str) -> Any:
@@ -73,23 +73,14 @@ def users_code(what: str):
     except Exception as error:
         if _is_ours(error):
             raise
-        message = f"{type(error).__name__}: {first_line(error)}"
+        message = f"{type(error).__name__}: {one_line(error)}"
         told = where_raised(error)
         in_what = f", in {told}" if told else ""
-        raise InputError(f"{what}: {_where(error)}{message}{in_what}{_remedy(message)}") from error
+        to_do = remedy(message)
+        next_step = f"; {to_do}" if to_do else ""
+        raise InputError(f"{what}: {_where(error)}{message}{in_what}{next_step}") from error
     finally:
         sys.dont_write_bytecode = before
-
-
-def _remedy(message: str) -> str:
-    """What to do where a layer of NNX wants to be told how it is called."""
-    wanted = re.search(r"No `(\w+)` argument was provided", message)
-    if wanted is None:
-        return ""
-    return (
-        f"; set it where Pair.nnx builds the port, model.set_attributes({wanted[1]}=False) say, "
-        "or hand it down from nnx_kwargs"
-    )
 
 
 def _is_ours(error: BaseException) -> bool:

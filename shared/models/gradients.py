@@ -1,6 +1,6 @@
 """The gradients of a pure model, and one compiled program for all that a model is run for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,9 @@ Gradients = tuple[list[Any], dict[str, Any]]
 Results = tuple[Any, dict[str, Any]]
 
 
-def gradients_of(model: PureModel, sown: Sequence[View]) -> Callable[[Any, Any], Gradients]:
+def gradients_of(
+    model: PureModel, sown: Sequence[View], masks: Collection[int] = ()
+) -> Callable[[Any, Any], Gradients]:
     """(leaves, inputs) -> gradients of the floating ones, (of inputs, {path: of leaf}).
 
     They are those of a projection of the outputs and of what is sown.
@@ -31,33 +33,36 @@ def gradients_of(model: PureModel, sown: Sequence[View]) -> Callable[[Any, Any],
     Args:
       model: a model.
       sown: the losses that it returns beside its outputs.
+      masks: the numbers of inputs, flat, by which no gradients are taken.
 
     Raises (what is returned does):
       NoGradientError: JAX cannot differentiate the model.
     """
-    both = results_and_gradients(model, sown)
+    both = results_and_gradients(model, sown, masks)
     return lambda leaves, inputs: both(leaves, inputs)[1]
 
 
 def results_and_gradients(
-    model: PureModel, sown: Sequence[View]
+    model: PureModel, sown: Sequence[View], masks: Collection[int] = ()
 ) -> Callable[[Any, Any], tuple[Results, Gradients]]:
     """(leaves, inputs) -> (results of `model.apply`, what `gradients_of` returns). Raises as it."""
 
     def both(leaves, inputs):
         flat, tree = jax.tree.flatten(inputs)
         moving = {path: leaf for path, leaf in leaves.items() if is_floating(leaf)}
-        floating = [leaf for leaf in flat if is_floating(leaf)]
+        numbers = [i for i, leaf in enumerate(flat) if is_floating(leaf) and i not in masks]
+        floating = [flat[i] for i in numbers]
 
         def projection(moving, floating):
-            again = iter(floating)
-            inputs = tree.unflatten([next(again) if is_floating(leaf) else leaf for leaf in flat])
+            moved = dict(zip(numbers, floating, strict=True))
+            inputs = tree.unflatten([moved.get(i, leaf) for i, leaf in enumerate(flat)])
             outputs, updates = model.apply({**leaves, **moving}, inputs)
             pieces = [
                 view.of(updates[view.leaf]) if view.index else updates[view.leaf] for view in sown
             ]
             total = jnp.zeros(())
-            for number, leaf in enumerate([*jax.tree.leaves(outputs), *pieces]):
+            for number, each in enumerate([*jax.tree.leaves(outputs), *pieces]):
+                leaf = jnp.asarray(each)  # a number of Python's, where nothing computes it
                 if not is_floating(leaf):
                     continue
                 if jnp.iscomplexobj(leaf):
@@ -76,7 +81,12 @@ def results_and_gradients(
 
 
 def run(
-    model: PureModel, sown: Sequence[View], leaves: Any, inputs: Any, quickly: bool = False
+    model: PureModel,
+    sown: Sequence[View],
+    leaves: Any,
+    inputs: Any,
+    masks: Collection[int] = (),
+    quickly: bool = False,
 ) -> tuple[Any, Any]:
     """(results, gradients) on numbers, of one compiled program.
 
@@ -84,6 +94,7 @@ def run(
       model: a model.
       sown: the losses that it returns beside its outputs.
       leaves: {path: array}; inputs: of the call.
+      masks: the inputs by which there are no gradients.
       quickly: whether it is compiled in half the time, to a program that may round otherwise.
 
     Raises:
@@ -91,10 +102,10 @@ def run(
       CannotRunError: this backend cannot run it.
     """
     quickly = quickly and jax.default_backend() == "cpu"
-    key = ("results and gradients", tuple(sown), quickly)
+    key = ("results and gradients", tuple(sown), frozenset(masks), quickly)
     if key not in model.compiled:
         options: Any = {"xla_backend_optimization_level": 0} if quickly else None
-        both = results_and_gradients(model, sown)
+        both = results_and_gradients(model, sown, masks)
         model.compiled[key] = jax.jit(both, compiler_options=options)
     return _run(model.compiled[key], leaves, inputs)
 

@@ -1,6 +1,7 @@
 """What a pair is called on: shapes and dtypes, and numbers to compute with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ def sample_inputs(
         if seed and jnp.size(x) == 1 and i in numbers:
             others = [n for n in numbers[i].telling if n != x] or [int(x)]
             return jnp.full(jnp.shape(x), others[seed % len(others)], jnp.result_type(x))
-        if seed and jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        if seed and jnp.issubdtype(jnp.result_type(x), jnp.floating) and not _is_mask([x]):
             moved = x + rng.standard_normal(jnp.shape(x)) * (1 + float(jnp.std(jnp.asarray(x))))
             # A model may take a logarithm of what is given without a sign.
             moved = jnp.abs(moved) if jnp.all(jnp.asarray(x) >= 0) else moved
@@ -76,3 +77,27 @@ def sample_inputs(
         return jnp.asarray(x)
 
     return jax.tree.unflatten(tree, [sample(i, x) for i, x in enumerate(flat)])
+
+
+def masks(inputs: Callable[[jax.Array], tuple] | tuple) -> frozenset[int]:
+    """The numbers, flat, of the inputs of a pair that are masks although they are floating.
+
+    Models agree where a mask is 0 or 1 and nowhere else; nobody takes a gradient by one.
+    """
+    if callable(inputs):
+        with during("Pair.inputs, called with a key"):
+            given = [inputs(jax.random.key(seed)) for seed in range(3)]
+    else:
+        given = [inputs]
+    flat = [jax.tree.leaves(each) for each in given]
+    return frozenset(i for i, each in enumerate(zip(*flat, strict=True)) if _is_mask(each))
+
+
+def _is_mask(samples: Sequence[Any]) -> bool:
+    """Whether they hold 0 and 1 and nothing else. What is all ones is a number to begin with."""
+    is_given = not any(isinstance(x, jax.ShapeDtypeStruct) for x in samples)
+    if not is_given or not jnp.issubdtype(jnp.result_type(samples[0]), jnp.floating):
+        return False
+    zeros, ones = ([np.asarray(x) == number for x in samples] for number in (0, 1))
+    only = all(bool(np.all(zero | one)) for zero, one in zip(zeros, ones, strict=True))
+    return only and any(map(np.any, zeros)) and any(map(np.any, ones))

@@ -12,7 +12,8 @@ from shared.program.traced_once import TracedOnce
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
-_SOWN = ("intermediates", "perturbations")
+# What is sown to be looked at, and no model needs.
+TO_LOOK_AT = {"intermediates", "perturbations"}
 
 
 def linen_model(
@@ -20,6 +21,7 @@ def linen_model(
     inputs: tuple,
     call: Callable[..., Any],
     output: Callable[[Any], Any],
+    *frozen: str,
 ) -> PureModel:
     """`model` as a pure function. Allocates no weight.
 
@@ -28,6 +30,7 @@ def linen_model(
       inputs: shapes and dtypes of a call.
       call: (module, *inputs) -> outputs.
       output: from outputs to what is compared.
+      frozen: collections that the call cannot change.
     """
     keys = {name: jax.random.key(i) for i, name in enumerate(_STREAMS)}
 
@@ -36,7 +39,7 @@ def linen_model(
 
     def kept(variables) -> dict[str, Any]:
         variables = meta.unbox(unfreeze(variables))
-        return flatten({name: tree for name, tree in variables.items() if name not in _SOWN})
+        return flatten({name: tree for name, tree in variables.items() if name not in TO_LOOK_AT})
 
     pieces = Pieces(kept(jax.eval_shape(init, *inputs)))
 
@@ -53,7 +56,7 @@ def linen_model(
             unflatten(pieces.join(leaves)),
             *inputs,
             method=call,
-            mutable=DenyList(("params",)),
+            mutable=DenyList(("params", *frozen)),
             rngs=keys,
         )
         return arrays(output(outputs)), Pieces(flatten(meta.unbox(unfreeze(updated)))).leaves

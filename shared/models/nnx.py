@@ -1,5 +1,6 @@
 """An NNX module as a pure function."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -12,6 +13,10 @@ from flax import nnx
 from shared.errors import InputError
 from shared.models.pure import Pieces, PureModel, arrays
 from shared.program.traced_once import TracedOnce
+from shared.trees import Place, escape
+
+# The collection of what is no variable: a plain array that is an attribute of a module.
+ARRAY = "array"
 
 
 class _Stream(nnx.RngStream):
@@ -33,20 +38,24 @@ def _rngs() -> nnx.Rngs:
     return rngs
 
 
-def nnx_model(
-    build: Callable[[nnx.Rngs], Any],
-    call: Callable[..., Any],
-    output: Callable[[Any], Any],
-    is_fixed: Callable[[str], bool] = lambda path: False,
-) -> PureModel:
-    """The module that `build` returns as a pure function. Allocates no weight.
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """A module that is built once: JAX cannot compare what is built twice, where it has arrays.
 
-    Args:
+    Attributes:
       build: makes the module.
-      call: (module, *inputs) -> outputs.
-      output: from outputs to what is compared.
-      is_fixed: whether the variable at a path keeps its initial value, and is no weight.
+      graphdef: of the module, without numbers.
+      held: {path: (its keys, what is there)}, a variable or a plain array. The path of an array
+        starts with `array/`.
     """
+
+    build: Callable[[nnx.Rngs], Any]
+    graphdef: nnx.GraphDef
+    held: dict[str, tuple[tuple, Any]]
+
+
+def built(build: Callable[[nnx.Rngs], Any]) -> Port:
+    """The module that `build` makes. Allocates no weight."""
     if isinstance(build, nnx.Pytree):
         raise InputError(
             "Pair.nnx: expected a function of nnx.Rngs that builds the port, received a "
@@ -60,54 +69,69 @@ def nnx_model(
             for key, node, _ in list(_tables(model)):
                 setattr(node, key.rsplit("/", 1)[-1], nnx.data(values[key]))
     graphdef, abstract = nnx.split(model)
-    flat = _flat(abstract)
-    tables = [(path, value) for path, value in flat if not isinstance(value, nnx.Variable)]
-    variables = {
-        _path(path, variable): (path, variable)
-        for path, variable in flat
-        if isinstance(variable, nnx.Variable)
-    }
-    random = {p for p, (_, variable) in variables.items() if isinstance(variable, nnx.RngState)}
-    fixed = {p for p in variables if p not in random and is_fixed(p)}
+    return Port(
+        build, graphdef, {_path(path, value): (path, value) for path, value in _flat(abstract)}
+    )
+
+
+def nnx_model(
+    port: Port,
+    call: Callable[..., Any],
+    output: Callable[[Any], Any],
+    is_fixed: Callable[[str], bool],
+) -> PureModel:
+    """A port as a pure function.
+
+    Args:
+      port: the module.
+      call: (module, *inputs) -> outputs.
+      output: from outputs to what is compared.
+      is_fixed: whether what is at a path keeps its initial value, and is no weight.
+    """
+    held = port.held
+    random = {p for p, (_, value) in held.items() if isinstance(value, nnx.RngState)}
+    fixed = {p for p in held if p not in random and is_fixed(p)}
+    tables = {p: value for p, (_, value) in held.items() if not isinstance(value, nnx.Variable)}
 
     def initial(paths: Collection[str], inputs: tuple) -> dict[str, Any]:
-        return jax.jit(lambda: _values(build(_rngs()), paths))()
+        others = set(paths) - tables.keys()
+        made = jax.jit(lambda: _values(port.build(_rngs()), others))() if others else {}
+        return {path: tables[path] if path in tables else made[path] for path in paths}
 
-    kept = initial(fixed, ()) if fixed else {}
-    pieces = Pieces(
-        {
-            p: variable.get_value()
-            for p, (_, variable) in variables.items()
-            if p not in random and p not in fixed
-        }
-    )
+    kept = initial(fixed, ())
+    own = {p: _value(value) for p, (_, value) in held.items() if p not in random | fixed}
+    pieces = Pieces(own)
     leaves = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in pieces.leaves.items()}
+    places = {p: Place(held[of][0], keys) for p, (of, keys) in pieces.inside.items()}
 
     def apply(leaves, inputs):
         known = {**kept, **pieces.join(leaves)}
-        flat = tables + [
-            (path, variable.replace(_random_state(variable) if p in random else known[p]))
-            for p, (path, variable) in variables.items()
+        known |= {p: _random_state(held[p][1]) for p in random}
+        flat = [
+            (path, known[p] if p in tables else value.replace(known[p]))
+            for p, (path, value) in held.items()
         ]
         with nnx.use_eager_sharding(False), warnings.catch_warnings():
             # What is sown is read off the module here.
             warnings.filterwarnings("ignore", message=".*capture", category=DeprecationWarning)
-            model = nnx.merge(graphdef, nnx.from_flat_state(flat), copy=True)
+            model = nnx.merge(port.graphdef, nnx.from_flat_state(flat), copy=True)
             outputs = arrays(output(call(model, *inputs)))
-            after = {
-                _path(path, variable): variable
-                for path, variable in _flat(nnx.state(model))
-                if isinstance(variable, nnx.Variable)
-            }
+            after = {_path(path, value): value for path, value in _flat(nnx.state(model))}
         updates = {
-            path: variable.get_value()
-            for path, variable in after.items()
-            if not isinstance(variable, nnx.RngState)
+            path: _value(value)
+            for path, value in after.items()
+            if not isinstance(value, nnx.RngState)
+            if isinstance(value, nnx.Variable) or path in own
         }
         return outputs, Pieces(updates).leaves
 
     return PureModel(
-        "nnx", dict(sorted(leaves.items())), tuple(sorted(random)), TracedOnce(apply), initial
+        "nnx",
+        dict(sorted(leaves.items())),
+        tuple(sorted(random)),
+        TracedOnce(apply),
+        initial,
+        places,
     )
 
 
@@ -154,10 +178,15 @@ def _flat(state: nnx.State) -> list[tuple[tuple, Any]]:
     return list(nnx.to_flat_state(state))
 
 
-def _path(path: tuple, variable: nnx.Variable) -> str:
-    if isinstance(variable, nnx.RngState):
-        return "/".join(map(str, ("rng", *path)))
-    return "/".join(map(str, (_collection(type(variable)), *path)))
+def _value(held: Any) -> Any:
+    return held.get_value() if isinstance(held, nnx.Variable) else held
+
+
+def _path(path: tuple, held: Any) -> str:
+    if isinstance(held, nnx.RngState):
+        return "/".join(map(escape, ("rng", *path)))
+    kind = _collection(type(held)) if isinstance(held, nnx.Variable) else ARRAY
+    return "/".join(map(escape, (kind, *path)))
 
 
 def _collection(kind: type[nnx.Variable]) -> str:

@@ -14,11 +14,11 @@ from shared.batch import seeded_batch
 from shared.cases import Case
 from shared.errors import InputError, during
 from shared.interface import load_implementation
-from shared.models.inputs import abstract_inputs, sample_inputs
+from shared.models.inputs import abstract_inputs, masks, sample_inputs
 from shared.models.linen import linen_model
-from shared.models.nnx import nnx_model
+from shared.models.nnx import ARRAY, built, nnx_model
 from shared.models.pure import PureModel, described
-from shared.program.trace import trace
+from shared.models.sown import KEPT, collections, without_sown
 from shared.program.whole_numbers import WholeNumbers
 from shared.trees import flatten, unflatten
 
@@ -74,6 +74,9 @@ class PurePair:
     Attributes:
       inputs: shapes and dtypes.
       sample_inputs: (seed, what the programs do with whole numbers) -> inputs to compute with.
+      masks: the numbers, flat, of inputs that hold nothing but 0 and 1 although they are floating.
+      port_with: makes the port with other weights: with what is at the paths of which a function
+        says so, beside its own; None where it has nothing else.
       weight_map: as in `Pair`.
     """
 
@@ -81,6 +84,8 @@ class PurePair:
     nnx: PureModel
     inputs: tuple
     sample_inputs: Callable[[int, Mapping[int, WholeNumbers]], tuple]
+    masks: frozenset[int] = frozenset()
+    port_with: Callable[[Callable[[str], bool]], PureModel] | None = None
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -96,18 +101,27 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
     linen = linen or _pure_linen(pair, inputs)
     # Where Linen has nothing of the kind, a table or a metric of the port is none of the weights.
     pinned = set(pair.weight_map.values())
-    own = not _collections(linen) - _KEPT
+    own = not collections(linen) - KEPT
 
     def is_fixed(path: str) -> bool:
-        return own and path.split("/")[0] not in _KEPT and path not in pinned
+        collection = path.split("/")[0]
+        return (own or collection == ARRAY) and collection not in KEPT and path not in pinned
+
+    def port_with(is_weight: Callable[[str], bool] = lambda path: False) -> PureModel:
+        def is_no_weight(path: str) -> bool:
+            return is_fixed(path) and not is_weight(path)
+
+        return nnx_model(port, nnx_call, pair.nnx_output, is_no_weight)
 
     with during("Pair.nnx, called with nnx.Rngs"):
-        nnx = nnx_model(pair.nnx, nnx_call, pair.nnx_output, is_fixed)
+        port = built(pair.nnx)
     return PurePair(
         linen,
-        nnx,
+        port_with(),
         inputs,
         functools.partial(sample_inputs, pair.inputs),
+        masks(pair.inputs),
+        port_with,
         pair.weight_map,
     )
 
@@ -116,10 +130,8 @@ def _pure_linen(pair: Pair, inputs: tuple) -> PureModel:
     """The Linen model, without what it sows, which its `init` returns with the variables."""
     call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
     with during(f"Linen's init and call on {described(inputs)}"):
-        linen = linen_model(pair.linen, inputs, call, pair.linen_output)
-    sown = _made_by_the_call(linen, inputs)
-    leaves = {p: leaf for p, leaf in linen.leaves.items() if p.split("/")[0] not in sown}
-    return dataclasses.replace(linen, leaves=leaves)
+        with_frozen = functools.partial(linen_model, pair.linen, inputs, call, pair.linen_output)
+        return without_sown(with_frozen(), inputs, with_frozen)
 
 
 def pure_case(case: Case) -> PurePair:
@@ -144,31 +156,3 @@ def pure_case(case: Case) -> PurePair:
         (jax.ShapeDtypeStruct(case.input_shape, jnp.float32),),
         lambda seed, _: (seeded_batch(case, seed).x,),
     )
-
-
-# Collections that a model keeps from call to call.
-_KEPT = {"params", "batch_stats", "cache"}
-
-
-def _collections(model: PureModel) -> set[str]:
-    return {path.split("/")[0] for path in model.leaves}
-
-
-def _made_by_the_call(model: PureModel, inputs: tuple) -> set[str]:
-    """Collections that no output needs and that a call makes: what it sows, such as losses.
-
-    Linen's `init` returns them with the variables, for it makes a call.
-    """
-    candidates = _collections(model) - _KEPT
-    if not candidates:
-        return set()
-
-    def outputs(leaves: Mapping[str, Any], inputs: tuple) -> Any:
-        return model.apply(leaves, inputs)[0]
-
-    graph, _ = trace(outputs, model.leaves, inputs, unroll=False)
-    used = {view.leaf.split("/")[0] for view in graph.views.values()}
-    found = candidates - used
-    rest = {p: leaf for p, leaf in model.leaves.items() if p.split("/")[0] not in found}
-    _, updates = jax.eval_shape(model.apply, rest, inputs)
-    return found & {path.split("/")[0] for path in updates}

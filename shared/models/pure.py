@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from shared.trees import Key, Place
+
 
 @dataclasses.dataclass(frozen=True)
 class PureModel:
@@ -19,6 +21,8 @@ class PureModel:
       apply: (leaves, inputs) -> (outputs, updates). Updates are the variables after the call, and
         what was sown; Linen cannot change `params`, which are not among them.
       initial: (paths, inputs) -> {path: initial value} of these leaves, and of no others.
+      used_in_call: collections of what the call sows and uses by itself: its outputs hold that.
+      places: {path: where in the module it is} of leaves of which the path does not say it.
       compiled: what has been compiled of it; see `shared.models.gradients`.
     """
 
@@ -27,6 +31,8 @@ class PureModel:
     rng_leaves: tuple[str, ...]
     apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
     initial: Callable[[Collection[str], tuple], dict[str, Any]]
+    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
+    used_in_call: frozenset[str] = frozenset()
     compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -37,10 +43,12 @@ class Pieces:
 
     Attributes:
       leaves: {path: array}, that of a piece is the path of the variable and its place: `c/carry/0`.
+      inside: {path: (path of the variable, keys in it)}.
     """
 
     def __init__(self, values: Mapping[str, Any]):
         self.leaves: dict[str, Any] = {}
+        self.inside: dict[str, tuple[str, tuple[Key, ...]]] = {}
         self._parts: dict[str, tuple[list[str], Any]] = {}
         for path, value in values.items():
             found, tree = jax.tree_util.tree_flatten_with_path(value)
@@ -50,6 +58,8 @@ class Pieces:
             ]
             self.leaves.update(zip(names, (leaf for _, leaf in found), strict=True))
             self._parts[path] = names, tree
+            for name, (keys, _) in zip(names, found, strict=True):
+                self.inside[name] = path, tuple(map(_key, keys))
 
     def join(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
         """{path: variable}, of those whose arrays are all among `leaves`."""
@@ -58,6 +68,11 @@ class Pieces:
             for path, (names, tree) in self._parts.items()
             if all(name in leaves for name in names)
         }
+
+
+def _key(key: Any) -> Key:
+    is_of_tuple = isinstance(key, jax.tree_util.SequenceKey)
+    return key.idx if is_of_tuple else jax.tree_util.keystr((key,), simple=True)
 
 
 def arrays(outputs: Any) -> Any:

@@ -5,7 +5,7 @@ A weight that is stacked on one side only is compared layer by layer; so is what
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from shared.program.graph import Value, piece
@@ -53,7 +53,11 @@ class Outputs:
 
 
 def pair_outputs(
-    linen: Program, nnx: Program, entries: Sequence[Entry], leaves: tuple[Leaves, Leaves]
+    linen: Program,
+    nnx: Program,
+    entries: Sequence[Entry],
+    leaves: tuple[Leaves, Leaves],
+    used_in_call: Collection[str] = (),
 ) -> Outputs:
     """Pairs the outputs of two programs: forward or gradient ones.
 
@@ -61,6 +65,7 @@ def pair_outputs(
       linen: a program of Linen's; nnx: that of NNX.
       entries: which weight is which.
       leaves: {path: shape and dtype} of Linen's weights, and of those of NNX.
+      used_in_call: Linen's collections of what outputs hold: a port need not return it.
     """
     one, other = (dict(zip(p.outputs, p.shapes, strict=True)) for p in (linen, nnx))
     pairs = {path: (View(path), View(path)) for path in one if path in other and _is_output(path)}
@@ -77,7 +82,7 @@ def pair_outputs(
         if len(first) == len(second):
             pairs.update({str(a): (a, b) for a, b in _by_module(entries, first, second)})
         else:
-            left[0] += [view.leaf for view in first]
+            left[0] += [v.leaf for v in first if not _is_used(linen, v.leaf, used_in_call)]
             left[1] += [view.leaf for view in second]
     return Outputs(pairs, *(tuple(sorted(set(paths))) for paths in left))
 
@@ -171,6 +176,18 @@ def _weights_of(sown: View, views: Sequence[View]) -> set[int]:
         if f"{view.leaf.split('/', 1)[-1]}/".startswith(f"{module}/" if module else "")
         and (not layers or [position for _, position in view.index] == layers)
     }
+
+
+def _is_used(linen: Program, path: str, used_in_call: Collection[str]) -> bool:
+    """Whether the outputs of a call hold what it sows at `path`."""
+    if path.split("/")[0] not in used_in_call:
+        return False
+    values = dict(zip(linen.outputs, linen.graph.outputs, strict=True))
+    needed = {node for name, (node, _) in values.items() if _is_output(name)}
+    for node in reversed(linen.graph.nodes):
+        if node in needed:
+            needed.update(arg for arg, _ in node.args)
+    return values[path][0] in needed
 
 
 def _layers(path: str, value: Value) -> list[View]:

@@ -15,6 +15,7 @@ from shared.verification.initial import other_initial_values
 from shared.verification.limits import Limits
 from shared.verification.mapping import (
     Mapped,
+    Options,
     Tried,
     by_values,
     scan_by_scan,
@@ -22,7 +23,9 @@ from shared.verification.mapping import (
     unrolled_as_scanned,
 )
 from shared.verification.placement import place_by_values
+from shared.verification.untrained import with_untrained
 from shared.verification.verdict import conclude, verdict_of
+from shared.weights.storage import other_kinds
 from shared.weights.weight_map import WeightMap
 
 # In this order, until the port is the model with the map.
@@ -61,6 +64,17 @@ def verify(
     progress("trace")
     pure = pure_pair(pair) if isinstance(pair, Pair) else pair
     options = {"limits": limits or Limits(), "seed": seed, "samples": samples}
+    found = _verified(pure, checks, options, progress)
+    other = with_untrained(pure, found.unmatched_linen)
+    if other is not None:
+        found = _verified(other, checks, options, progress)
+    return _with_initial_values(found)
+
+
+def _verified(
+    pure: PurePair, checks: Sequence[str], options: Options, progress: Progress
+) -> Verification:
+    """The verdict with the first map that is not different, or else with the last."""
     tried: list[Tried] = []
     for step, way in _WAYS.items():
         progress(step)
@@ -71,7 +85,7 @@ def verify(
                 break
     found = tried[-1].verification
     assert found is not None  # the weights were mapped unrolled
-    return _with_initial_values(found)
+    return found
 
 
 def _examine(mapped: Mapped, checks: Sequence[str], progress: Progress) -> Verification | None:
@@ -101,7 +115,7 @@ def _with_initial_values(found: Verification) -> Verification:
     if not other:
         return found
     remark = f"starts with other numbers in NNX, load them: {', '.join(other)}"
-    return dataclasses.replace(found, remark=remark)
+    return dataclasses.replace(found, remark="; ".join(filter(None, (found.remark, remark))))
 
 
 def find_weight_map(pair: Pair | PurePair) -> WeightMap:
@@ -119,6 +133,8 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
     left = mapped.linen_left + mapped.nnx_left
     if left:
         raise DifferentError(f"no counterpart for {', '.join(sorted(set(left)))}")
+    if others := other_kinds(mapped.found.entries, (pure.linen.leaves, pure.nnx.leaves)):
+        raise DifferentError("; ".join(others))
     ported = dataclasses.replace(mapped.ported, entries=mapped.found.entries)
     entries = place_by_values(ported) or ported.entries
-    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves)
+    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves, pure.nnx.places)

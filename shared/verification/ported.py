@@ -87,7 +87,7 @@ class Ported:
         sown = self.outputs.losses
         linen, nnx = (
             program(
-                gradients_of(model, [views[side] for views in sown]),
+                gradients_of(model, [views[side] for views in sown], self.pair.masks),
                 model,
                 self.pair.inputs,
                 self.is_unrolled,
@@ -118,7 +118,8 @@ class Ported:
 
     def pair_outputs(self, linen: Program, nnx: Program) -> Outputs:
         """The outputs that two programs have."""
-        return pair_outputs(linen, nnx, self.entries, (self.linen.leaves, self.nnx.leaves))
+        leaves = self.linen.leaves, self.nnx.leaves
+        return pair_outputs(linen, nnx, self.entries, leaves, self.linen.used_in_call)
 
     @functools.cached_property
     def is_narrow(self) -> bool:
@@ -139,7 +140,7 @@ class Ported:
 
     @functools.cached_property
     def weights(self) -> WeightMap:
-        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves)
+        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves, self.nnx.places)
 
     def random_leaves(self, sample: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Random numbers in every leaf, for Linen and the same for NNX.
@@ -160,18 +161,20 @@ class Ported:
         """
         sown = self.outputs.losses
         losses = [[views[side] for views in sown] for side in (0, 1)]
-        models = list(enumerate((self.linen, self.nnx)))
+        models, masks = list(enumerate((self.linen, self.nnx))), self.pair.masks
         if not self.cannot_run:
             try:
                 # Bits decide where programs differ and outputs do not: elsewhere XLA may hurry.
                 forward = self.made.get("forward")
                 quickly = self.is_proved or (forward is not None and forward.status != "equal")
-                return [run(model, losses[i], leaves[i], inputs, quickly) for i, model in models]
+                return [
+                    run(model, losses[i], leaves[i], inputs, masks, quickly) for i, model in models
+                ]
             except CannotRunError as error:
                 self.cannot_run.append(str(error))
         gradients = []
         for i, model in models:
-            shapes = jax.eval_shape(gradients_of(model, losses[i]), model.leaves, inputs)
+            shapes = jax.eval_shape(gradients_of(model, losses[i], masks), model.leaves, inputs)
             gradients.append(results_of(self.backward[i], shapes, leaves[i], inputs))
         return list(zip(self.run_forward(leaves, inputs), gradients, strict=True))
 
@@ -226,7 +229,10 @@ class Ported:
             {path: weight(x) for path, x in s.items()} for s in self.random_leaves(number)
         )
         copy_weights(self.entries, linen, nnx)  # one number of Linen may be one of several of NNX
-        given = jax.tree.map(functools.partial(times, inputs), self.inputs(number))
+        flat, tree = jax.tree.flatten(self.inputs(number))
+        given = jax.tree.unflatten(
+            tree, [x if i in self.pair.masks else times(inputs, x) for i, x in enumerate(flat)]
+        )
         made_of = (number, inputs, weights, scalars)
         return Sample(linen, nnx, given, made_of)
 

@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from shared.program.graph import draws_random_numbers
-from shared.report.result import Check, Divergence, Verification
+from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
 from shared.verification.decision.places import locate_in
+from shared.verification.left_behind import place_of_what_is_left, remark_of_what_is_left
 from shared.verification.locate import layers_exchanged, not_finite, use_of
 from shared.verification.mapping import Mapped
+from shared.verification.result_types import result_types_apart
+from shared.weights.storage import in_other_collections
 
 
 def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) -> Verification:
@@ -20,14 +23,19 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
       place: where the programs part, if the decisions show it.
     """
     ported, structure = mapped.ported, made[0]
-    verdict, remark = verdict_of(made), mapped.remark
+    verdict = verdict_of(made)
+    remark = structure.note if structure.status == "different" else mapped.remark
     divergence = None
     if verdict == "different":
         if structure.status != "different" and _both_draw(mapped):
             made, verdict = _undecided(made), "undecided"
             remark = "both models draw random numbers in the call; make it deterministic"
         else:
-            divergence = _of_weights(mapped) or place or locate_in(ported, ported.programs)
+            divergence = _place(mapped, place)
+    if any(check.name == "updates" for check in made) and (
+        verdict in PASSES or ported.outputs.lost or ported.outputs.changed
+    ):
+        remark = "; ".join(filter(None, (remark, remark_of_what_is_left(ported))))
     undecided = [check.name for check in made if check.status == "undecided"]
     if verdict == "undecided" and "forward" in undecided:
         divergence = not_finite(ported)
@@ -39,7 +47,7 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
         unmatched_linen=mapped.linen_left,
         unmatched_nnx=mapped.nnx_left,
         divergence=divergence,
-        remark=structure.note if mapped.linen_left or mapped.nnx_left else remark,
+        remark=remark,
         rng_leaves=list(ported.nnx.rng_leaves),
         aligned=lambda: align(ported.linen_program.graph, ported.nnx_program.graph, ported.entries),
         ported=ported,
@@ -74,6 +82,18 @@ def _undecided(made: Sequence[Check]) -> list[Check]:
     ]
 
 
+def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
+    """Where the port is another; `place` is where the programs part, if the decisions show it."""
+    ported = mapped.ported
+    return (
+        _of_weights(mapped)
+        or place
+        or locate_in(ported, ported.programs)
+        or result_types_apart(ported)
+        or place_of_what_is_left(ported)
+    )
+
+
 def _of_weights(mapped: Mapped) -> Divergence | None:
     """What is to be said of the weights, where that is what differs."""
     found, crossing, fused = mapped.found, mapped.crossing, mapped.fused
@@ -82,4 +102,12 @@ def _of_weights(mapped: Mapped) -> Divergence | None:
     if fused and not crossing:
         spots = use_of(found.linen, fused.linen), use_of(found.nnx, fused.nnx)
         return Divergence(fused.summary, *spots)
+    for entry in in_other_collections(mapped.ported.entries):
+        reason = f"{entry.linen} in Linen, {entry.nnx} in NNX"
+        one, other = found.linen.view_of(entry.linen), found.nnx.view_of(entry.nnx)
+        return Divergence(
+            reason,
+            use_of(found.linen, one) if one else None,
+            use_of(found.nnx, other) if other else None,
+        )
     return None

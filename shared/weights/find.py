@@ -22,8 +22,9 @@ from shared.weights.pieces import (
     spec,
     without,
 )
-from shared.weights.pins import Pins, as_pinned, read_pins
+from shared.weights.pins import Pins, as_pinned, check_pinned, in_ranges, read_pins
 from shared.weights.regular import regular_pairs, sibling_pairs
+from shared.weights.storage import paired_across_kinds
 from shared.weights.weight_map import Entry
 
 
@@ -46,8 +47,19 @@ def find(
     Raises:
       InputError: `pinned` names what is not there.
     """
-    pins = read_pins(pinned, linen_leaves, nnx_leaves)
     leaves = (linen_leaves, nnx_leaves)
+    pins = read_pins(pinned, *leaves)
+    best = _find(linen, nnx, leaves, pins)
+    as_ranges = in_ranges(pins, leaves)
+    if as_ranges != pins and left_over(best):
+        # What the user takes out of a stack, the programs may cut.
+        other = _find(linen, nnx, leaves, as_ranges)
+        best = min(best, other, key=lambda found: len(left_over(found)))
+    check_pinned(best.entries, leaves)
+    return paired_across_kinds(best)
+
+
+def _find(linen: Graph, nnx: Graph, leaves: tuple[Leaves, Leaves], pins: Pins) -> Found:
     best = _match(linen, nnx, *leaves, pins)
     cuts = any(view.part for pin in pins for view in pin)
     for way in _WAYS:
@@ -149,6 +161,7 @@ def find_rolled(
         layers = entry.linen.layers(linen_leaves[entry.linen.leaf].shape)
         others = entry.nnx.layers(nnx_leaves[entry.nnx.leaf].shape)
         entries += (Entry(a, b, entry.by) for a, b in zip(layers, others, strict=True))
+    check_pinned(entries, (linen_leaves, nnx_leaves))
     return tuple(entries)
 
 

@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Hashable
 from typing import Any
 
+import jax.numpy as jnp
+
 from shared.program.canonical import Names, downward, label, local, upward, uses
 from shared.program.graph import Graph, Node
 from shared.program.view import View
@@ -30,8 +32,18 @@ class Matcher:
       entries: what has, and how that is known.
     """
 
-    def __init__(self, linen: Graph, nnx: Graph):
+    def __init__(
+        self, linen: Graph, nnx: Graph, any_dtype: bool = False, any_collection: bool = False
+    ):
+        """Pairs nothing yet.
+
+        Args:
+          linen: the Linen program; nnx: the NNX program.
+          any_dtype: whether a weight of float32 may be one of bfloat16.
+          any_collection: whether a param may be a statistic.
+        """
         self.graphs = (linen, nnx)
+        self.any_dtype, self.any_collection = any_dtype, any_collection
         self.left: tuple[list[Node], list[Node]] = (list(linen.views), list(nnx.views))
         self.entries: list[Entry] = []
         self.number: dict[Node, int] = {}
@@ -57,7 +69,10 @@ class Matcher:
             collection = self.view(side, node).leaf.split("/")[0]
             aval = node.avals[0]
             known = collection if collection in _COLLECTIONS else "other"
-            return (known, tuple(aval.shape), str(aval.dtype))
+            known = "any" if self.any_collection else known
+            floating = jnp.issubdtype(aval.dtype, jnp.floating)
+            dtype = "floating" if self.any_dtype and floating else str(aval.dtype)
+            return (known, tuple(aval.shape), dtype)
 
         return name
 

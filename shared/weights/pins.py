@@ -2,14 +2,19 @@
 
 import dataclasses
 import difflib
+import itertools
+import math
+import operator
 from collections.abc import Mapping, Sequence
 
 from shared.errors import InputError
+from shared.program.layout import Step
 from shared.program.view import View
 from shared.weights.pieces import Found, Leaves, one_sided
 from shared.weights.weight_map import Entry
 
 Pins = Sequence[tuple[View, View]]
+Shape = tuple[int, ...]
 
 
 def read_pins(
@@ -48,12 +53,61 @@ def read_pins(
             view.shape_in(leaves[view.leaf].shape)
             for view, leaves in zip(views, (linen_leaves, nnx_leaves), strict=True)
         ]
-        if sorted(shapes[0]) != sorted(shapes[1]):
-            raise InputError(
-                f"weight_map: {texts[0]} has shape {shapes[0]}, {texts[1]} has shape {shapes[1]}"
-            )
+        # Whole weights may be stacked on other axes: what of them is one layer, the programs say.
+        whole = views[0] == View(views[0].leaf) and views[1] == View(views[1].leaf)
+        if shapes[0] != shapes[1] and not (whole and sorted(shapes[0]) == sorted(shapes[1])):
+            raise InputError(_does_not_fit(*texts, *shapes))
         pins.append((views[0], views[1]))
     return pins
+
+
+def _does_not_fit(linen: str, nnx: str, one: Shape, other: Shape) -> str:
+    """What is said of a pin of two shapes, with the pin that fits if there is one."""
+    steps = "".join(map(str, _fitting(one, other)))
+    said = f"weight_map: {linen} has shape {one}, which does not fit {other}, that of {nnx}"
+    return f'{said}; write "{linen}{steps}": "{nnx}"' if steps else said
+
+
+def _fitting(one: Shape, other: Shape) -> list[Step]:
+    """How `one` is laid out as `other`: its axes in another order, or put together; [] if not."""
+    a, b = (tuple(size for size in shape if size != 1) for shape in (one, other))
+    if sorted(a) == sorted(b):
+        orders = itertools.permutations(range(len(a)))
+        order = next(order for order in orders if tuple(a[axis] for axis in order) == b)
+        steps = [Step("reshape", a), Step("transpose", order), Step("reshape", other)]
+        changes = (a != one, order != tuple(range(len(a))), b != other)
+        return [step for step, changed in zip(steps, changes, strict=True) if changed]
+    ends = [set(itertools.accumulate(shape, operator.mul)) for shape in (a, b)]
+    together = math.prod(a) == math.prod(b) and (ends[0] <= ends[1] or ends[1] <= ends[0])
+    return [Step("reshape", other)] if together else []
+
+
+def check_pinned(entries: Sequence[Entry], leaves: tuple[Leaves, Leaves]) -> None:
+    """Stops at a pin of weights that the programs take whole, and that have other shapes.
+
+    Raises:
+      InputError: there is one.
+    """
+    for entry in entries:
+        one, other = (
+            view.shape_in(specs[view.leaf].shape)
+            for view, specs in zip((entry.linen, entry.nnx), leaves, strict=True)
+        )
+        if one != other and "user" in entry.by:
+            raise InputError(_does_not_fit(str(entry.linen), str(entry.nnx), one, other))
+
+
+def in_ranges(pins: Pins, leaves: tuple[Leaves, Leaves]) -> list[tuple[View, View]]:
+    """`pins` with `[0:1].reshape(...)` for `[0]`: the same numbers, cut and not taken by a scan."""
+
+    def ranged(view: View, specs: Leaves) -> View:
+        if not view.index:
+            return view
+        shape = view.as_it_is.shape_in(specs[view.leaf].shape)
+        part = sorted([*view.part, *((axis, i, i + 1) for axis, i in view.index)])
+        return View(view.leaf, (), tuple(part), (Step("reshape", shape), *view.steps))
+
+    return [(ranged(linen, leaves[0]), ranged(nnx, leaves[1])) for linen, nnx in pins]
 
 
 def as_pinned(found: Found, pins: Pins, leaves: tuple[Leaves, Leaves]) -> Found:

@@ -11,7 +11,7 @@ import numpy as np
 from shared.errors import CorruptFileError, InputError
 from shared.program.graph import Graph, Node
 from shared.program.view import View
-from shared.trees import flatten, unflatten
+from shared.trees import Key, Place, leaves_of, module_tree, unflatten
 
 Leaves = Mapping[str, Any]
 
@@ -59,24 +59,35 @@ class WeightMap:
       entries: the pieces; together they make up every leaf that is mapped.
       linen: {path: shape and dtype} of the Linen leaves that are mapped.
       nnx: the same of the NNX leaves.
+      places: {path: where in the port it is} of the NNX leaves.
     """
 
     entries: tuple[Entry, ...]
     linen: Mapping[str, Any]
     nnx: Mapping[str, Any]
+    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
 
     def to_nnx(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Linen's variables as NNX's, a plain nested dict. Nothing is cast.
+        """Linen's variables as NNX's: {collection: pure dict of the port}. Nothing is cast.
 
         Raises:
           InputError: a leaf is missing, extra or of another shape.
         """
-        moved = self.move(flatten(variables), to="nnx")
-        return unflatten(moved)
+        groups: dict[str, dict[str, Any]] = collections.defaultdict(dict)
+        for path, leaf in self.move(leaves_of(variables), to="nnx").items():
+            groups[path.split("/")[0]][path] = leaf
+        return {name: module_tree(leaves, self.places) for name, leaves in groups.items()}
+
+    def to_pure_dict(self, variables: Mapping[str, Any]) -> dict[Key, Any]:
+        """`to_nnx` of all collections in one: what `nnx.update` of the port takes as it is.
+
+        So does `nnx.replace_by_pure_dict` of its state. Raises as `to_nnx`.
+        """
+        return module_tree(self.move(leaves_of(variables), to="nnx"), self.places)
 
     def to_linen(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The inverse of `to_nnx`."""
-        return unflatten(self.move(flatten(state), to="linen"))
+        return unflatten(self.move(leaves_of(state), to="linen"))
 
     def move(self, leaves: Leaves, to: str) -> dict[str, Any]:
         """Flat leaves of one side as flat leaves of the other."""
@@ -138,6 +149,7 @@ class WeightMap:
                 }
                 for side in ("linen", "nnx")
             },
+            "nnx_places": self.places,
         }
         with open(path, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
@@ -164,7 +176,11 @@ class WeightMap:
                 Entry(View.parse(row["linen"]), View.parse(row["nnx"]), row["by"])
                 for row in document["entries"]
             )
-            return cls(entries, specs(document["linen"]), specs(document["nnx"]))
+            places = {
+                path: Place(tuple(keys), tuple(inside))
+                for path, (keys, inside) in document.get("nnx_places", {}).items()
+            }
+            return cls(entries, specs(document["linen"]), specs(document["nnx"]), places)
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(f"{path}: not a weight map: {error}") from error
 

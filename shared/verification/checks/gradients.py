@@ -24,12 +24,15 @@ def check_gradients(ported: Ported) -> Check:
 def _check(ported: Ported) -> Check:
     checks = []
     nans: list[str] = []
+    flat = jax.tree.leaves(ported.pair.inputs)
+    floating = [i for i, leaf in enumerate(flat) if is_floating(leaf)]
+    names = [f"input{n}" for n, i in enumerate(floating) if i not in ported.pair.masks]
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
         (_, (first_input, first)), (_, (second_input, second)) = ported.run(leaves, inputs)
         moved = move_floating(ported, first)
-        moved |= {f"input{i}": leaf for i, leaf in enumerate(first_input)}
-        second = dict(second) | {f"input{i}": leaf for i, leaf in enumerate(second_input)}
+        moved |= dict(zip(names, first_input, strict=True))
+        second = dict(second) | dict(zip(names, second_input, strict=True))
         nans += [path for path, leaf in moved.items() if has_nan(leaf)]
         made = compare("gradients", moved, second, ported.limits, True, ported.are_narrow)
         checks.append(dataclasses.replace(made, sample=sample))
@@ -37,6 +40,10 @@ def _check(ported: Ported) -> Check:
     if nans and worst.status != "different":
         note = "Linen's gradients are not numbers on these samples"
         return Check("gradients", "undecided", worst_leaf=nans[0], note=note)
+    if ported.pair.masks and not worst.note:
+        numbers = " and ".join(map(str, sorted(ported.pair.masks)))
+        note = f"not by input {numbers}: nothing but 0 and 1 is in it"
+        return dataclasses.replace(worst, note=note)
     return worst
 
 
@@ -44,7 +51,8 @@ def without_gradients(ported: Ported, name: str) -> Check:
     """The check `name` of two models of which at least one has no gradients."""
     errors: dict[str, str] = {}
     for side, model in enumerate((ported.linen, ported.nnx)):
-        gradients = gradients_of(model, [views[side] for views in ported.outputs.losses])
+        sown = [views[side] for views in ported.outputs.losses]
+        gradients = gradients_of(model, sown, ported.pair.masks)
         try:
             jax.eval_shape(gradients, model.leaves, ported.pair.inputs)
         except NoGradientError as error:

@@ -6,6 +6,7 @@ from shared.errors import InputError
 from shared.models.pure import described
 from shared.report.result import NAMED, Check
 from shared.verification.ported import Ported
+from shared.weights.storage import other_kinds
 
 
 def check_structure(
@@ -27,6 +28,7 @@ def check_structure(
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
         if paths:
             notes.append(f"only in {side}: {named}{more}")
+    notes += other_kinds(ported.entries, (ported.linen.leaves, ported.nnx.leaves))
     one, other = (
         {
             path: described(shape)

@@ -1,0 +1,85 @@
+"""Weights that are the same but for what they are kept as: their dtype, their collection."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+from shared.weights.match import Matcher
+from shared.weights.pieces import Found, Leaves
+from shared.weights.weight_map import Entry
+
+# Of how many weights it is said by name.
+_SAID = 3
+_CLASSES = {"batch_stats": "BatchStat", "cache": "Cache", "params": "Param"}
+
+
+def paired_across_kinds(found: Found) -> Found:
+    """`found` with the weights paired that have no counterpart of their own dtype or collection."""
+    for any_collection in (False, True):
+        if found.linen_left and found.nnx_left:
+            found = _paired(found, any_collection)
+    return found
+
+
+def _paired(found: Found, any_collection: bool) -> Found:
+    matcher = Matcher(found.linen, found.nnx, any_dtype=True, any_collection=any_collection)
+    for entry in found.entries:
+        matcher.pin(entry.linen.as_it_is, entry.nnx.as_it_is, entry.by)
+    matcher.run()
+    left = set(found.linen_left), set(found.nnx_left)
+    pairs = [entry for entry in matcher.entries if entry.linen in left[0] and entry.nnx in left[1]]
+    return dataclasses.replace(
+        found,
+        entries=(*found.entries, *pairs),
+        linen_left=tuple(v for v in found.linen_left if v not in {e.linen for e in pairs}),
+        nnx_left=tuple(v for v in found.nnx_left if v not in {e.nnx for e in pairs}),
+    )
+
+
+def other_kinds(entries: Sequence[Entry], leaves: tuple[Leaves, Leaves]) -> list[str]:
+    """What is said of the weights that are kept as something else, each in one sentence."""
+    others = in_other_collections(entries)
+    more = [f"so are {len(others) - _SAID} more"] if len(others) > _SAID else []
+    return other_dtypes(entries, leaves) + [_said(entry) for entry in others[:_SAID]] + more
+
+
+def in_other_collections(entries: Sequence[Entry]) -> list[Entry]:
+    """The weights that one side trains, say, and the other does not; one entry for each leaf.
+
+    What the user has mapped is meant so.
+    """
+    found: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        if _kind(entry.linen.leaf) != _kind(entry.nnx.leaf) and "user" not in entry.by:
+            found.setdefault((entry.linen.leaf, entry.nnx.leaf), entry)
+    return list(found.values())
+
+
+def _kind(path: str) -> str:
+    collection = path.split("/")[0]
+    return collection if collection in _CLASSES else "other"
+
+
+def _said(entry: Entry) -> str:
+    collection, path = entry.nnx.leaf.split("/", 1)
+    is_array = collection == "array"
+    what = "a plain array" if is_array else f"an nnx.{_CLASSES.get(collection, collection)}"
+    said = f"{path} is {what} in NNX, Linen has {entry.linen.leaf}"
+    if entry.linen.leaf.startswith("params/"):
+        return f"{said}: nothing trains it"
+    return f"{said}: it is trained in NNX" if collection == "params" else said
+
+
+def other_dtypes(entries: Sequence[Entry], leaves: tuple[Leaves, Leaves]) -> list[str]:
+    """What is said of the weights that differ in dtype: one sentence for each two dtypes."""
+    paths: dict[tuple[str, str], dict[str, None]] = collections.defaultdict(dict)
+    for entry in entries:
+        one, other = leaves[0][entry.linen.leaf].dtype, leaves[1][entry.nnx.leaf].dtype
+        if one != other:
+            paths[str(one), str(other)][entry.nnx.leaf] = None
+    notes = []
+    for (one, other), named in paths.items():
+        what = f"{len(named)} weights are" if len(named) > 1 else f"{next(iter(named))} is"
+        hint = ": param_dtype?" if all(path.startswith("params/") for path in named) else ""
+        notes.append(f"{what} {one} in Linen, {other} in NNX{hint}")
+    return notes
