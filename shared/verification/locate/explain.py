@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.program.canonical import Names, not_reshaped, params_that_matter
-from shared.program.graph import Graph, Node, Value, constant_value
+from shared.program.graph import Graph, Node, Value, constant_value, is_start
 from shared.program.jax_programs import ERROR_FUNCTION, FUNCTIONS, RESHAPES, SELECTIONS
 from shared.program.source import Place
 from shared.program.view import View
@@ -57,9 +57,23 @@ def describe(
         return _other_order(a, b, found)
     x, y = functions or (found.linen, found.nnx)
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
+    if taken := _where_taken(a, x, b, y, found):
+        return apart(a, x, b, y, taken[0] or places[0], taken[1] or places[1])
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
         places = None, None  # in a function of their own on both sides: it is in that function
     return apart(a, x, b, y, *places)
+
+
+def _where_taken(
+    a: Side, x: Node, b: Side, y: Node, found: Parting
+) -> tuple[Place | None, Place | None] | None:
+    """Where one side takes what is given and the other computes: the statement that takes it."""
+    u, v = found.linen_next, found.nnx_next
+    if u is None or v is None or is_start(x) == is_start(y):
+        return None
+    if is_start(x):
+        return above(u, _at_hand(a, u, x, call_that_passes(v, y))), None
+    return None, above(v, _at_hand(b, v, y, call_that_passes(u, x)))
 
 
 def _functions_apart(a: Side, b: Side, found: Parting) -> tuple[Node, Node] | None:
@@ -161,8 +175,21 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
         what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
         return Divergence(what, spot(a, selected[0]), spot(b, selected[1]))
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
-    count = 0 if exchanged else call_that_passes(y, q)
+    # Neither is passed in from further out than where the other is at hand as well.
+    count = 0 if exchanged else min(_passed(a, x, p), _passed(b, y, q))
     return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _passed(side: Side, node: Node, operand: Node) -> int:
+    """How many calls above `node` its operand is passed in."""
+    return _at_hand(side, node, operand, call_that_passes(node, operand))
+
+
+def _at_hand(side: Side, node: Node, operand: Node, default: int) -> int:
+    """How many calls above `node` an input is taken as the other program does; else `default`."""
+    others = [user for user in side.users[operand] if user is not node and side.is_known(user)]
+    found = [call_that_passes(node, user) for user in others if operand.op == "input"]
+    return min(found, default=default)
 
 
 def _other_order(a: Side, b: Side, found: Parting) -> Divergence:

@@ -158,7 +158,7 @@ def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | Non
         return Parting("lacks", more[0], q, "nnx", u, v, source=more[1])
     if more := both.behind(both.b, other, one):
         return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
-    if not is_start(p) and not is_start(q) and both.label(p) == both.label(q):
+    if both.is_one_operation(p, q):
         return _at(both, p, q)
     x, y = _first_of_one_value(both, p, q) or (_first(both.a, p), _first(both.b, q))
     alike = (x, y) != (p, q) and both.label(x) == both.label(y)

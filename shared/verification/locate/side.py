@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from shared.program.canonical import only_reshapes
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, Value, is_start
-from shared.program.jax_programs import RESHAPES
 from shared.verification.locate.values import SAME, ValueTable, mark_of, same_constant
 
 
@@ -39,7 +39,7 @@ class Side:
         self.forms: set[Node] = set(graph.views)
         self.by_name: dict[int, Node] = {}
         self.count = collections.Counter(
-            up[node] for node in graph.nodes if node.op not in RESHAPES
+            up[node] for node in graph.nodes if not only_reshapes(node)
         )
         self.marks: dict[Node, list[Any]] = {}
         self.twin: dict[Node, Node] = {}
