@@ -231,3 +231,23 @@ def constant_value(node: Node) -> np.ndarray:
 def draws_random_numbers(graph: Graph) -> bool:
     """Whether an output depends on random bits."""
     return any(node.op in RANDOM for node in graph.nodes)
+
+
+def depends_on_weights(graph: Graph, value: Node) -> bool:
+    """Whether a value is computed of leaves, and not of inputs and constants alone."""
+    seen: set[Node] = set()
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        if node in graph.views or node.op == "leaf":
+            return True
+        todo += [arg for arg, _ in node.args if arg not in seen]
+        seen.update(arg for arg, _ in node.args)
+    return False
+
+
+def is_made_of_constants(value: Node) -> bool:
+    """Whether a value is a constant, or one that is reshaped, repeated or cast."""
+    while value.op in ("broadcast_in_dim", "reshape", "convert_element_type"):
+        value = value.args[0][0]
+    return value.op == "constant"

@@ -5,8 +5,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.program.canonical import Names, not_reshaped, params_that_matter
-from shared.program.graph import Graph, Node, Value, constant_value, is_start
+from shared.program.canonical import Names, not_reshaped, only_reshapes, params_that_matter
+from shared.program.graph import (
+    Graph,
+    Node,
+    Value,
+    constant_value,
+    depends_on_weights,
+    is_made_of_constants,
+    is_start,
+)
 from shared.program.jax_programs import ERROR_FUNCTION, FUNCTIONS, RESHAPES, SELECTIONS
 from shared.program.source import Place
 from shared.program.view import View
@@ -21,6 +29,7 @@ from shared.verification.locate.statement import (
     calls,
     choice,
     gap,
+    gap_in_rest,
     loop,
     statement,
 )
@@ -115,13 +124,42 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     source = found.source and not_reshaped(found.source)
     if found.lacking == "nnx":
         what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
-        places = statement(x, one, source), gap(x, one, source, other, y)
+        places = statement(x, one, source), _gap(b, x, one, source, other, y)
         if skipped := _skipped_layer(a, b, found, counterpart):
             places = skipped
     else:
         what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
-        places = gap(y, other, source, one, x), statement(y, other, source)
+        places = _gap(a, y, other, source, one, x), statement(y, other, source)
     return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
+
+
+def _gap(
+    side: Side,
+    having: Node,
+    having_next: Node | None,
+    having_source: Node | None,
+    lacking_next: Node | None,
+    source: Node,
+) -> Place | None:
+    """Where `side` lacks what the other program has; the arguments are those of `gap`."""
+    of_weights = depends_on_weights(side.graph, source)
+    combination = None if of_weights else _combination(side, source)
+    in_rest = None if of_weights else gap_in_rest(having, having_source, source, combination)
+    return in_rest or gap(having, having_next, having_source, lacking_next, source)
+
+
+def _combination(side: Side, source: Node) -> Node | None:
+    """What combines a value that is made of no weights, a mask, with another such value."""
+    todo = [source]
+    for node in todo:
+        for user in side.users[node]:
+            alone = only_reshapes(user) or user.op in ("broadcast_in_dim", "convert_element_type")
+            combined = [arg for arg, _ in user.args if not is_made_of_constants(arg)]
+            if alone and user not in todo:
+                todo.append(user)
+            elif len(combined) > 1 and not depends_on_weights(side.graph, user):
+                return user
+    return None
 
 
 def _skipped_layer(

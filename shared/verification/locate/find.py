@@ -52,7 +52,7 @@ def locate(
         before = ported.upward(side, settled[side].graph).values() if settled else ()
         compared = [pair[side] for pair in outputs]
         up, values = ported.upward(side, graph), ported.values(side, graph, sample)
-        sides.append(Side(graph, up, values, frozenset(before), compared))
+        sides.append(Side(graph, up, values, frozenset(before), compared, sample.casts))
     a, b = sides
     if sample.is_large and not all(map(_is_reasonable, sides)):
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from shared.program.canonical import not_reshaped
 from shared.program.graph import Node, Value, is_start
 from shared.verification.locate.both import COUNTED, Both
+from shared.verification.locate.left_out import left_out
 from shared.verification.locate.order import other_order
 from shared.verification.locate.side import Side
 
@@ -53,6 +54,10 @@ def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     x, y = (found.linen_next, found.nnx_next) if lacks else (found.linen, found.nnx)
     if x and y and (moved := other_order(both, x, y)):
         return Parting("order", *moved, linen_next=x, nnx_next=y)
+    if found.kind == "operation" and together and (more := left_out(both, *together)):
+        first, source, there, lacking = more
+        linen, nnx = (first, there) if lacking == "nnx" else (there, first)
+        return Parting("lacks", linen, nnx, lacking, *together, source=source)
     return found
 
 

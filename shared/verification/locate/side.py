@@ -23,6 +23,7 @@ class Side:
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
       compared: the outputs that both programs have, and what they need.
+      casts: whether casts to less than float32 round in `values`.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class Side:
         values: Values,
         settled: frozenset[int],
         outputs: Iterable[Value],
+        casts: bool = True,
     ):
         self.graph, self.up, self.values, self.settled = graph, up, values, settled
+        self.casts = casts
         self.users: dict[Node, list[Node]] = collections.defaultdict(list)
         self.numbers: set[Node] = set()
         self.forms: set[Node] = set(graph.views)
