@@ -67,7 +67,9 @@ def computed_again(
     found = dict(changed)
     with jax.enable_x64(True):
         for node in nodes:
-            if node not in found and any(arg in found for arg, _ in node.args):
+            if node.params.get("of") in found and node.op == "constant":
+                found[node] = (found[node.params["of"]][0].astype(_wide(node.avals[0].dtype)),)
+            elif node not in found and any(arg in found for arg, _ in node.args):
                 operands = {arg: found.get(arg, values[arg]) for arg, _ in node.args}
                 found[node] = _compute(node, operands, {}, (), casts)
     return found

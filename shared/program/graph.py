@@ -24,6 +24,20 @@ class Iteration(NamedTuple):
     place: Place | None
 
 
+class Turn(NamedTuple):
+    """The first turn of a `while`, which a flat program has as operations of its own.
+
+    Attributes:
+      goes_on: whether the loop is entered.
+      starts: the values that its carries start with.
+      results: what the turn makes of them.
+    """
+
+    goes_on: "Value"
+    starts: tuple["Value", ...]
+    results: tuple["Value", ...]
+
+
 Stack = tuple[Place, ...]
 Layer = tuple[Iteration, ...]
 
@@ -45,6 +59,7 @@ class Node:
       layer: the iteration of each unrolled scan that it is in, outermost first.
       primitive: what computes it, None where `op` is one of those above.
       kind: what tells it from other operations, operands aside; None until that is asked for.
+      turn: of a `while`: the turn before it.
     """
 
     number: int
@@ -56,6 +71,7 @@ class Node:
     layer: Layer = ()
     primitive: Any = None
     kind: tuple | None = None
+    turn: Turn | None = None
 
     def __repr__(self) -> str:
         """In short: the operands, and theirs, would be the whole program."""
@@ -124,9 +140,16 @@ class GraphBuilder:
             self._by_view[view] = (made, 0)
         return made, 0
 
-    def constant(self, value: Any, aval: Any, exact: Any = None) -> Value:
-        """A constant; `exact`: what it was before it was rounded, if that is known."""
+    def constant(self, value: Any, aval: Any, exact: Any = None, of: Node | None = None) -> Value:
+        """A constant.
+
+        Args:
+          value: its value; aval: shape and dtype.
+          exact: what it was before it was rounded, if that is known.
+          of: the constant that it is a cast of.
+        """
         more = {} if exact is None else {"exact": exact}
+        more |= {} if of is None else {"of": of}
         return self.node("constant", (), {"value": value, **more}, (aval,)), 0
 
     def view(self, view: View, aval: Any, stack: Stack) -> Value:

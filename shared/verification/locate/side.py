@@ -64,6 +64,11 @@ class Side:
             if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
                 self.numbers.add(node)
 
+    def with_values(self, values: Values) -> "Side":
+        """The same program with other values in it."""
+        outputs = [(node, 0) for node in self.compared]
+        return Side(self.graph, self.up, values, self.settled, outputs, self.casts)
+
     def find_twins(self, other: "Side") -> None:
         """Finds for each value the same value of the other program."""
         rows: dict[Any, list[tuple[Node, np.ndarray]]] = collections.defaultdict(list)
