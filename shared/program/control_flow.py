@@ -49,7 +49,7 @@ def _unrolled(
     place = users_place(stack)
     for i in reversed(order) if params["reverse"] else order:
         slices = [_index(tracer, x, i, stack, layer) for x in xs]
-        inside = (*layer, Iteration(i, place))
+        inside = (*layer, Iteration(i, place, params["reverse"]))
         results = tracer.inline(body, consts, [*fixed, *carry, *slices], stack, inside)
         carry = results[:num_carry]
         for column, value in zip(ys, results[num_carry:], strict=True):

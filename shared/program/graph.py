@@ -18,10 +18,12 @@ class Iteration(NamedTuple):
     Attributes:
       number: which, from 0.
       place: where the scan was written, if that is known.
+      is_reversed: whether it runs from the last to the first.
     """
 
     number: int
     place: Place | None
+    is_reversed: bool = False
 
 
 class Turn(NamedTuple):
