@@ -179,6 +179,8 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
         what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
         places = directions(x, y) or (None, None)
         return Divergence(what, spot(a, selected[0], places[0]), spot(b, selected[1], places[1]))
+    if both.is_one_operation(p, q) and p.layer != q.layer and (told := directions(x, y)):
+        return apart(a, x, b, y, *told)  # the same of another turn
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
     # Neither is passed in from further out than where the other is at hand as well.
     count = 0 if exchanged else min(_passed(a, x, p), _passed(b, y, q))

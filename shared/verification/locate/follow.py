@@ -157,24 +157,23 @@ def _at(both: Both, u: Node, v: Node) -> Parting:
 def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | None) -> Parting:
     """What differs in front of two values that `u` and `v` take in the same way."""
     p, q = one[0], other[0]
-    if _differ_in_constants(both, p, q):
+    alike = both.is_one_operation(p, q)
+    if alike and (_differ_in_constants(both, p, q) or both.other_layout(one, other)):
         return _at(both, p, q)
     if more := both.behind(both.a, one, other):
         return Parting("lacks", more[0], q, "nnx", u, v, source=more[1])
     if more := both.behind(both.b, other, one):
         return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
-    if both.is_one_operation(p, q):
+    if alike:
         return _at(both, p, q)
     x, y = _first_of_one_value(both, p, q) or (_first(both.a, p), _first(both.b, q))
-    alike = (x, y) != (p, q) and both.label(x) == both.label(y)
-    if alike and any(both.same(*pair) for pair in both.operands(x, y)):
+    are_others = (x, y) != (p, q) and both.label(x) == both.label(y)
+    if are_others and any(both.same(*pair) for pair in both.operands(x, y)):
         return _at(both, x, y)
     return Parting("operation", x, y, "", u, v)
 
 
 def _differ_in_constants(both: Both, p: Node, q: Node) -> bool:
-    if is_start(p) or is_start(q) or both.label(p) != both.label(q):
-        return False
     differing = [pair for pair in both.operands(p, q) if not both.same(*pair)]
     return all(x.op == y.op == "constant" for (x, _), (y, _) in differing)
 

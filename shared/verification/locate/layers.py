@@ -71,7 +71,7 @@ def skipped_layer(
         (node, other)
         for node, other in b.graph.views.items()
         for linen, nnx in counterpart.items()
-        if nnx == other and _are_like(linen, view) and _are_like(nnx, meant) and b.users[node]
+        if nnx == other and _are_like(linen, view) and _are_listed(nnx, meant) and b.users[node]
     ]
     if not like:
         return None
@@ -83,3 +83,9 @@ def skipped_layer(
 def _are_like(one: View, other: View) -> bool:
     """Whether both are one weight of two layers."""
     return not set(kinds(one)).isdisjoint(kinds(other))
+
+
+def _are_listed(one: View, other: View) -> bool:
+    """Whether both are one weight of two modules of a list, or of two layers of a stack."""
+    alike = set(kinds(one)) & set(kinds(other))
+    return any("/#/" in kind.path or None in [i for _, i in kind.taken] for kind in alike)
