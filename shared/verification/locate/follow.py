@@ -56,9 +56,10 @@ def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     if x and y and (moved := other_order(both, x, y)):
         return Parting("order", *moved, linen_next=x, nnx_next=y)
     if found.kind == "operation" and together and (more := left_out(both, *together)):
-        first, source, there, lacking = more
-        linen, nnx = (first, there) if lacking == "nnx" else (there, first)
-        return Parting("lacks", linen, nnx, lacking, *together, source=source)
+        nodes = [(more.made, more.there), (more.behind, more.behind_there)]
+        if more.lacking == "linen":
+            nodes = [(nnx, linen) for linen, nnx in nodes]
+        return Parting("lacks", *nodes[0], more.lacking, *nodes[1], source=more.source)
     return found
 
 

@@ -1,5 +1,7 @@
 """What one program leaves out: without it, the other program computes the same."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,21 +19,52 @@ _TRIALS = 50
 _REACH = 400
 
 
-def left_out(both: Both, u: Node, v: Node) -> tuple[Node, Node, Node, str] | None:
-    """(first operation, value in front of it, that value in the other, which program lacks it).
+class LeftOut(NamedTuple):
+    """What one program does and the other does not.
 
-    That is what one program does to a value on the way to `u` or `v` and the other does not, where
-    its absence is all that makes them differ: told by computing `u` or `v` once more without it.
+    Attributes:
+      lacking: the program that does not, "linen" or "nnx".
+      made: what the other does: the first operation.
+      source: what that is made of; there: the same in the program that lacks it.
+      behind: the operation that takes what is made; behind_there: the one that takes `there`.
+    """
+
+    lacking: str
+    made: Node
+    source: Node
+    there: Node
+    behind: Node
+    behind_there: Node
+
+
+def left_out(both: Both, u: Node, v: Node) -> LeftOut | None:
+    """What one program does to a value on the way to `u` or `v` and the other does not.
+
+    That is, where its absence is all that makes them differ: told by computing `u` or `v` once more
+    without it.
     """
     ends = (both.a, u, both.b, v, "nnx"), (both.b, v, both.a, u, "linen")
     for side, end, other, there, lacking in ends:
         for made, source in _candidates(side, end):
-            if _is_the_other_without(side, end, made, source, other.values[there]):
-                taken = (arg for node in _section(other, there) for arg, _ in node.args)
-                same = (arg for arg in taken if _are_same(both, source, arg, lacking))
-                if found := next(same, None):
-                    return _named(side, made), maker(source), maker(found), lacking
+            if not _is_the_other_without(side, end, made, source, other.values[there]):
+                continue
+            for taker in _section(other, there):
+                for arg, _ in taker.args:
+                    if _are_same(both, source, arg, lacking):
+                        user = next(n for n in _section(side, end) if _takes(n, made))
+                        nexts = (user, taker) if _are_alike(user, taker) else (end, there)
+                        named = _named(side, made)
+                        return LeftOut(lacking, named, maker(source), maker(arg), *nexts)
     return None
+
+
+def _takes(node: Node, value: Node) -> bool:
+    return any(arg is value for arg, _ in node.args)
+
+
+def _are_alike(one: Node, other: Node) -> bool:
+    """Whether two operations may stand for one another: by the shapes of what they make."""
+    return [aval.shape for aval in one.avals] == [aval.shape for aval in other.avals]
 
 
 def _named(side: Side, made: Node) -> Node:
