@@ -226,6 +226,7 @@ LINES_MISSED = {
     (RNN, "carry not updated"): "what stays zero is named where it is passed in",
     (RNN, "gate lost"): "the gate's weights are lost with it: they are named in Linen",
     (HALF, "float32 cast lost"): "the next statement is named: rounding shows where it matters",
+    (HALF, "missing update"): "the statement that reads the count is named, not the one before",
     (LOOP, "start of a loop"): "the layer in front is dead: the loop's own is taken for it",
 }
 

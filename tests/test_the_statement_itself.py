@@ -9,7 +9,6 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.report.result import PASSES
-from tests.ports import dense
 
 B, T, D = 2, 5, 4
 X = (jax.ShapeDtypeStruct((B, T, D), "float32"),)
@@ -228,20 +227,3 @@ class PortBothWays(nnx.Module):
 def test_the_order_of_a_concatenation_behind_recurrence():
     said = found(BothWays(), PortBothWays)
     assert_named(said, "y = jnp.concatenate([forth, back]", "y = jnp.concatenate([back, forth]")
-
-
-def counted(y):
-    count = jnp.sum(y, axis=-1, keepdims=True)
-    count = count + 1.0
-    return y / (1.0 + count)
-
-
-def not_counted(y):
-    count = jnp.sum(y, axis=-1, keepdims=True)
-    return y / (1.0 + count)
-
-
-def test_of_one_operation_done_twice_the_statement_that_is_lost():
-    assert verify(dense.then(counted, counted, X), samples=1).verdict in PASSES
-    said = verify(dense.then(counted, not_counted, X), samples=1, checks=("forward",))
-    assert_named(said, "count = count + 1.0", ("count = jnp.sum(", "return y / (1.0 + count)"))

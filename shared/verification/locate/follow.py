@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from shared.program.canonical import not_reshaped
 from shared.program.graph import Node, Value, is_start
-from shared.program.source import users_place
 from shared.verification.locate.both import COUNTED, Both
 from shared.verification.locate.left_out import left_out
 from shared.verification.locate.order import other_order
@@ -163,11 +162,9 @@ def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | Non
     if alike and (_differ_in_constants(both, p, q) or both.other_layout(one, other)):
         return _at(both, p, q)
     if more := both.behind(both.a, one, other):
-        made, source = _of_two(both, *more, q, u, v)
-        return Parting("lacks", made, q, "nnx", u, v, source=source)
+        return Parting("lacks", more[0], q, "nnx", u, v, source=more[1])
     if more := both.behind(both.b, other, one):
-        made, source = _of_two(both, *more, p, v, u)
-        return Parting("lacks", p, made, "linen", u, v, source=source)
+        return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
     if alike:
         return _at(both, p, q)
     x, y = _first_of_one_value(both, p, q) or (_first(both.a, p), _first(both.b, q))
@@ -175,35 +172,6 @@ def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | Non
     if are_others and any(both.same(*pair) for pair in both.operands(x, y)):
         return _at(both, x, y)
     return Parting("operation", x, y, "", u, v)
-
-
-def _of_two(
-    both: Both,
-    made: Node,
-    source: Node,
-    there: Node,
-    behind: Node | None,
-    behind_there: Node | None,
-) -> tuple[Node, Node]:
-    """(operation that the other program lacks, what it takes), where one is done twice in a row.
-
-    It is the one in a statement of its own, where the program that has one does that in the
-    statement with which both go on: `x + 1`, where `x = x + 1` is lost in front of it.
-
-    Args:
-      made: an operation that the other program lacks; source: what it takes.
-      there: what the other program has in the place of `made`.
-      behind: with what the program goes on; behind_there: the other one.
-    """
-    lines = [
-        node and (place := users_place(node.stack)) and (place.file, place.line)
-        for node in (source, made, behind, there, behind_there)
-    ]
-    taken = [arg for arg, _ in source.args if arg.op != "constant"]
-    twice = taken and both.label(made) == both.label(source)
-    if twice and lines[0] != lines[1] == lines[2] and lines[3] == lines[4]:
-        return source, taken[0]
-    return made, source
 
 
 def _differ_in_constants(both: Both, p: Node, q: Node) -> bool:
