@@ -166,8 +166,8 @@ class PortGrouped(nnx.Module):
     [
         (
             (jnp.tanh, True),
-            "broadcast_in_dim (2, 5, 2, 2, 4) in Linen",
-            "values = jnp.repeat(values, 2",
+            "NNX computes add (2, 5, 2, 4), Linen has nothing",
+            "values = nn.DenseGeneral(",
         ),
         (
             (waves, False),

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax import lax
 
-from shared.program.graph import Iteration, Layer, Stack, Value
+from shared.program.graph import Iteration, Layer, Stack, Turn, Value
 from shared.program.jax_programs import CALLS
 from shared.program.source import users_place
 from shared.program.tracer import Handler, Tracer, opened
@@ -48,7 +49,7 @@ def _unrolled(
     place = users_place(stack)
     for i in reversed(order) if params["reverse"] else order:
         slices = [_index(tracer, x, i, stack, layer) for x in xs]
-        inside = (*layer, Iteration(i, place))
+        inside = (*layer, Iteration(i, place, params["reverse"]))
         results = tracer.inline(body, consts, [*fixed, *carry, *slices], stack, inside)
         carry = results[:num_carry]
         for column, value in zip(ys, results[num_carry:], strict=True):
@@ -158,7 +159,10 @@ def loop(
     num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
     fixed, first = args[: num_cond + num_body], args[num_cond + num_body :]
     depth = tracer.depth
-    carry = first if tracer.unroll else _carries(tracer, first, {"while": depth}, stack, layer)
+    if tracer.unroll:
+        carry = [_apart(tracer, value, fixed, stack, layer) for value in first]
+    else:
+        carry = _carries(tracer, first, {"while": depth}, stack, layer)
     tracer.depth = depth + 1
     test = [*fixed[:num_cond], *carry]
     (goes_on,) = tracer.inline(*opened(params["cond_jaxpr"]), test, stack, layer)
@@ -169,6 +173,7 @@ def loop(
         others = tracer.node(
             "while", [*fixed, *results], params, avals, stack, layer, eqn.primitive
         )
+        others.turn = Turn(goes_on, tuple(carry), tuple(results))
         return [
             (tracer.node("choose", [goes_on, value, (others, i)], {}, (aval,), stack, layer), 0)
             for i, (value, aval) in enumerate(zip(first, avals, strict=True))
@@ -188,6 +193,18 @@ def _carries(
         (tracer.node("carry", [value], order, (value[0].avals[value[1]],), stack, layer), 0)
         for value in first
     ]
+
+
+def _apart(
+    tracer: Tracer, value: Value, fixed: Sequence[Value], stack: Stack, layer: Layer
+) -> Value:
+    """What a carry starts with: a value of its own where the loop takes it in other turns too."""
+    node, which = value
+    if value not in fixed or node in tracer.views or node.op in ("leaf", "constant"):
+        return value
+    aval = node.avals[which]
+    params = {"new_sizes": aval.shape, "dimensions": None, "sharding": None}
+    return tracer.node("reshape", [value], params, (aval,), stack, layer, lax.reshape_p), 0
 
 
 def _index(tracer: Tracer, value: Value, i: int, stack: Stack, layer: Layer) -> Value:

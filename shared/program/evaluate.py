@@ -51,6 +51,28 @@ def evaluate(
     return values
 
 
+def computed_again(
+    nodes: Sequence[Node], values: Values, changed: Values, casts: bool = True
+) -> Values:
+    """What becomes of a program where some values are others: those values and what changes.
+
+    Args:
+      nodes: what is computed, in order.
+      values: of the program as it is, in float64.
+      changed: {node: its results instead}.
+      casts: as in `evaluate`.
+    """
+    found = dict(changed)
+    with jax.enable_x64(True):
+        for node in nodes:
+            if node.params.get("of") in found and node.op == "constant":
+                found[node] = (found[node.params["of"]][0].astype(_wide(node.avals[0].dtype)),)
+            elif node not in found and any(arg in found for arg, _ in node.args):
+                operands = {arg: found.get(arg, values[arg]) for arg, _ in node.args}
+                found[node] = _compute(node, operands, {}, (), casts)
+    return found
+
+
 def _compute(
     node: Node,
     args: list[Any],

@@ -18,10 +18,26 @@ class Iteration(NamedTuple):
     Attributes:
       number: which, from 0.
       place: where the scan was written, if that is known.
+      is_reversed: whether it runs from the last to the first.
     """
 
     number: int
     place: Place | None
+    is_reversed: bool = False
+
+
+class Turn(NamedTuple):
+    """The first turn of a `while`, which a flat program has as operations of its own.
+
+    Attributes:
+      goes_on: whether the loop is entered.
+      starts: the values that its carries start with.
+      results: what the turn makes of them.
+    """
+
+    goes_on: "Value"
+    starts: tuple["Value", ...]
+    results: tuple["Value", ...]
 
 
 Stack = tuple[Place, ...]
@@ -45,6 +61,7 @@ class Node:
       layer: the iteration of each unrolled scan that it is in, outermost first.
       primitive: what computes it, None where `op` is one of those above.
       kind: what tells it from other operations, operands aside; None until that is asked for.
+      turn: of a `while`: the turn before it.
     """
 
     number: int
@@ -56,6 +73,7 @@ class Node:
     layer: Layer = ()
     primitive: Any = None
     kind: tuple | None = None
+    turn: Turn | None = None
 
     def __repr__(self) -> str:
         """In short: the operands, and theirs, would be the whole program."""
@@ -124,9 +142,16 @@ class GraphBuilder:
             self._by_view[view] = (made, 0)
         return made, 0
 
-    def constant(self, value: Any, aval: Any, exact: Any = None) -> Value:
-        """A constant; `exact`: what it was before it was rounded, if that is known."""
+    def constant(self, value: Any, aval: Any, exact: Any = None, of: Node | None = None) -> Value:
+        """A constant.
+
+        Args:
+          value: its value; aval: shape and dtype.
+          exact: what it was before it was rounded, if that is known.
+          of: the constant that it is a cast of.
+        """
         more = {} if exact is None else {"exact": exact}
+        more |= {} if of is None else {"of": of}
         return self.node("constant", (), {"value": value, **more}, (aval,)), 0
 
     def view(self, view: View, aval: Any, stack: Stack) -> Value:
@@ -231,3 +256,23 @@ def constant_value(node: Node) -> np.ndarray:
 def draws_random_numbers(graph: Graph) -> bool:
     """Whether an output depends on random bits."""
     return any(node.op in RANDOM for node in graph.nodes)
+
+
+def depends_on_weights(graph: Graph, value: Node) -> bool:
+    """Whether a value is computed of leaves, and not of inputs and constants alone."""
+    seen: set[Node] = set()
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        if node in graph.views or node.op == "leaf":
+            return True
+        todo += [arg for arg, _ in node.args if arg not in seen]
+        seen.update(arg for arg, _ in node.args)
+    return False
+
+
+def is_made_of_constants(value: Node) -> bool:
+    """Whether a value is a constant, or one that is reshaped, repeated or cast."""
+    while value.op in ("broadcast_in_dim", "reshape", "convert_element_type"):
+        value = value.args[0][0]
+    return value.op == "constant"

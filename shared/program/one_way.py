@@ -90,8 +90,8 @@ def convert(
     value = np.asarray(node.params["value"]).astype(dtype)
     if jnp.issubdtype(dtype, jnp.floating):
         exact = node.params.get("exact", node.params["value"])
-        return [tracer.constant(value, aval, exact)]
-    return [tracer.constant(value, aval)]
+        return [tracer.constant(value, aval, exact, of=node)]
+    return [tracer.constant(value, aval, of=node)]
 
 
 def _joined(tracer: Tracer, args: Sequence[Value], axis: int, stack: Stack, layer: Layer) -> Value:

@@ -1,7 +1,7 @@
 """The first place where two programs part."""
 
-from shared.verification.locate.explain import layers_exchanged
 from shared.verification.locate.find import locate
+from shared.verification.locate.layers import layers_exchanged
 from shared.verification.locate.not_finite import not_finite
 from shared.verification.locate.spot import use_of
 from shared.verification.locate.values import SAME_OUTPUT

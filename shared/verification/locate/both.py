@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shared.program.canonical import Names, label
+from shared.program.canonical import Names, frozen, label, params_that_matter
 from shared.program.graph import Node, Value, is_start
 from shared.program.jax_programs import COMMUTATIVE
 from shared.verification.locate.side import Side
@@ -82,6 +82,13 @@ class Both:
         if node not in self._labels:
             self._labels[node] = self.names("step", label(self.names, node), len(node.args))
         return self._labels[node]
+
+    def is_one_operation(self, p: Node, q: Node) -> bool:
+        """Whether two values are computed by one operation, perhaps of operands of other shapes."""
+        if is_start(p) or is_start(q) or len(p.args) != len(q.args):
+            return False
+        alike = p.op == q.op and frozen(params_that_matter(p)) == frozen(params_that_matter(q))
+        return alike or self.label(p) == self.label(q)
 
     def operands(self, u: Node, v: Node) -> list[tuple[Value, Value]]:
         """The operands of two operations of one kind, pair by pair."""

@@ -1,32 +1,38 @@
 """What is said of the place where two programs part."""
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.program.canonical import Names, not_reshaped, params_that_matter
-from shared.program.graph import Graph, Node, Value, constant_value
+from shared.program.canonical import Names, not_reshaped, only_reshapes, params_that_matter
+from shared.program.graph import (
+    Node,
+    Value,
+    constant_value,
+    depends_on_weights,
+    is_made_of_constants,
+    is_start,
+)
 from shared.program.jax_programs import ERROR_FUNCTION, FUNCTIONS, RESHAPES, SELECTIONS
 from shared.program.source import Place
 from shared.program.view import View
 from shared.report.result import Divergence
 from shared.verification.locate.both import Both
 from shared.verification.locate.follow import Parting, part
+from shared.verification.locate.layers import skipped_layer
+from shared.verification.locate.lifted import directions, other_axes
 from shared.verification.locate.side import Side
-from shared.verification.locate.spot import name_of, spot, use_of
+from shared.verification.locate.spot import name_of, spot
 from shared.verification.locate.statement import (
     above,
     call_that_passes,
     calls,
     choice,
     gap,
-    loop,
+    gap_in_rest,
     statement,
 )
 from shared.verification.locate.values import is_near_in_half_precision
-from shared.weights.regular import kinds
-from shared.weights.weight_map import Entry
 
 
 def describe(
@@ -57,9 +63,23 @@ def describe(
         return _other_order(a, b, found)
     x, y = functions or (found.linen, found.nnx)
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
+    if taken := _where_taken(a, x, b, y, found):
+        return apart(a, x, b, y, taken[0] or places[0], taken[1] or places[1])
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
         places = None, None  # in a function of their own on both sides: it is in that function
     return apart(a, x, b, y, *places)
+
+
+def _where_taken(
+    a: Side, x: Node, b: Side, y: Node, found: Parting
+) -> tuple[Place | None, Place | None] | None:
+    """Where one side takes what is given and the other computes: the statement that takes it."""
+    u, v = found.linen_next, found.nnx_next
+    if u is None or v is None or is_start(x) == is_start(y):
+        return None
+    if is_start(x):
+        return above(u, _at_hand(a, u, x, call_that_passes(v, y))), None
+    return None, above(v, _at_hand(b, v, y, call_that_passes(u, x)))
 
 
 def _functions_apart(a: Side, b: Side, found: Parting) -> tuple[Node, Node] | None:
@@ -101,46 +121,44 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     source = found.source and not_reshaped(found.source)
     if found.lacking == "nnx":
         what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
-        places = statement(x, one, source), gap(x, one, source, other, y)
-        if skipped := _skipped_layer(a, b, found, counterpart):
-            places = skipped
+        places = statement(x, one, source), _gap(b, x, one, source, other, y)
+        if told := skipped_layer(a, b, found, counterpart) or other_axes(x, y):
+            places = told
     else:
         what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
-        places = gap(y, other, source, one, x), statement(y, other, source)
+        places = _gap(a, y, other, source, one, x), statement(y, other, source)
+        if axes := other_axes(y, x):
+            places = axes[1], axes[0]
     return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
 
 
-def _skipped_layer(
-    a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]
-) -> tuple[Place | None, Place | None] | None:
-    """The loops over the layers, where NNX lacks one layer of several."""
-    last = found.linen_next.number if found.linen_next else len(a.graph.nodes)
-    section = [n for n in a.graph.nodes[found.linen.number : last] if not a.is_known(n)]
-    view = next(
-        (a.graph.views[arg] for n in section for arg, _ in n.args if arg in a.graph.views), None
-    )
-    if view is None:
-        return None
-    used = set(b.graph.views.values())
-    meant = counterpart.get(view)
-    if meant is None or meant in used:
-        return None
-    like = [
-        (node, other)
-        for node, other in b.graph.views.items()
-        for linen, nnx in counterpart.items()
-        if nnx == other and _are_like(linen, view) and _are_like(nnx, meant) and b.users[node]
-    ]
-    if not like:
-        return None
-    node, other = like[-1]
-    user = b.users[node][0]
-    return choice(found.linen, view, None), choice(user, other, None) or loop(user)
+def _gap(
+    side: Side,
+    having: Node,
+    having_next: Node | None,
+    having_source: Node | None,
+    lacking_next: Node | None,
+    source: Node,
+) -> Place | None:
+    """Where `side` lacks what the other program has; the arguments are those of `gap`."""
+    of_weights = depends_on_weights(side.graph, source)
+    combination = None if of_weights else _combination(side, source)
+    in_rest = None if of_weights else gap_in_rest(having, having_source, source, combination)
+    return in_rest or gap(having, having_next, having_source, lacking_next, source)
 
 
-def _are_like(one: View, other: View) -> bool:
-    """Whether both are one weight of two layers."""
-    return not set(kinds(one)).isdisjoint(kinds(other))
+def _combination(side: Side, source: Node) -> Node | None:
+    """What combines a value that is made of no weights, a mask, with another such value."""
+    todo = [source]
+    for node in todo:
+        for user in side.users[node]:
+            alone = only_reshapes(user) or user.op in ("broadcast_in_dim", "convert_element_type")
+            combined = [arg for arg, _ in user.args if not is_made_of_constants(arg)]
+            if alone and user not in todo:
+                todo.append(user)
+            elif len(combined) > 1 and not depends_on_weights(side.graph, user):
+                return user
+    return None
 
 
 def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
@@ -151,7 +169,7 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
     linen, nnx = _weight(a, p), _weight(b, q)
     if linen and nnx:
         inverse = {other: one for one, other in counterpart.items()}
-        places = (
+        places = directions(x, y) or (
             choice(x, linen, inverse.get(nnx)),
             choice(y, nnx, counterpart.get(linen)),
         )
@@ -159,17 +177,45 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
         return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
     if selected := _selections(both, p, q):
         what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
-        return Divergence(what, spot(a, selected[0]), spot(b, selected[1]))
+        places = directions(x, y) or (None, None)
+        return Divergence(what, spot(a, selected[0], places[0]), spot(b, selected[1], places[1]))
+    if both.is_one_operation(p, q) and p.layer != q.layer and (told := directions(x, y)):
+        return apart(a, x, b, y, *told)  # the same of another turn
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
-    count = 0 if exchanged else call_that_passes(y, q)
+    # Neither is passed in from further out than where the other is at hand as well.
+    count = 0 if exchanged else min(_passed(a, x, p), _passed(b, y, q))
     return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _passed(side: Side, node: Node, operand: Node) -> int:
+    """How many calls above `node` its operand is passed in."""
+    return _at_hand(side, node, operand, call_that_passes(node, operand))
+
+
+def _at_hand(side: Side, node: Node, operand: Node, default: int) -> int:
+    """How many calls above `node` an input is taken as the other program does; else `default`."""
+    others = [user for user in side.users[operand] if user is not node and side.is_known(user)]
+    found = [call_that_passes(node, user) for user in others if operand.op == "input"]
+    return min(found, default=default)
 
 
 def _other_order(a: Side, b: Side, found: Parting) -> Divergence:
     """Both take the same numbers, in other orders."""
     x, y = found.linen, found.nnx
     what = f"elements in another order: {name_of(x)} in Linen, {name_of(y)} in NNX"
-    return Divergence(what, spot(a, x), spot(b, y))
+    linen, nnx = _axes_moved(x, y) or (None, None)
+    return Divergence(what, spot(a, x, linen), spot(b, y, nnx))
+
+
+def _axes_moved(x: Node, y: Node) -> tuple[Place, Place] | None:
+    """Where lifts are told their axes, if that is why one of two operations moves axes."""
+    for other in (y, *(arg for arg, _ in y.args)):
+        if places := other_axes(x, other):
+            return places
+    for other in (x, *(arg for arg, _ in x.args)):
+        if places := other_axes(y, other):
+            return places[1], places[0]
+    return None
 
 
 def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
@@ -178,25 +224,6 @@ def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
         (p, _), (q, _) = p.args[0], q.args[0]
     takes = {p.op, q.op} <= SELECTIONS
     return (p, q) if takes and both.same(p.args[0], q.args[0]) else None
-
-
-def layers_exchanged(linen: Graph, nnx: Graph, entry: Entry, meant: Sequence[Entry]) -> Divergence:
-    """Where the weights of `entry` are used, and the layer of each is chosen.
-
-    Args:
-      linen: the Linen program; nnx: the NNX program.
-      entry: weights of different layers that are used alike.
-      meant: the map that pairs weights of one layer.
-    """
-    spots = []
-    for graph, side, other in ((linen, "linen", "nnx"), (nnx, "nnx", "linen")):
-        view = getattr(entry, side)
-        weight = next(node for node, held in graph.views.items() if held == view)
-        wanted = next(
-            getattr(each, side) for each in meant if getattr(each, other) == getattr(entry, other)
-        )
-        spots.append(use_of(graph, weight, functools.partial(choice, view=view, meant=wanted)))
-    return Divergence(f"{entry.linen} in Linen, {entry.nnx} in NNX", spots[0], spots[1])
 
 
 def _weight(side: Side, node: Node) -> View | None:

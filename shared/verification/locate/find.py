@@ -14,6 +14,7 @@ from shared.verification.locate.choices import (
 )
 from shared.verification.locate.explain import apart, describe, only_in_gradients
 from shared.verification.locate.side import Side
+from shared.verification.locate.turns import parted_turn, started
 from shared.verification.locate.values import (
     ROUNDING,
     is_key,
@@ -52,7 +53,7 @@ def locate(
         before = ported.upward(side, settled[side].graph).values() if settled else ()
         compared = [pair[side] for pair in outputs]
         up, values = ported.upward(side, graph), ported.values(side, graph, sample)
-        sides.append(Side(graph, up, values, frozenset(before), compared))
+        sides.append(Side(graph, up, values, frozenset(before), compared, sample.casts))
     a, b = sides
     if sample.is_large and not all(map(_is_reasonable, sides)):
         return None
@@ -70,9 +71,14 @@ def locate(
         parted = [pair for pair in outputs if not _same_output(a, pair[0], b, pair[1], scale)]
     if a.conflicts and not sample.is_large:
         x, y = min(a.conflicts, key=lambda pair: pair[0].number)
-        return apart(a, x, b, y)
+        return apart(a, x, b, y, *started(a, x, b, y))
     if not parted:
         return only_in_gradients(a, b) if stops else None
+    if turn := parted_turn(a, b):
+        a, b = a.with_values(turn.linen), b.with_values(turn.nnx)
+        a.find_twins(b)
+        b.find_twins(a)
+        parted = outputs = turn.pairs
     counterpart = {entry.linen: entry.nnx for entry in ported.entries}
     return describe(a, b, parted, outputs, ported.names, counterpart)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from shared.program.canonical import not_reshaped
 from shared.program.graph import Node, Value, is_start
 from shared.verification.locate.both import COUNTED, Both
+from shared.verification.locate.left_out import left_out
 from shared.verification.locate.order import other_order
 from shared.verification.locate.side import Side
 
@@ -53,6 +54,11 @@ def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     x, y = (found.linen_next, found.nnx_next) if lacks else (found.linen, found.nnx)
     if x and y and (moved := other_order(both, x, y)):
         return Parting("order", *moved, linen_next=x, nnx_next=y)
+    if found.kind == "operation" and together and (more := left_out(both, *together)):
+        nodes = [(more.made, more.there), (more.behind, more.behind_there)]
+        if more.lacking == "linen":
+            nodes = [(nnx, linen) for linen, nnx in nodes]
+        return Parting("lacks", *nodes[0], more.lacking, *nodes[1], source=more.source)
     return found
 
 
@@ -152,24 +158,23 @@ def _at(both: Both, u: Node, v: Node) -> Parting:
 def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | None) -> Parting:
     """What differs in front of two values that `u` and `v` take in the same way."""
     p, q = one[0], other[0]
-    if _differ_in_constants(both, p, q):
+    alike = both.is_one_operation(p, q)
+    if alike and (_differ_in_constants(both, p, q) or both.other_layout(one, other)):
         return _at(both, p, q)
     if more := both.behind(both.a, one, other):
         return Parting("lacks", more[0], q, "nnx", u, v, source=more[1])
     if more := both.behind(both.b, other, one):
         return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
-    if not is_start(p) and not is_start(q) and both.label(p) == both.label(q):
+    if alike:
         return _at(both, p, q)
     x, y = _first_of_one_value(both, p, q) or (_first(both.a, p), _first(both.b, q))
-    alike = (x, y) != (p, q) and both.label(x) == both.label(y)
-    if alike and any(both.same(*pair) for pair in both.operands(x, y)):
+    are_others = (x, y) != (p, q) and both.label(x) == both.label(y)
+    if are_others and any(both.same(*pair) for pair in both.operands(x, y)):
         return _at(both, x, y)
     return Parting("operation", x, y, "", u, v)
 
 
 def _differ_in_constants(both: Both, p: Node, q: Node) -> bool:
-    if is_start(p) or is_start(q) or both.label(p) != both.label(q):
-        return False
     differing = [pair for pair in both.operands(p, q) if not both.same(*pair)]
     return all(x.op == y.op == "constant" for (x, _), (y, _) in differing)
 

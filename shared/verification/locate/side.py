@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from shared.program.canonical import only_reshapes
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, Value, is_start
-from shared.program.jax_programs import RESHAPES
 from shared.verification.locate.values import SAME, ValueTable, is_guard, mark_of, same_constant
 
 
@@ -23,6 +23,7 @@ class Side:
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
       compared: the outputs that both programs have, and what they need.
+      casts: whether casts to less than float32 round in `values`.
     """
 
     def __init__(
@@ -32,14 +33,16 @@ class Side:
         values: Values,
         settled: frozenset[int],
         outputs: Iterable[Value],
+        casts: bool = True,
     ):
         self.graph, self.up, self.values, self.settled = graph, up, values, settled
+        self.casts = casts
         self.users: dict[Node, list[Node]] = collections.defaultdict(list)
         self.numbers: set[Node] = set()
         self.forms: set[Node] = set(graph.views)
         self.by_name: dict[int, Node] = {}
         self.count = collections.Counter(
-            up[node] for node in graph.nodes if node.op not in RESHAPES
+            up[node] for node in graph.nodes if not only_reshapes(node)
         )
         self.marks: dict[Node, list[Any]] = {}
         self.twin: dict[Node, Node] = {}
@@ -60,6 +63,11 @@ class Side:
             single = all(aval.size == 1 for aval in node.avals)
             if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
                 self.numbers.add(node)
+
+    def with_values(self, values: Values) -> "Side":
+        """The same program with other values in it."""
+        outputs = [(node, 0) for node in self.compared]
+        return Side(self.graph, self.up, values, self.settled, outputs, self.casts)
 
     def find_twins(self, other: "Side") -> None:
         """Finds for each value the same value of the other program."""

@@ -5,13 +5,13 @@ these lines is the mistake shows in the calls that the operation shares with wha
 """
 
 import ast
-import functools
 import linecache
 import re
 from collections.abc import Sequence
 
 from shared.program.graph import Node
 from shared.program.source import Place
+from shared.program.syntax import lines_of
 from shared.program.view import View
 from shared.weights.names import layer_of, numbers
 
@@ -69,13 +69,43 @@ def gap(
     if _level(here, having_source, having_next) > level and makers:
         return makers[-1]
     place = max(len(behind) - len(there) + level, 0)
-    if len(makers) <= place or meeting(makers, behind) < place:
-        return behind[place]
     before = calls(having_source)
+    if len(makers) <= place or meeting(makers, behind) < place:
+        if makers and _is_in_function(before, here, level):
+            return makers[meeting(makers, behind)]  # it is handed down through more calls here
+        return behind[place]
     alone = len(before) <= level or before[level].line != here[level].line
     if alone and here[level].line == there[level].line:
         return behind[place]
     return makers[place]
+
+
+def gap_in_rest(
+    having: Node, having_source: Node | None, source: Node, taker: Node | None
+) -> Place | None:
+    """Where a program lacks a part of a combination that has a function of its own: a mask.
+
+    None where the other program makes the rest elsewhere than what is lacking here.
+
+    Args:
+      having: what the other program has; having_source: the rest of it there; source: here.
+      taker: what combines the rest with still more.
+    """
+    here, before = calls(having), calls(having_source)
+    level = meeting(here, before)
+    makers, takers = calls(source), calls(taker)
+    if not makers or not here or not _is_in_function(before, here, level):
+        return None
+    if takers:
+        return takers[max(len(takers) - len(here) + level, 0)]
+    return makers[max(len(makers) - len(before) + level, 0)]
+
+
+def _is_in_function(lines: Sequence[Place], here: Sequence[Place], level: int) -> bool:
+    """Whether `lines` lead into the function that the line `level` of `here` is in."""
+    if len(lines) <= level or meeting(lines, here) < level:
+        return False
+    return (lines[level].file, lines[level].function) == (here[level].file, here[level].function)
 
 
 def call_that_passes(node: Node, operand: Node) -> int:
@@ -139,21 +169,7 @@ def _names(view: View, meant: View | None) -> list[str]:
     return [name for name in found if name]
 
 
-@functools.cache
-def _loops(file: str) -> list[tuple[int, int]]:
-    """(first line, last line) of every loop in a source, inner ones last."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return []  # no plain Python, a notebook's cell with magic say: no loop is known
-    found = [
-        (node.lineno, node.end_lineno or node.lineno)
-        for node in ast.walk(tree)
-        if isinstance(node, _LOOPS)
-    ]
-    return sorted(found)
-
-
 def loops_around(place: Place) -> list[int]:
     """The lines where the loops around a line begin, the innermost first."""
-    return [first for first, last in reversed(_loops(place.file)) if first <= place.line <= last]
+    found = reversed(lines_of(place.file, _LOOPS))
+    return [first for first, last in found if first <= place.line <= last]

@@ -28,14 +28,19 @@ ROUNDING = 1e-7
 
 
 def mark_of(value: Any) -> tuple[Any, np.ndarray] | None:
-    """What tells a value from others in any order of its elements; None if that is little."""
+    """What tells a value from others in any order of its elements; None if that is little.
+
+    Of two numbers, as masks are made of, the order tells all.
+    """
     if is_key(value):
         return None
     x = np.asarray(value).reshape(-1)
     if x.size < 2 or x.dtype.kind not in "fiub" or np.all(x == x[0]):
         return None
     # Large numbers, such as those of a mask, must not outweigh the others.
-    x = np.sort(np.arcsinh(x.astype(np.float64)))
+    x = np.arcsinh(x.astype(np.float64))
+    if not np.all((x == x.min()) | (x == x.max())):
+        x = np.sort(x)
     weights = _weights(x.size)
     with np.errstate(all="ignore"):
         sums = np.array([x @ weights[0], x @ weights[1], np.abs(x).sum()])

@@ -1,0 +1,34 @@
+"""The syntax of the source files that operations were written in."""
+
+import ast
+import functools
+import linecache
+
+
+@functools.cache
+def tree(file: str) -> ast.Module:
+    """The syntax tree of a source; an empty one of what is no plain Python."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])  # a notebook's cell with magic, say
+
+
+@functools.cache
+def lines_of(file: str, kinds: tuple[type[ast.AST], ...]) -> list[tuple[int, int]]:
+    """(first line, last line) of every piece of these kinds in a source, outer ones first."""
+    found = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(tree(file))
+        if isinstance(node, kinds) and isinstance(node, ast.stmt | ast.expr)
+    ]
+    return sorted(found, key=lambda lines: (lines[0], -lines[1]))
+
+
+def are_one_statement(file: str, line: int, other: int) -> bool:
+    """Whether two lines of a source are in one statement that has no statements in it."""
+    simple = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
+    return any(
+        first <= min(line, other) and max(line, other) <= last
+        for first, last in lines_of(file, simple)
+    )

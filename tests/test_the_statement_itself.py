@@ -1,0 +1,229 @@
+"""Mistakes are named in the statement that makes them, and not in one that follows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from shared import Pair, verify
+from shared.report.result import PASSES
+
+B, T, D = 2, 5, 4
+X = (jax.ShapeDtypeStruct((B, T, D), "float32"),)
+
+
+def found(linen, port, inputs=X):
+    return verify(Pair(linen, port, inputs), samples=1, checks=("forward",))
+
+
+def assert_named(said, linen, nnx):
+    assert said.verdict == "different"
+    assert said.divergence.linen.source.startswith(linen)
+    assert said.divergence.nnx.source.startswith(nnx)
+
+
+class Attention(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scores = jnp.einsum("bqd,bkd->bqk", nn.Dense(D)(x), nn.Dense(D)(x))
+        scores = scores * D**-0.5
+        return nn.Dense(D)(nn.softmax(scores) @ x)
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.LayerNorm()(x)
+        h = Attention()(h)
+        x = x + h
+        h = nn.LayerNorm()(x)
+        h = nn.Dense(D)(nn.gelu(nn.Dense(2 * D)(h)))
+        return x + h
+
+
+class Blocks(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = Block()(x)
+        return nn.Dense(3)(nn.LayerNorm()(x))
+
+
+class PortAttention(nnx.Module):
+    def __init__(self, scaled, rngs):
+        self.query, self.key, self.out = (nnx.Linear(D, D, rngs=rngs) for _ in range(3))
+        self.scaled = scaled
+
+    def __call__(self, x):
+        scores = jnp.einsum("bqd,bkd->bqk", self.query(x), self.key(x))
+        if self.scaled:
+            scores = scores * D**-0.5
+        weights = nnx.softmax(scores)
+        return self.out(weights @ x)
+
+
+class PortBlock(nnx.Module):
+    def __init__(self, lost, rngs):
+        self.norm1, self.norm2 = nnx.LayerNorm(D, rngs=rngs), nnx.LayerNorm(D, rngs=rngs)
+        self.attention = PortAttention(lost != "scale", rngs)
+        self.up, self.down = nnx.Linear(D, 2 * D, rngs=rngs), nnx.Linear(2 * D, D, rngs=rngs)
+        self.lost = lost
+
+    def __call__(self, x):
+        h = x
+        if self.lost != "norm":
+            h = self.norm1(x)
+        h = self.attention(h)
+        x = x + h
+        h = self.norm2(x)
+        h = self.down(nnx.gelu(self.up(h)))
+        if self.lost == "residual":
+            return h
+        return x + h
+
+
+class PortBlocks(nnx.Module):
+    def __init__(self, lost, rngs):
+        self.layers = nnx.List([PortBlock(lost, rngs) for _ in range(2)])
+        self.norm, self.out = nnx.LayerNorm(D, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.out(self.norm(x))
+
+
+def test_the_blocks_pass():
+    assert found(Blocks(), lambda rngs: PortBlocks("", rngs)).verdict in PASSES
+
+
+@pytest.mark.parametrize(
+    ("lost", "linen", "nnx"),
+    [
+        ("norm", "h = nn.LayerNorm()(x)", "h = self.attention(h)"),
+        ("scale", "scores = scores * D**-0.5", "scores = jnp.einsum("),
+        ("residual", "return x + h", "h = self.down("),
+    ],
+)
+def test_what_a_block_lacks_is_named_beside_it(lost, linen, nnx):
+    assert_named(found(Blocks(), lambda rngs: PortBlocks(lost, rngs)), linen, nnx)
+
+
+def distance():
+    return np.clip(np.arange(T)[None, :] - np.arange(T)[:, None] + 2, 0, 4)
+
+
+def other_sign():
+    return np.clip(np.arange(T)[:, None] - np.arange(T)[None, :] + 2, 0, 4)
+
+
+class Relative(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scores = jnp.einsum("bqd,bkd->bqk", x, x)
+        table = nn.Embed(5, 1)
+        bias = table(distance())[..., 0]
+        scores = scores + bias
+        return nn.Dense(3)(nn.softmax(scores) @ x)
+
+
+class PortRelative(nnx.Module):
+    def __init__(self, distance, rngs):
+        self.table, self.out = nnx.Embed(5, 1, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
+        self.distance = distance
+
+    def __call__(self, x):
+        scores = jnp.einsum("bqd,bkd->bqk", x, x)
+        bias = self.table(self.distance())[..., 0]
+        scores = scores + bias
+        return self.out(nnx.softmax(scores) @ x)
+
+
+def test_a_constant_in_another_order_is_named_where_it_is_taken():
+    assert found(Relative(), lambda rngs: PortRelative(distance, rngs)).verdict in PASSES
+    said = found(Relative(), lambda rngs: PortRelative(other_sign, rngs))
+    assert_named(said, "bias = table(distance())", "bias = self.table(self.distance())")
+
+
+class Mixes(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        mlp = nn.Dense(D)
+        y = nn.LayerNorm()(x)
+        y = y.swapaxes(1, 2)
+        y = nn.gelu(mlp(y))
+        x = x + y
+        return x + nn.gelu(mlp(x))
+
+
+class PortMixes(nnx.Module):
+    def __init__(self, turned, rngs):
+        self.mlp, self.norm = nnx.Linear(D, D, rngs=rngs), nnx.LayerNorm(D, rngs=rngs)
+        self.turned = turned
+
+    def __call__(self, x):
+        y = self.norm(x)
+        if self.turned:
+            y = y.swapaxes(1, 2)
+        y = nnx.gelu(self.mlp(y))
+        x = x + y
+        return x + nnx.gelu(self.mlp(x))
+
+
+def test_a_transpose_lost_in_front_of_shared_weights():
+    square = (jax.ShapeDtypeStruct((B, D, D), "float32"),)
+    assert found(Mixes(), lambda rngs: PortMixes(True, rngs), square).verdict in PASSES
+    said = found(Mixes(), lambda rngs: PortMixes(False, rngs), square)
+    assert_named(said, "y = y.swapaxes(1, 2)", ("y = self.norm(x)", "y = nnx.gelu(self.mlp(y))"))
+
+
+class Projected(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.tanh(nn.Dense(D)(x))
+        y = x + nn.gelu(nn.Dense(D)(y))
+        return nn.Dense(3)(y)
+
+
+class PortProjected(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.second = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+        self.out = nnx.Linear(D, 3, rngs=rngs)
+
+    def __call__(self, x):
+        y = nnx.tanh(self.first(x))
+        y = nnx.gelu(self.second(y))
+        return self.out(y)
+
+
+def test_a_residual_lost_in_front_of_a_projection():
+    assert_named(found(Projected(), PortProjected), "y = x + nn.gelu(", "y = nnx.gelu(")
+
+
+class BothWays(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        forth = nn.RNN(nn.SimpleCell(D))(x)
+        back = nn.RNN(nn.SimpleCell(D), reverse=True, keep_order=True)(x)
+        y = jnp.concatenate([forth, back], axis=-1)
+        return nn.Dense(3)(y)
+
+
+class PortBothWays(nnx.Module):
+    def __init__(self, rngs):
+        self.forth = nnx.RNN(nnx.SimpleCell(D, D, rngs=rngs), rngs=rngs)
+        cell = nnx.SimpleCell(D, D, rngs=rngs)
+        self.back = nnx.RNN(cell, reverse=True, keep_order=True, rngs=rngs)
+        self.out = nnx.Linear(2 * D, 3, rngs=rngs)
+
+    def __call__(self, x):
+        forth, back = self.forth(x), self.back(x)
+        y = jnp.concatenate([back, forth], axis=-1)
+        return self.out(y)
+
+
+def test_the_order_of_a_concatenation_behind_recurrence():
+    said = found(BothWays(), PortBothWays)
+    assert_named(said, "y = jnp.concatenate([forth, back]", "y = jnp.concatenate([back, forth]")
