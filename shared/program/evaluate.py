@@ -68,8 +68,8 @@ def computed_again(
             if node.params.get("of") in found and node.op == "constant":
                 found[node] = (found[node.params["of"]][0].astype(_wide(node.avals[0].dtype)),)
             elif node not in found and any(arg in found for arg, _ in node.args):
-                operands = {arg: found.get(arg, values[arg]) for arg, _ in node.args}
-                found[node] = _compute(node, operands, {}, (), casts)
+                args = [found.get(arg, values[arg])[which] for arg, which in node.args]
+                found[node] = _compute(node, args, {}, (), True, casts)
     return found
 
 
