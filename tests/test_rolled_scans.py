@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from shared.program.canonical import Names, upward_of_all
+from shared.program.canonical import Names, value_names_of_all
 from shared.program.trace import trace
 from shared.weights.weight_map import Entry, leaf_names
 
@@ -213,7 +213,7 @@ def same(one, other, unroll):
             for layer in entry.linen.layers(LEAVES[entry.linen.leaf].shape)
         ]
     leaves = [leaf_names(entries, graph, True) for graph in graphs]
-    ups = upward_of_all(names, graphs, leaves)
+    ups = value_names_of_all(names, graphs, leaves)
     outputs = [
         [(up[node], which) for node, which in graph.outputs]
         for graph, up in zip(graphs, ups, strict=True)

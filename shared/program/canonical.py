@@ -33,12 +33,12 @@ class Names:
 
 def label(names: Names, node: Node) -> int:
     """The name of an operation without its operands: what it is, its parameters, its results."""
-    if node.kind is None:
-        node.kind = _kind(node)
-    return names(*node.kind)
+    if node.signature is None:
+        node.signature = _signature(node)
+    return names(*node.signature)
 
 
-def _kind(node: Node) -> tuple[Hashable, ...]:
+def _signature(node: Node) -> tuple[Hashable, ...]:
     results = tuple((tuple(aval.shape), str(aval.dtype)) for aval in node.avals)
     if node.op == "constant":
         value = constant_value(node)
@@ -78,7 +78,7 @@ def frozen(value: Any) -> Hashable:
     return _ADDRESS.sub("", str(value))
 
 
-def upward_of_all(
+def value_names_of_all(
     names: Names, graphs: Sequence[Graph], leaf_names: Sequence[Callable[[Node], Hashable]]
 ) -> list[dict[Node, int]]:
     """Each value's name by how it is computed, in all programs that are compared.
@@ -91,24 +91,24 @@ def upward_of_all(
     carries: list[dict[Node, int]] = [{} for _ in graphs]
     classes = -1
     while True:
-        ups = [
-            upward(names, graph, leaf_name, known)
+        names_of = [
+            value_names(names, graph, leaf_name, known)
             for graph, leaf_name, known in zip(graphs, leaf_names, carries, strict=True)
         ]
         carries = [
             {
-                carry: names("goes on", up[carry], up[node], which)
+                carry: names("goes on", name_of[carry], name_of[node], which)
                 for carry, (node, which) in graph.feeds.items()
             }
-            for graph, up in zip(graphs, ups, strict=True)
+            for graph, name_of in zip(graphs, names_of, strict=True)
         ]
         found = len({name for known in carries for name in known.values()})
         if found == classes or not found:
-            return ups
+            return names_of
         classes = found
 
 
-def upward(
+def value_names(
     names: Names,
     graph: Graph,
     leaf_name: Callable[[Node], Hashable],
@@ -123,46 +123,48 @@ def upward(
       carries: {carry: what is known of how it goes on}; without, carries of one scan that start
         with equal values have one name.
     """
-    up: dict[Node, int] = {}
+    name_of: dict[Node, int] = {}
     origins: dict[Node, _Origin] = {}
     for node in graph.nodes:
         if node in graph.views or node.op == "leaf":
-            up[node] = names("leaf", leaf_name(node))
-        elif (origin := _origin(node, up, origins)) is not None:
+            name_of[node] = names("leaf", leaf_name(node))
+        elif (origin := _origin(node, name_of, origins)) is not None:
             origins[node] = origin
             shape = tuple(node.avals[0].shape)
             if is_repeated(origin.repetition):
-                up[node] = names("repeat", *origin[:2], origin.repetition, shape)
+                name_of[node] = names("repeat", *origin[:2], origin.repetition, shape)
             else:
                 back = shape == origin.shape and origin.which == 0
-                up[node] = origin.up if back else names("reshape", *origin[:2], shape)
+                name_of[node] = origin.name if back else names("reshape", *origin[:2], shape)
         else:
-            operands = [(up[arg], which) for arg, which in node.args]
+            operands = [(name_of[arg], which) for arg, which in node.args]
             known = carries.get(node, -1) if node.op == "carry" else -1
-            up[node] = names(label(names, node), known, *_in_order(node, operands))
-    return up
+            name_of[node] = names(label(names, node), known, *_in_order(node, operands))
+    return name_of
 
 
 class _Origin(NamedTuple):
     """What a value has the elements of, in what order.
 
     Attributes:
-      up: the name of what computes them; which: of its results; shape: of that.
+      name: of what computes them; which: of its results; shape: of that.
     """
 
-    up: int
+    name: int
     which: int
     shape: tuple[int, ...]
     repetition: Repetition
 
 
-def _origin(node: Node, up: Mapping[Node, int], origins: Mapping[Node, _Origin]) -> _Origin | None:
+def _origin(
+    node: Node, name_of: Mapping[Node, int], origins: Mapping[Node, _Origin]
+) -> _Origin | None:
     """What a value is reshaped or repeated of, once or several times; None if it is computed."""
     if not (only_reshapes(node) or node.op == "broadcast_in_dim"):
         return None
     arg, which = node.args[0]
     before = tuple(arg.avals[which].shape)
-    origin = origins.get(arg, _Origin(up[arg], which, before, once(math.prod(before))))
+    origin = origins.get(arg, _Origin(name_of[arg], which, before, once(math.prod(before))))
     if only_reshapes(node):
         return origin
     shape, kept = tuple(node.params["shape"]), tuple(node.params["broadcast_dimensions"])
@@ -170,7 +172,7 @@ def _origin(node: Node, up: Mapping[Node, int], origins: Mapping[Node, _Origin])
     return None if repetition is None else origin._replace(repetition=repetition)
 
 
-def uses(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
+def uses(names: Names, graph: Graph, name_of: Mapping[Node, int]) -> dict[Node, int]:
     """Each value's name by the operations that take it, each with all its operands.
 
     What is only a form of one weight, reshaped or cast, says nothing yet: its uses do.
@@ -187,29 +189,29 @@ def uses(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
         for position, (arg, _) in enumerate(node.args):
             place = 0 if node.op in COMMUTATIVE else position
             further = named[node] if node in alone else -1
-            found[arg].append((up[node], place, further))
+            found[arg].append((name_of[node], place, further))
     return named
 
 
-def downward(names: Names, graph: Graph, up: Mapping[Node, int]) -> dict[Node, int]:
+def names_by_use(names: Names, graph: Graph, name_of: Mapping[Node, int]) -> dict[Node, int]:
     """Each value's name by what becomes of it, on the way to which outputs.
 
     Args:
-      up: a name for each operation: with its operands (`upward`), or alone (`label`).
+      name_of: a name for each operation: with its operands (`value_names`), or alone (`label`).
     """
     uses: dict[Node, list[Hashable]] = defaultdict(list)
     roles = graph.roles or range(len(graph.outputs))
     for role, (node, which) in zip(roles, graph.outputs, strict=True):
         uses[node].append((-1, role, which))
     for carry, (node, which) in graph.feeds.items():
-        uses[node].append((-2, up[carry], which))
-    down: dict[Node, int] = {}
+        uses[node].append((-2, name_of[carry], which))
+    use_name: dict[Node, int] = {}
     for node in reversed(graph.nodes):
-        down[node] = names("used", *sorted(uses[node], key=repr))
+        use_name[node] = names("used", *sorted(uses[node], key=repr))
         for position, (arg, which) in enumerate(node.args):
             place = 0 if node.op in COMMUTATIVE else position
-            uses[arg].append((up[node], place, which, down[node]))
-    return down
+            uses[arg].append((name_of[node], place, which, use_name[node]))
+    return use_name
 
 
 def local(

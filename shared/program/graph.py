@@ -60,7 +60,7 @@ class Node:
       stack: where it was written, innermost first.
       layer: the iteration of each unrolled scan that it is in, outermost first.
       primitive: what computes it, None where `op` is one of those above.
-      kind: what tells it from other operations, operands aside; None until that is asked for.
+      signature: what tells it from other operations, operands aside; None until that is asked for.
       turn: of a `while`: the turn before it.
     """
 
@@ -72,7 +72,7 @@ class Node:
     stack: Stack = ()
     layer: Layer = ()
     primitive: Any = None
-    kind: tuple | None = None
+    signature: tuple | None = None
     turn: Turn | None = None
 
     def __repr__(self) -> str:

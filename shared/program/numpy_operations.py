@@ -40,11 +40,9 @@ def _divide(x: Array, y: Array) -> Array:
     if x.dtype.kind in "fc":
         return x / y
     # Whole numbers are divided towards zero; by zero, as XLA does it.
-    zero = y == 0
-    quotient = np.trunc(x.astype(np.longdouble) / np.where(zero, 1, y)).astype(x.dtype)
-    return np.where(
-        zero, np.full_like(x, -1 if x.dtype.kind == "i" else np.iinfo(x.dtype).max), quotient
-    )
+    zero, all_ones = y == 0, np.invert(np.zeros_like(x))
+    y = np.where(zero, 1, y)
+    return np.where(zero, all_ones, (x - np.fmod(x, y)) // y)
 
 
 def _remainder(x: Array, y: Array) -> Array:
@@ -158,17 +156,17 @@ def _reduction(function: Callable[..., Any]) -> Operation:
 
 
 def _largest(x: Array, axis: tuple[int, ...]) -> Array:
-    lowest = (
-        -np.inf if x.dtype.kind == "f" else (False if x.dtype == bool else np.iinfo(x.dtype).min)
-    )
-    return np.max(x, axis=axis, initial=lowest)
+    return np.max(x, axis=axis, initial=_limits(x.dtype)[0])
 
 
 def _smallest(x: Array, axis: tuple[int, ...]) -> Array:
-    highest = (
-        np.inf if x.dtype.kind == "f" else (True if x.dtype == bool else np.iinfo(x.dtype).max)
-    )
-    return np.min(x, axis=axis, initial=highest)
+    return np.min(x, axis=axis, initial=_limits(x.dtype)[1])
+
+
+def _limits(dtype: Any) -> tuple[Any, Any]:
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return (False, True) if dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def _cumulative(function: Any) -> Operation:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.program.canonical import Names, label, upward_of_all
+from shared.program.canonical import Names, label, value_names_of_all
 from shared.program.graph import Graph, Node, is_start
 from shared.program.source import Place, users_place
 from shared.report.result import MAX_OPERATIONS, Row
@@ -19,14 +19,17 @@ def align(linen: Graph, nnx: Graph, entries: Sequence[Entry]) -> list[Row]:
     graphs = (linen, nnx)
     leaves = [leaf_names(entries, graph, graph is linen) for graph in graphs]
     sides = []
-    for graph, up in zip(graphs, upward_of_all(names, graphs, leaves), strict=True):
+    for graph, name_of in zip(graphs, value_names_of_all(names, graphs, leaves), strict=True):
         nodes = [node for node in graph.nodes if not is_start(node)][:MAX_OPERATIONS]
         # With the weights that it takes, for layers are alike but for their weights.
         labels = {
-            node: (label(names, node), *(up[arg] for arg, _ in node.args if arg in graph.views))
+            node: (
+                label(names, node),
+                *(name_of[arg] for arg, _ in node.args if arg in graph.views),
+            )
             for node in nodes
         }
-        sides.append((nodes, up, labels))
+        sides.append((nodes, name_of, labels))
     (first, one, first_labels), (second, other, second_labels) = sides
     partner = _same(first, one, second, other)
     left = [node for node in second if node not in partner.values()]

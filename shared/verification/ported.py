@@ -21,7 +21,7 @@ from shared.models.gradients import (
 )
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
-from shared.program.canonical import Names, upward
+from shared.program.canonical import Names, value_names
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node
 from shared.program.unfuse import unfuse
@@ -252,15 +252,15 @@ class Ported:
         """Those that name the values of all programs of the pair."""
         return Names()
 
-    def upward(self, side: int, graph: Graph) -> dict[Node, int]:
+    def value_names(self, side: int, graph: Graph) -> dict[Node, int]:
         """Each value's name by how it is computed, equal for equal values of the two sides."""
-        if graph not in self._upward:
+        if graph not in self._value_names:
             of_leaf = leaf_names(self.entries, graph, linen=side == 0)
-            self._upward[graph] = upward(self.names, graph, of_leaf)
-        return self._upward[graph]
+            self._value_names[graph] = value_names(self.names, graph, of_leaf)
+        return self._value_names[graph]
 
     @functools.cached_property
-    def _upward(self) -> dict[Graph, dict[Node, int]]:
+    def _value_names(self) -> dict[Graph, dict[Node, int]]:
         return {}
 
     @functools.cached_property

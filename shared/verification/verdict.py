@@ -7,10 +7,10 @@ from shared.program.graph import draws_random_numbers
 from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
 from shared.verification.decision.places import locate_in
-from shared.verification.left_behind import place_of_what_is_left, remark_of_what_is_left
 from shared.verification.locate import layers_exchanged, not_finite, use_of
+from shared.verification.locate.left_behind import place_of_what_is_left, remark_of_what_is_left
+from shared.verification.locate.result_types import result_types_apart
 from shared.verification.mapping import Mapped
-from shared.verification.result_types import result_types_apart
 from shared.weights.storage import in_other_collections
 
 

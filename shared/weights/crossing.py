@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.program.view import View
 from shared.weights.names import numbers, words
-from shared.weights.regular import Kind, kinds
+from shared.weights.regular import Family, families
 from shared.weights.weight_map import Entry
 
 # Linen numbers layers that have no name as they are made, which is not as they are called: of
@@ -92,10 +92,10 @@ def _families(entries: list[Entry]) -> list[list[Entry]]:
     Names such as `Dense_0` that Flax gives by itself number other things than `up1` and `up2`:
     their families are not the same.
     """
-    groups: dict[tuple[Kind, Kind], list[Entry]] = collections.defaultdict(list)
-    sizes: list[collections.Counter[Kind]] = [collections.Counter(), collections.Counter()]
+    groups: dict[tuple[Family, Family], list[Entry]] = collections.defaultdict(list)
+    sizes: list[collections.Counter[Family]] = [collections.Counter(), collections.Counter()]
     for entry in entries:
-        linen, nnx = kinds(entry.linen), kinds(entry.nnx)
+        linen, nnx = families(entry.linen), families(entry.nnx)
         sizes[0].update(linen)
         sizes[1].update(nnx)
         for one in linen:
@@ -108,8 +108,8 @@ def _families(entries: list[Entry]) -> list[list[Entry]]:
     ]
 
 
-def _is_numbered_as_made(kind: Kind) -> bool:
-    word = next((word for word in kind.path.split("/") if "#" in word), "")
+def _is_numbered_as_made(family: Family) -> bool:
+    word = next((word for word in family.path.split("/") if "#" in word), "")
     return word.removesuffix("_#") in _NUMBERED_AS_MADE
 
 

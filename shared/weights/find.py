@@ -113,7 +113,7 @@ def _stacked_on_one_side(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """{path: axis} of Linen's leaves that may be a stack of several of NNX, and the reverse."""
     left = (found.linen_left, found.nnx_left)
-    forms = [
+    specs_left = [
         collections.Counter(
             (view.shape_in(specs[view.leaf].shape), str(specs[view.leaf].dtype)) for view in views
         )
@@ -125,7 +125,7 @@ def _stacked_on_one_side(
             shape, dtype = view.shape_in(specs[view.leaf].shape), str(specs[view.leaf].dtype)
             for axis, size in enumerate(shape):
                 member = (*shape[:axis], *shape[axis + 1 :])
-                if not view.part and forms[1 - side][member, dtype] >= size:
+                if not view.part and specs_left[1 - side][member, dtype] >= size:
                     axes[side].setdefault(view.leaf, view.axis(axis))
                     break
     return axes

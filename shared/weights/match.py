@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from shared.program.canonical import Names, downward, label, local, upward, uses
+from shared.program.canonical import Names, label, local, names_by_use, uses, value_names
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.weights.names import layer_of, likenesses, similarity, template, words
@@ -112,10 +112,10 @@ class Matcher:
     def by_flow(self, ties: bool) -> None:
         """Where nothing differs, all that leads to a use and all that follows is the same."""
         names = Names()
-        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
-        downs = [downward(names, self.graphs[side], ups[side]) for side in (0, 1)]
+        names_of = [value_names(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+        use_names = [names_by_use(names, self.graphs[side], names_of[side]) for side in (0, 1)]
         self.pair_groups(
-            [lambda node, s=side: (ups[s][node], downs[s][node]) for side in (0, 1)], ties
+            [lambda node, s=side: (names_of[s][node], use_names[s][node]) for side in (0, 1)], ties
         )
 
     def by_upstream(self, ties: bool) -> None:
@@ -123,8 +123,8 @@ class Matcher:
         if not all(self.left):
             return
         names = Names()
-        ups = [upward(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
-        found = [uses(names, self.graphs[side], ups[side]) for side in (0, 1)]
+        names_of = [value_names(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+        found = [uses(names, self.graphs[side], names_of[side]) for side in (0, 1)]
         self.pair_groups([found[0].__getitem__, found[1].__getitem__], ties)
 
     def by_downstream(self, ties: bool) -> None:
@@ -141,8 +141,10 @@ class Matcher:
             }
             for side in (0, 1)
         ]
-        downs = [downward(names, self.graphs[side], labels[side]) for side in (0, 1)]
-        self.pair_groups([lambda n, s=side: (labels[s][n], downs[s][n]) for side in (0, 1)], ties)
+        use_names = [names_by_use(names, self.graphs[side], labels[side]) for side in (0, 1)]
+        self.pair_groups(
+            [lambda n, s=side: (labels[s][n], use_names[s][n]) for side in (0, 1)], ties
+        )
 
     def by_neighbourhood(self, rounds: int, ties: bool) -> None:
         if not all(self.left):

@@ -43,7 +43,7 @@ def covers(views: Sequence[View], path: str, shape: Sequence[int]) -> bool:
 
 
 def fits(found: Found, linen_leaves: Leaves, nnx_leaves: Leaves) -> bool:
-    """Whether the pieces of each leaf that is mapped make it up, and no two overlap."""
+    """Whether the pieces of each leaf that is mapped make it name_of, and no two overlap."""
     for side, leaves in (("linen", linen_leaves), ("nnx", nnx_leaves)):
         pieces = collections.defaultdict(list)
         for entry in found.entries:

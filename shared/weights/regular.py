@@ -17,7 +17,7 @@ from shared.weights.weight_map import Entry
 _NUMBER = re.compile(r"\d+")
 
 
-class Kind(NamedTuple):
+class Family(NamedTuple):
     """What the pieces of all layers have in common.
 
     Attributes:
@@ -57,7 +57,7 @@ def sibling_pairs(
         if module is None or not strays or best[1].get(module) != _module(entry.linen):
             continue
         meant = nnx_views.get((module, _name(entry.linen)))
-        if meant and _form(meant, leaves[1]) == _form(entry.linen, leaves[0]):
+        if meant and _spec(meant, leaves[1]) == _spec(entry.linen, leaves[0]):
             pairs.append((entry.linen, meant))
     return pairs
 
@@ -86,10 +86,10 @@ def regular_pairs(
       pieces: all pieces of Linen, also unused ones, and those of NNX.
       leaves: {path: shape and dtype} of Linen, and of NNX.
     """
-    votes: collections.Counter[tuple[Kind, Kind]] = collections.Counter()
+    votes: collections.Counter[tuple[Family, Family]] = collections.Counter()
     for entry in entries:
-        for one in kinds(entry.linen):
-            for other in kinds(entry.nnx):
+        for one in families(entry.linen):
+            for other in families(entry.nnx):
                 votes[one, other] += 1
     members = [_members(views) for views in pieces]
     taken: set[View] = set()
@@ -98,33 +98,33 @@ def regular_pairs(
         first, second = members[0][one], members[1][other]
         if count < 2 or len(first) != len(second) or taken.intersection((*first, *second)):
             continue
-        if {_form(a, leaves[0]) for a in first} != {_form(b, leaves[1]) for b in second}:
+        if {_spec(a, leaves[0]) for a in first} != {_spec(b, leaves[1]) for b in second}:
             continue
         taken.update((*first, *second))
         pairs += zip(sorted(first, key=layer_of), sorted(second, key=layer_of), strict=True)
     return pairs
 
 
-def _members(views: Iterable[View]) -> dict[Kind, list[View]]:
+def _members(views: Iterable[View]) -> dict[Family, list[View]]:
     found = collections.defaultdict(list)
     for view in views:
-        for kind in kinds(view):
-            found[kind].append(view)
+        for family in families(view):
+            found[family].append(view)
     return found
 
 
-def kinds(view: View) -> list[Kind]:
+def families(view: View) -> list[Family]:
     """Each way in which a piece may be one of several layers: a number in its path, a scan."""
     found = [
-        Kind(f"{view.leaf[: number.start()]}#{view.leaf[number.end() :]}", view.index, view.part)
+        Family(f"{view.leaf[: number.start()]}#{view.leaf[number.end() :]}", view.index, view.part)
         for number in _NUMBER.finditer(view.leaf)
     ]
     if view.index:
         scanned = tuple((axis, None) for axis, _ in view.index)
-        found.append(Kind(view.leaf, scanned, view.part))
+        found.append(Family(view.leaf, scanned, view.part))
     return found
 
 
-def _form(view: View, leaves: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
+def _spec(view: View, leaves: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
     spec = leaves[view.leaf]
     return dataclasses.replace(view, part=()).shape_in(spec.shape), str(spec.dtype)

@@ -50,12 +50,12 @@ def in_other_collections(entries: Sequence[Entry]) -> list[Entry]:
     """
     found: dict[tuple[str, str], Entry] = {}
     for entry in entries:
-        if _kind(entry.linen.leaf) != _kind(entry.nnx.leaf) and "user" not in entry.by:
+        if _signature(entry.linen.leaf) != _signature(entry.nnx.leaf) and "user" not in entry.by:
             found.setdefault((entry.linen.leaf, entry.nnx.leaf), entry)
     return list(found.values())
 
 
-def _kind(path: str) -> str:
+def _signature(path: str) -> str:
     collection = path.split("/")[0]
     return collection if collection in _CLASSES else "other"
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from shared.models.gradients import NoGradientError
-from shared.program.canonical import Names, upward_of_all
+from shared.program.canonical import Names, value_names_of_all
 from shared.report.result import Check
 from shared.verification.checks.gradients import without_gradients
 from shared.verification.outputs import uniform, values_of
@@ -47,16 +47,18 @@ def same_program(ported: Ported, linen: Program, nnx: Program) -> bool:
     names = Names()
     outputs = ported.pair_outputs(linen, nnx).pairs
     programs = (linen, nnx)
-    ups = upward_of_all(
+    names_of = value_names_of_all(
         names,
         [p.graph for p in programs],
         [leaf_names(ported.entries, p.graph, p is linen) for p in programs],
     )
     named = []
-    for side, (up, p) in enumerate(zip(ups, programs, strict=True)):
+    for side, (name_of, p) in enumerate(zip(names_of, programs, strict=True)):
         values, everywhere = values_of(p, outputs, side), uniform(p)
         found = {
             name: everywhere.get(views[side].leaf, values[name]) for name, views in outputs.items()
         }
-        named.append({name: value and (up[value[0]], value[1]) for name, value in found.items()})
+        named.append(
+            {name: value and (name_of[value[0]], value[1]) for name, value in found.items()}
+        )
     return None not in named[0].values() and named[0] == named[1]

@@ -15,7 +15,7 @@ from shared.program.graph import Node, is_start
 from shared.report.result import Check, Divergence
 from shared.verification.decision.places import MAX_EVALUATED, decides
 from shared.verification.locate.side import Side
-from shared.verification.locate.spot import name_of, spot
+from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.values import is_key, size_of
 from shared.verification.ported import Ported
 
@@ -106,7 +106,7 @@ def _place(ported: Ported, losses: Sequence[_Losses], side: int, words: str) -> 
     if node is None:
         return None
     sides = [
-        Side(each.graph, ported.upward(i, each.graph), each.exact, frozenset(), [])
+        Side(each.graph, ported.value_names(i, each.graph), each.exact, frozenset(), [])
         for i, each in enumerate(losses)
     ]
     own, other = sides[side], sides[1 - side]
@@ -115,4 +115,4 @@ def _place(ported: Ported, losses: Sequence[_Losses], side: int, words: str) -> 
     spots = [spot(own, node), spot(other, own.twin[behind[0]]) if behind else None]
     if side:
         spots.reverse()
-    return Divergence(f"{words}: {name_of(node)}", spots[0], spots[1])
+    return Divergence(f"{words}: {operation_of(node)}", spots[0], spots[1])

@@ -34,7 +34,7 @@ class Both:
         (p, i), (q, k) = one, other
         if p.op == q.op == "constant":
             return same_constant(p, q)
-        if self.a.up[p] == self.b.up[q] and i == k:
+        if self.a.name_of[p] == self.b.name_of[q] and i == k:
             return True
         if p in self.a.graph.views and q in self.b.graph.views:
             return False
@@ -75,7 +75,7 @@ class Both:
         if not self.b.is_known(q):
             return True
         # Where NNX has a value that Linen has too: made for here, or one that was made for others?
-        made_here = self.b.count[self.b.up[q]] > self.a.count[self.b.up[q]]
+        made_here = self.b.count[self.b.name_of[q]] > self.a.count[self.b.name_of[q]]
         return not self.a.is_known(p) and (made_here or self.behind(self.a, one, other) is not None)
 
     def label(self, node: Node) -> int:
@@ -130,7 +130,7 @@ class Both:
     def _are_alike(self, p: Node, q: Node) -> bool:
         """Whether both are computed in one way, of what the other program lacks, or of weights."""
         lacking = not self.a.is_known(p) and not self.b.is_known(q)
-        weights = p in self.a.forms and q in self.b.forms
+        weights = p in self.a.of_weights and q in self.b.of_weights
         return (lacking or weights) and self.label(p) == self.label(q)
 
     def behind(self, side: Side, one: Value, other: Value) -> tuple[Node, Node] | None:

@@ -24,7 +24,7 @@ def chosen_alike(a: Side, b: Side) -> list[tuple[Node, Node]]:
 
 def _condition(side: Side, node: Node) -> tuple[int, int, int]:
     index, which = node.args[0]
-    return side.up[index], which, len(node.args)
+    return side.name_of[index], which, len(node.args)
 
 
 def branches(a: Side, b: Side) -> list[tuple[Value, Value]]:
@@ -47,7 +47,12 @@ def other_conditions(a: Side, b: Side) -> list[tuple[Node, Node]]:
         seen = set()
         while todo:
             x, y = todo.pop()
-            if (x, y) in seen or a.up[x] == b.up[y] or x.op != y.op or len(x.args) != len(y.args):
+            if (
+                (x, y) in seen
+                or a.name_of[x] == b.name_of[y]
+                or x.op != y.op
+                or len(x.args) != len(y.args)
+            ):
                 continue
             seen.add((x, y))
             operands = [(p, q) for (p, _), (q, _) in zip(x.args, y.args, strict=True)]
@@ -57,7 +62,11 @@ def other_conditions(a: Side, b: Side) -> list[tuple[Node, Node]]:
                 if p.op == q.op == "constant" and not same_constant(p, q)
             ]
             others = [(p, q) for p, q in operands if (p, q) not in changed]
-            if len(changed) == 1 and others and all(a.up[p] == b.up[q] for p, q in others):
+            if (
+                len(changed) == 1
+                and others
+                and all(a.name_of[p] == b.name_of[q] for p, q in others)
+            ):
                 found.append((x, y))
             todo += operands
     return found

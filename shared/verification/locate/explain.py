@@ -22,7 +22,7 @@ from shared.verification.locate.follow import Parting, part
 from shared.verification.locate.layers import skipped_layer
 from shared.verification.locate.lifted import directions, other_axes
 from shared.verification.locate.side import Side
-from shared.verification.locate.spot import name_of, spot
+from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.statement import (
     above,
     call_that_passes,
@@ -120,12 +120,12 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     # A helper may reshape what it is given.
     source = found.source and not_reshaped(found.source)
     if found.lacking == "nnx":
-        what = f"Linen computes {name_of(x)}, NNX has nothing in its place"
+        what = f"Linen computes {operation_of(x)}, NNX has nothing in its place"
         places = statement(x, one, source), _gap(b, x, one, source, other, y)
         if told := skipped_layer(a, b, found, counterpart) or other_axes(x, y):
             places = told
     else:
-        what = f"NNX computes {name_of(y)}, Linen has nothing in its place"
+        what = f"NNX computes {operation_of(y)}, Linen has nothing in its place"
         places = _gap(a, y, other, source, one, x), statement(y, other, source)
         if axes := other_axes(y, x):
             places = axes[1], axes[0]
@@ -202,7 +202,7 @@ def _at_hand(side: Side, node: Node, operand: Node, default: int) -> int:
 def _other_order(a: Side, b: Side, found: Parting) -> Divergence:
     """Both take the same numbers, in other orders."""
     x, y = found.linen, found.nnx
-    what = f"elements in another order: {name_of(x)} in Linen, {name_of(y)} in NNX"
+    what = f"elements in another order: {operation_of(x)} in Linen, {operation_of(y)} in NNX"
     linen, nnx = _axes_moved(x, y) or (None, None)
     return Divergence(what, spot(a, x, linen), spot(b, y, nnx))
 
@@ -228,7 +228,7 @@ def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
 
 def _weight(side: Side, node: Node) -> View | None:
     """What `node` is a form of, if it is of one weight."""
-    while node in side.forms and node not in side.graph.views:
+    while node in side.of_weights and node not in side.graph.views:
         node = next(arg for arg, _ in node.args if arg.op != "constant")
     return side.graph.views.get(node)
 
@@ -267,7 +267,7 @@ def _compared(key: str, first: Any, second: Any) -> str:
 
 def reason(x: Node, y: Node) -> str:
     if x.op != y.op:
-        return f"{name_of(x)} in Linen, {name_of(y)} in NNX"
+        return f"{operation_of(x)} in Linen, {operation_of(y)} in NNX"
     first, second = params_that_matter(x), params_that_matter(y)
     changed = [
         _compared(key, first.get(key), second.get(key))

@@ -50,10 +50,10 @@ def locate(
     """
     sides = []
     for side, graph in enumerate(p.graph for p in programs):
-        before = ported.upward(side, settled[side].graph).values() if settled else ()
+        before = ported.value_names(side, settled[side].graph).values() if settled else ()
         compared = [pair[side] for pair in outputs]
-        up, values = ported.upward(side, graph), ported.values(side, graph, sample)
-        sides.append(Side(graph, up, values, frozenset(before), compared, sample.casts))
+        name_of, values = ported.value_names(side, graph), ported.values(side, graph, sample)
+        sides.append(Side(graph, name_of, values, frozenset(before), compared, sample.casts))
     a, b = sides
     if sample.is_large and not all(map(_is_reasonable, sides)):
         return None
@@ -88,7 +88,7 @@ def _is_reasonable(side: Side) -> bool:
     return not any(
         is_unreasonable(value)
         for node in side.graph.nodes
-        if not (is_start(node) or node in side.forms or node in side.numbers)
+        if not (is_start(node) or node in side.of_weights or node in side.numbers)
         for value in side.values[node]
         if not is_key(value)
     )
@@ -96,7 +96,7 @@ def _is_reasonable(side: Side) -> bool:
 
 def _same_output(a: Side, one: Value, b: Side, other: Value, scale: float) -> bool:
     (x, j), (y, m) = one, other
-    if (a.up[x], j) == (b.up[y], m):
+    if (a.name_of[x], j) == (b.name_of[y], m):
         return True
     if not a.settled and size_of(a.values[x][j]) > ROUNDING * scale:
         scale = 0.0  # no gradient, and not zero but for the rounding of other outputs

@@ -66,7 +66,7 @@ def _together(both: Both, parted: Sequence[tuple[Value, Value]]) -> tuple[Node, 
     """The nearest operations, behind the place of parting, with which both go on in step."""
     reached = [_reached(both, i, [pair[i][0] for pair in parted]) for i in (0, 1)]
     linen, nnx = (
-        [node for node in nodes if not side.is_known(node) and node not in side.forms]
+        [node for node in nodes if not side.is_known(node) and node not in side.of_weights]
         for side, nodes in zip((both.a, both.b), reached, strict=True)
     )
     candidates = defaultdict(list)
@@ -112,13 +112,13 @@ def _steps_from(both: Both, u: Node, v: Node) -> int:
 
 
 def _share_a_weight(both: Both, u: Node, v: Node) -> bool:
-    return any(p[0] in both.a.forms and both.same(p, q) for p, q in both.operands(u, v))
+    return any(p[0] in both.a.of_weights and both.same(p, q) for p, q in both.operands(u, v))
 
 
 def _have_a_source(both: Both, one: Value, other: Value) -> bool:
     """Whether two values are made of one value that both programs have."""
     here, there = _sources(both.a, one), _sources(both.b, other)
-    twins = {both.b.by_name.get(both.a.up[node], both.a.twin.get(node)) for node in here}
+    twins = {both.b.by_name.get(both.a.name_of[node], both.a.twin.get(node)) for node in here}
     # One value may be there in several shapes, of which one is the twin.
     return not twins.isdisjoint(there) or any(
         both.same((p, 0), (q, 0)) for p in here for q in there
@@ -135,7 +135,7 @@ def _sources(side: Side, value: Value) -> set[Node]:
         seen.add(node)
         if not side.is_known(node):
             todo += [arg for arg, _ in node.args]
-        elif node.op == "input" or not (is_start(node) or node in side.forms):
+        elif node.op == "input" or not (is_start(node) or node in side.of_weights):
             found.add(node)
     return found
 
@@ -184,14 +184,14 @@ def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | Non
     takers: dict[Node, Node] = {}
     for v in _lacking(both.b, q):
         for arg, _ in v.args:
-            if not (is_start(arg) or arg in both.b.forms or arg in both.b.numbers):
+            if not (is_start(arg) or arg in both.b.of_weights or arg in both.b.numbers):
                 made = not_reshaped(arg)
                 takers[made] = min(v, takers.get(made, v), key=lambda node: node.number)
     found = [
         (u, takers[not_reshaped(twin)])
         for u in _lacking(both.a, p)
         for arg, _ in u.args
-        if (twin := both.b.by_name.get(both.a.up[arg], both.a.twin.get(arg)))
+        if (twin := both.b.by_name.get(both.a.name_of[arg], both.a.twin.get(arg)))
         and not_reshaped(twin) in takers
     ]
     return min(found, key=lambda pair: pair[0].number, default=None)
@@ -210,7 +210,7 @@ def _lacking(side: Side, node: Node) -> Iterator[Node]:
             continue
         seen.add(here)
         todo += [arg for arg, _ in here.args]
-        if here not in side.forms and all(
-            side.is_known(arg) or arg in side.forms for arg, _ in here.args
+        if here not in side.of_weights and all(
+            side.is_known(arg) or arg in side.of_weights for arg, _ in here.args
         ):
             yield here

@@ -12,7 +12,7 @@ from shared.verification.locate.lifted import directions, told_direction
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import use_of
 from shared.verification.locate.statement import choice, loop
-from shared.weights.regular import kinds
+from shared.weights.regular import families
 from shared.weights.weight_map import Entry
 
 
@@ -82,10 +82,10 @@ def skipped_layer(
 
 def _are_like(one: View, other: View) -> bool:
     """Whether both are one weight of two layers."""
-    return not set(kinds(one)).isdisjoint(kinds(other))
+    return not set(families(one)).isdisjoint(families(other))
 
 
 def _are_listed(one: View, other: View) -> bool:
     """Whether both are one weight of two modules of a list, or of two layers of a stack."""
-    alike = set(kinds(one)) & set(kinds(other))
+    alike = set(families(one)) & set(families(other))
     return any("/#/" in kind.path or None in [i for _, i in kind.taken] for kind in alike)

@@ -104,14 +104,18 @@ def _section(side: Side, end: Node) -> list[Node]:
     todo = [end]
     while todo:
         node = todo.pop()
-        if node not in seen and (node is end or not (side.is_known(node) or node in side.forms)):
+        if node not in seen and (
+            node is end or not (side.is_known(node) or node in side.of_weights)
+        ):
             seen.add(node)
             todo += [arg for arg, _ in node.args]
     return sorted(seen, key=lambda node: node.number)
 
 
 def _is_source(side: Side, node: Node) -> bool:
-    return side.is_known(node) and node not in side.forms | side.numbers and node.op != "constant"
+    return (
+        side.is_known(node) and node not in side.of_weights | side.numbers and node.op != "constant"
+    )
 
 
 def _fits(made: Node, source: Node) -> bool:

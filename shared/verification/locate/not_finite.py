@@ -11,7 +11,7 @@ from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node, is_start
 from shared.program.source import users_place
 from shared.report.result import Divergence, Spot
-from shared.verification.locate.spot import layers_of, name_of
+from shared.verification.locate.spot import layers_of, operation_of
 from shared.verification.ported import Ported
 
 
@@ -31,7 +31,7 @@ def _first(graph: Graph, leaves: Mapping[str, Any], inputs: Any) -> Divergence |
         for node in graph.nodes:
             makes = not is_start(node) and _has(values, node, is_bad)
             if makes and not any(_has(values, arg, is_bad) for arg, _ in node.args):
-                reason = f"the first {what} of Linen: {name_of(node)}"
+                reason = f"the first {what} of Linen: {operation_of(node)}"
                 return Divergence(reason, _spot(node, what), None)
     return None
 
@@ -40,7 +40,7 @@ def _spot(node: Node, what: str) -> Spot | None:
     place = users_place(node.stack)
     if place is None:
         return None
-    op, layers = name_of(node), layers_of(node)
+    op, layers = operation_of(node), layers_of(node)
     return Spot(place.file, place.line, place.source, op, layers, what)
 
 

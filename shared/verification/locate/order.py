@@ -23,7 +23,9 @@ def other_order(both: Both, x: Node, y: Node) -> tuple[Node, Node] | None:
     for one, other in both.operands(x, y):
         if moved := _moved(both, one, other, (x, y)):
             found.append(moved)
-        elif not (both.same(one, other) or (one[0] in both.a.forms and other[0] in both.b.forms)):
+        elif not (
+            both.same(one, other) or (one[0] in both.a.of_weights and other[0] in both.b.of_weights)
+        ):
             return None
     return min(found, key=lambda pair: pair[0].number, default=None)
 
@@ -50,7 +52,7 @@ def _moved(
 def _orders(side: Side, value: Value) -> list[Value]:
     """`value` and what it is an order of, the last of which is computed."""
     found = [value]
-    while value[0].op in _ORDERS and not is_start(value[0]) and value[0] not in side.forms:
+    while value[0].op in _ORDERS and not is_start(value[0]) and value[0] not in side.of_weights:
         value = value[0].args[0]
         found.append(value)
     return found

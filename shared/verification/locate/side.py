@@ -19,7 +19,8 @@ class Side:
       count: how many values have each name.
       twin: for each value the same value of the other program.
       settled: names of values that are known to be as they should.
-      forms: weights, and what is only a form of one: reshaped, cast.
+      of_weights: weights, and what is only one of them: reshaped, cast.
+      name_of: the name of each value, equal for equal values of both programs.
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
       compared: the outputs that both programs have, and what they need.
@@ -29,20 +30,20 @@ class Side:
     def __init__(
         self,
         graph: Graph,
-        up: dict[Node, int],
+        name_of: dict[Node, int],
         values: Values,
         settled: frozenset[int],
         outputs: Iterable[Value],
         casts: bool = True,
     ):
-        self.graph, self.up, self.values, self.settled = graph, up, values, settled
+        self.graph, self.name_of, self.values, self.settled = graph, name_of, values, settled
         self.casts = casts
         self.users: dict[Node, list[Node]] = collections.defaultdict(list)
         self.numbers: set[Node] = set()
-        self.forms: set[Node] = set(graph.views)
+        self.of_weights: set[Node] = set(graph.views)
         self.by_name: dict[int, Node] = {}
         self.count = collections.Counter(
-            up[node] for node in graph.nodes if not only_reshapes(node)
+            name_of[node] for node in graph.nodes if not only_reshapes(node)
         )
         self.marks: dict[Node, list[Any]] = {}
         self.twin: dict[Node, Node] = {}
@@ -53,13 +54,13 @@ class Side:
             if node in self.compared:
                 self.compared.update(arg for arg, _ in node.args)
         for node in graph.nodes:
-            self.by_name.setdefault(up[node], node)
+            self.by_name.setdefault(name_of[node], node)
             self.marks[node] = [mark_of(value) for value in values[node]]
             for arg, _ in node.args:
                 self.users[arg].append(node)
             sources = [arg for arg, _ in node.args if arg.op != "constant"]
-            if len(sources) == 1 and sources[0] in self.forms:
-                self.forms.add(node)
+            if len(sources) == 1 and sources[0] in self.of_weights:
+                self.of_weights.add(node)
             single = all(aval.size == 1 for aval in node.avals)
             if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
                 self.numbers.add(node)
@@ -67,7 +68,7 @@ class Side:
     def with_values(self, values: Values) -> "Side":
         """The same program with other values in it."""
         outputs = [(node, 0) for node in self.compared]
-        return Side(self.graph, self.up, values, self.settled, outputs, self.casts)
+        return Side(self.graph, self.name_of, values, self.settled, outputs, self.casts)
 
     def find_twins(self, other: "Side") -> None:
         """Finds for each value the same value of the other program."""
@@ -78,8 +79,8 @@ class Side:
                     rows[mark[0]].append((node, mark[1]))
         tables = {kind: ValueTable(each) for kind, each in rows.items()}
         for node in self.graph.nodes:
-            if self.up[node] in other.by_name:
-                self.twin[node] = other.by_name[self.up[node]]
+            if self.name_of[node] in other.by_name:
+                self.twin[node] = other.by_name[self.name_of[node]]
             elif not is_start(node) and node.avals:
                 found = [_near(mark, tables) for mark in self.marks[node]]
                 if all(found) and self._adds_nothing(node):
@@ -137,7 +138,7 @@ class Side:
         constants = [(a, b) for a, b in pairs if a.op == b.op == "constant"]
         others = [(a, b) for a, b in pairs if not a.op == b.op == "constant"]
         return (
-            all(self.up[a] == other.up[b] or self.is_near(a, b, other) for a, b in others)
+            all(self.name_of[a] == other.name_of[b] or self.is_near(a, b, other) for a, b in others)
             and bool(others)
             and not all(same_constant(a, b) for a, b in constants)
         )
@@ -159,7 +160,7 @@ class Side:
             node in self.twin
             or is_start(node)
             or node in self.numbers
-            or self.up[node] in self.settled
+            or self.name_of[node] in self.settled
         )
 
 

@@ -11,7 +11,7 @@ from shared.verification.locate.side import Side
 from shared.verification.locate.values import is_key
 
 
-def name_of(node: Node) -> str:
+def operation_of(node: Node) -> str:
     shapes = ", ".join(str(tuple(aval.shape)) for aval in node.avals)
     return f"{node.op} {shapes}"
 
@@ -31,7 +31,7 @@ def spot(side: Side, node: Node | None, place: Place | None = None) -> Spot | No
     summary = ""
     if value is not None and value.size and value.dtype.kind in "fiu":
         summary = f"min {value.min():.6g}, mean {value.mean():.6g}, max {value.max():.6g}"
-    return Spot(place.file, place.line, place.source, name_of(node), layers_of(node), summary)
+    return Spot(place.file, place.line, place.source, operation_of(node), layers_of(node), summary)
 
 
 def use_of(
@@ -42,7 +42,7 @@ def use_of(
         if any(arg is weight for arg, _ in node.args) and node.op != "view":
             place = place_of(node) or users_place(node.stack)
             if place is not None:
-                op, layers = name_of(node), layers_of(node)
+                op, layers = operation_of(node), layers_of(node)
                 return Spot(place.file, place.line, place.source, op, layers, "")
     return None
 

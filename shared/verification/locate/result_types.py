@@ -5,7 +5,7 @@ import difflib
 from shared.program.graph import Graph, Node, is_start
 from shared.program.source import users_place
 from shared.report.result import Divergence, Spot
-from shared.verification.locate.spot import layers_of, name_of
+from shared.verification.locate.spot import layers_of, operation_of
 from shared.verification.ported import Ported
 
 
@@ -31,7 +31,7 @@ def result_types_apart(ported: Ported) -> Divergence | None:
         _leading_to(program.graph, {pair[side][0] for pair in apart})
         for side, program in enumerate(ported.programs)
     )
-    kinds = [name_of(node) for node in linen], [name_of(node) for node in nnx]
+    kinds = [operation_of(node) for node in linen], [operation_of(node) for node in nnx]
     matcher = difflib.SequenceMatcher(None, kinds[0], kinds[1], autojunk=False)
     blocks = matcher.get_matching_blocks()
     pairs = [(linen[i + n], nnx[k + n]) for i, k, size in blocks for n in range(size)]
@@ -64,5 +64,5 @@ def _spot(node: Node) -> Spot | None:
     place = users_place(node.stack)
     if place is None:
         return None
-    what = f"{name_of(node)} {node.avals[0].dtype}"
+    what = f"{operation_of(node)} {node.avals[0].dtype}"
     return Spot(place.file, place.line, place.source, what, layers_of(node), "")

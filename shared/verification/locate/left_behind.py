@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from shared.program.graph import Graph, Node, Value
 from shared.program.source import Place, users_place
 from shared.report.result import Divergence, Spot
-from shared.verification.locate.spot import layers_of, name_of, use_of
+from shared.verification.locate.spot import layers_of, operation_of, use_of
+from shared.verification.locate.written import sown_at, written_at
 from shared.verification.ported import Ported
 from shared.verification.programs import Program
-from shared.verification.written import sown_at, written_at
 
 
 def remark_of_what_is_left(ported: Ported) -> str:
@@ -71,7 +71,7 @@ def _use_in_linen(ported: Ported, path: str) -> Spot | None:
 def _where_it_would_stand(ported: Ported, node: Node) -> Spot | None:
     """The statement of NNX that computes the last of what `node` is made of."""
     linen, nnx = (program.graph for program in ported.programs)
-    names = ported.upward(0, linen), ported.upward(1, nnx)
+    names = ported.value_names(0, linen), ported.value_names(1, nnx)
     twins = {names[1][each]: each for each in reversed(nnx.nodes)}
     made_of = sorted(_ancestors([node]), key=lambda each: each.number, reverse=True)
     for each in made_of:
@@ -102,4 +102,4 @@ def _spot(node: Node, place: Place | None = None) -> Spot | None:
     place = place or users_place(node.stack)
     if place is None:
         return None
-    return Spot(place.file, place.line, place.source, name_of(node), layers_of(node), "")
+    return Spot(place.file, place.line, place.source, operation_of(node), layers_of(node), "")
