@@ -166,7 +166,7 @@ def _smallest(x: Array, axis: tuple[int, ...]) -> Array:
 def _limits(dtype: Any) -> tuple[Any, Any]:
     if dtype.kind == "f":
         return -np.inf, np.inf
-    return (False, True) if dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def _cumulative(function: Any) -> Operation:
