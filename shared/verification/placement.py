@@ -18,6 +18,7 @@ from shared.verification.checks.forward import check_forward
 from shared.verification.limits import Limits
 from shared.verification.ported import Ported
 from shared.verification.programs import named_outputs
+from shared.verification.runs import gradients_of_both, results_of_both
 from shared.verification.sample import copy_weights
 from shared.weights.weight_map import Entry
 
@@ -38,13 +39,13 @@ def place_by_values(ported: Ported) -> tuple[Entry, ...] | None:
     near = NEAR_IN_HALF_PRECISION if ported.is_narrow else NEAR
     ported = dataclasses.replace(ported, limits=Limits(rtol=near))
     leaves, inputs = _leaves(ported, groups), ported.inputs(0)
-    one, other = (named_outputs(outputs) for outputs, _ in ported.run_forward(leaves, inputs))
+    one, other = (named_outputs(outputs) for outputs, _ in results_of_both(ported, leaves, inputs))
     if one.keys() != other.keys():
         return None
     if not _passes(compare("forward", one, other, ported.limits)):
         return None
     try:
-        linen, nnx = (of_leaves for _, (_, of_leaves) in ported.run(leaves, inputs))
+        linen, nnx = (of_leaves for _, (_, of_leaves) in gradients_of_both(ported, leaves, inputs))
     except NoGradientError:
         return None
     entries = list(ported.entries)

@@ -10,24 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.models.gradients import (
-    CannotRunError,
-    Gradients,
-    NoGradientError,
-    Results,
-    gradients_of,
-    run,
-    run_forward,
-)
+from shared.models.gradients import NoGradientError, gradients_of, run_forward
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
 from shared.program.canonical import Names, value_names
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node
 from shared.program.unfuse import unfuse
+from shared.program.view import View
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
 from shared.report.result import Check
-from shared.verification.by_operation import results_of
 from shared.verification.limits import Limits
 from shared.verification.outputs import Outputs, pair_outputs
 from shared.verification.programs import Program, program
@@ -84,10 +76,9 @@ class Ported:
         Raises:
           NoGradientError: JAX cannot differentiate one of the models.
         """
-        sown = self.outputs.losses
         linen, nnx = (
             program(
-                gradients_of(model, [views[side] for views in sown], self.pair.masks),
+                gradients_of(model, self.losses(side), self.pair.masks),
                 model,
                 self.pair.inputs,
                 self.is_unrolled,
@@ -153,55 +144,9 @@ class Ported:
         """Inputs to compute with."""
         return self.pair.sample_inputs(self.seed + sample, self._whole_numbers)
 
-    def run(self, leaves: tuple[Any, Any], inputs: tuple) -> list[tuple[Results, Gradients]]:
-        """((outputs, updates), gradients) of Linen, and of NNX.
-
-        Raises:
-          NoGradientError: JAX cannot differentiate one of the models.
-        """
-        sown = self.outputs.losses
-        losses = [[views[side] for views in sown] for side in (0, 1)]
-        models, masks = list(enumerate((self.linen, self.nnx))), self.pair.masks
-        if not self.cannot_run:
-            try:
-                # Bits decide where programs differ and outputs do not: elsewhere XLA may hurry.
-                forward = self.made.get("forward")
-                quickly = self.is_proved or (forward is not None and forward.status != "equal")
-                return [
-                    run(model, losses[i], leaves[i], inputs, masks, quickly) for i, model in models
-                ]
-            except CannotRunError as error:
-                self.cannot_run.append(str(error))
-        gradients = []
-        for i, model in models:
-            shapes = jax.eval_shape(gradients_of(model, losses[i], masks), model.leaves, inputs)
-            gradients.append(results_of(self.backward[i], shapes, leaves[i], inputs))
-        return list(zip(self.run_forward(leaves, inputs), gradients, strict=True))
-
-    def run_forward(self, leaves: tuple[Any, Any], inputs: tuple) -> list[Results]:
-        """(outputs, updates) of Linen, and of NNX.
-
-        Where a rule for gradients has been written by hand, what is computed on the way to them may
-        be something else than the outputs: unless the programs are proved the same, outputs have a
-        compiled program of their own.
-        """
-        models = list(enumerate((self.linen, self.nnx)))
-        if not self.cannot_run:
-            try:
-                if self.is_proved and self.has_gradients:
-                    return [results for results, _ in self.run(leaves, inputs)]
-                return [run_forward(model, leaves[i], inputs) for i, model in models]
-            except CannotRunError as error:
-                self.cannot_run.append(str(error))
-        return [
-            results_of(
-                self.programs[i],
-                jax.eval_shape(model.apply, model.leaves, inputs),
-                leaves[i],
-                inputs,
-            )
-            for i, model in models
-        ]
+    def losses(self, side: int) -> list[View]:
+        """What Linen (`side` 0) or NNX sows to be trained on."""
+        return [views[side] for views in self.outputs.losses]
 
     @property
     def has_scalars(self) -> bool:

@@ -10,6 +10,7 @@ from shared.report.result import Check
 from shared.verification.checks.compare import compare, worst_of
 from shared.verification.ported import Ported
 from shared.verification.programs import named_outputs
+from shared.verification.runs import results_of_both
 from shared.verification.sample import has_nan
 
 
@@ -59,7 +60,7 @@ def _check(ported: Ported, name: str, pick: Callable[[Any, Any], tuple[Any, Any]
     numbers = True
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
-        one, other = pick(*ported.run_forward(leaves, inputs))
+        one, other = pick(*results_of_both(ported, leaves, inputs))
         if name == "forward":
             one, other = named_outputs(one), named_outputs(other)
             if one.keys() != other.keys():

@@ -10,6 +10,7 @@ from shared.models.gradients import NoGradientError, gradients_of, is_floating
 from shared.report.result import Check
 from shared.verification.checks.compare import compare, worst_of
 from shared.verification.ported import Ported
+from shared.verification.runs import gradients_of_both
 from shared.verification.sample import has_nan
 
 
@@ -29,7 +30,8 @@ def _check(ported: Ported) -> Check:
     names = [f"input{n}" for n, i in enumerate(floating) if i not in ported.pair.masks]
     for sample in range(ported.samples):
         leaves, inputs = ported.random_leaves(sample), ported.inputs(sample)
-        (_, (first_input, first)), (_, (second_input, second)) = ported.run(leaves, inputs)
+        found = gradients_of_both(ported, leaves, inputs)
+        (_, (first_input, first)), (_, (second_input, second)) = found
         moved = move_floating(ported, first)
         moved |= dict(zip(names, first_input, strict=True))
         second = dict(second) | dict(zip(names, second_input, strict=True))

@@ -12,6 +12,7 @@ from shared.report.result import Check
 from shared.verification.checks.compare import compare
 from shared.verification.checks.gradients import move_floating, without_gradients
 from shared.verification.ported import Ported
+from shared.verification.runs import gradients_of_both
 
 STEPS = 3
 
@@ -40,7 +41,7 @@ def _check(ported: Ported) -> Check:
 
     states: list[Any] = [None, None]
     for number in range(STEPS):
-        results = ported.run((leaves[0], leaves[1]), ported.inputs(number))
+        results = gradients_of_both(ported, (leaves[0], leaves[1]), ported.inputs(number))
         for side, (_, (_, gradients)) in enumerate(results):
             moving = {path: leaves[side][path] for path in gradients}
             # In one array for each dtype: one small program steps both sides.
