@@ -296,3 +296,38 @@ def test_a_limit_that_only_a_large_temperature_reaches():
     forward = next(check for check in found.checks if check.name == "forward")
     assert forward.note == "they part where weights that are one number are 10"
     assert found.divergence.nnx.source.startswith("return x * jnp.exp(jnp.clip(")
+
+
+class FarNorm(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Dense(F)(x)
+        x = nn.LayerNorm()(x + jnp.einsum("bf->fb", y).T / 2.0)
+        return nn.Dense(3)(x)
+
+
+class FarNormPort(nnx.Module):
+    def __init__(self, epsilon, rngs):
+        self.inner = nnx.Linear(F, F, rngs=rngs)
+        self.norm = nnx.LayerNorm(F, epsilon=epsilon, rngs=rngs)
+        self.head = nnx.Linear(F, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = x + self.inner(x) * 0.5
+        x = self.norm(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+def test_an_epsilon_is_read_in_the_constants_whatever_is_in_front_of_it(scale):
+    def inputs(key):
+        return (jax.random.normal(key, (4, F)) * scale,)
+
+    def port(epsilon):
+        return Pair(FarNorm(), lambda rngs: FarNormPort(epsilon, rngs), inputs)
+
+    found = verify(port(1e-5), ("programs", "forward"), samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.reason == "add: 1e-06 in Linen, 1e-05 in NNX"
+    assert found.divergence.nnx.source == "x = self.norm(x)"
+    assert verify(port(1e-6), ("programs", "forward"), samples=1).verdict in ("equal", "close")

@@ -49,8 +49,8 @@ def stacked(tracer: Tracer, eqn: Any, args: list[Value], stack: Stack, layer: La
     axis = eqn.params["axis"]
     shape = eqn.outvars[0].aval.shape
     row = (*shape[:axis], 1, *shape[axis + 1 :])
-    rows = [_reshape(tracer, arg, row, stack, layer) for arg in args]
-    return [_joined(tracer, rows, axis, stack, layer)]
+    made = {arg: _reshape(tracer, arg, row, stack, layer) for arg in dict.fromkeys(args)}
+    return [_joined(tracer, [made[arg] for arg in args], axis, stack, layer)]
 
 
 def concatenate(

@@ -1,0 +1,118 @@
+"""A weight that is repeated or reshaped without new numbers is the same weight, however written."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from shared import Pair, verify
+from shared.report.result import PASSES
+from tests.helpers import assert_identical, moved_there_and_back
+
+D, B = 6, 2
+X = (jax.ShapeDtypeStruct((B, 5, D), "float32"),)
+CHECKS = ("programs", "forward")
+
+
+class Model(nn.Module):
+    """A class token of (D,) in front of the rows."""
+
+    @nn.compact
+    def __call__(self, x):
+        token = self.param("token", nn.initializers.normal(0.02), (D,))
+        token = jnp.broadcast_to(token, (x.shape[0], 1, D))
+        x = jnp.concatenate([token, nn.Dense(D)(x)], axis=1)
+        return nn.Dense(3)(nn.gelu(x[:, 0] + x[:, 1]))
+
+
+class Port(nnx.Module):
+    def __init__(self, shape, repeat, act, rngs):
+        self.token = nnx.Param(jax.random.normal(rngs.params(), shape))
+        self.patch, self.head = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
+        self.repeat, self.act = repeat, act
+
+    def __call__(self, x):
+        token = self.repeat(self.token[...])
+        x = jnp.concatenate([token, self.patch(x)], axis=1)
+        return self.head(self.act(x[:, 0] + x[:, 1]))
+
+
+def pair(shape, repeat, act=nnx.gelu):
+    return Pair(Model(), lambda rngs: Port(shape, repeat, act, rngs), X)
+
+
+WAYS = {
+    "tile": ((1, 1, D), lambda w: jnp.tile(w, (B, 1, 1))),
+    "repeat": ((1, 1, D), lambda w: jnp.repeat(w, B, axis=0)),
+    "broadcast": ((1, 1, D), lambda w: jnp.broadcast_to(w, (B, 1, D))),
+    "none": ((D,), lambda w: jnp.tile(w[None, None], (B, 1, 1))),
+    "expand_dims": ((1, D), lambda w: jnp.tile(jnp.expand_dims(w, 0), (B, 1, 1))),
+    "squeeze": ((1, 1, D), lambda w: jnp.broadcast_to(jnp.squeeze(w), (B, 1, D))),
+    "moveaxis": ((1, 1, D), lambda w: jnp.tile(jnp.moveaxis(w, 0, 1), (B, 1, 1))),
+    "stack": ((1, D), lambda w: jnp.stack([w, w])),
+    "stack of one": ((D,), lambda w: jnp.tile(jnp.stack([w])[None], (B, 1, 1))),
+    "concatenate": ((1, 1, D), lambda w: jnp.concatenate([w, w])),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_seen_through(way):
+    found = verify(pair(*WAYS[way]), CHECKS, samples=1)
+    assert found.verdict in PASSES, found
+    row = next(row for row in found.rows if row["linen"] == "params/token")
+    assert row["nnx"] == "params/token"
+
+
+@pytest.mark.parametrize("way", ["tile", "stack", "expand_dims"])
+def test_a_mistake_behind_it_is_named(way):
+    found = verify(pair(*WAYS[way], act=nnx.relu), CHECKS, samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.linen.source == "return nn.Dense(3)(nn.gelu(x[:, 0] + x[:, 1]))"
+    assert found.divergence.nnx.source == "return self.head(self.act(x[:, 0] + x[:, 1]))"
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        lambda w: jnp.tile(w[:, :, ::-1], (B, 1, 1)),
+        lambda w: jnp.concatenate([w, 2 * w]),
+        lambda w: jnp.stack([w[0], jnp.roll(w[0], 1, axis=-1)]),
+    ],
+    ids=["turned", "scaled", "rolled"],
+)
+def test_other_numbers_are_a_difference(repeat):
+    assert verify(pair((1, 1, D), repeat), CHECKS, samples=1).verdict == "different"
+
+
+@pytest.mark.parametrize("way", ["tile", "expand_dims"])
+def test_it_moves_without_loss(way):
+    _, linen, moved, back = moved_there_and_back(pair(*WAYS[way]))
+    assert_identical(linen, back)
+    assert moved["params/token"].shape == WAYS[way][0]
+
+
+def interleaved(x):
+    """Each row twice, one behind the other: not the rows, twice."""
+    return jnp.repeat(x, 2, axis=1)
+
+
+def test_the_order_of_what_is_repeated_counts():
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(jnp.tile(x, (1, 2, 1)))
+
+    class PortTwice(nnx.Module):
+        def __init__(self, twice, rngs):
+            self.head, self.twice = nnx.Linear(D, 3, rngs=rngs), twice
+
+        def __call__(self, x):
+            return self.head(self.twice(x))
+
+    for twice, verdicts in (
+        (lambda x: jnp.concatenate([x, x], axis=1), PASSES),
+        (interleaved, ("different",)),
+    ):
+        port = Pair(Twice(), lambda rngs, twice=twice: PortTwice(twice, rngs), X)
+        assert verify(port, CHECKS, samples=1).verdict in verdicts
