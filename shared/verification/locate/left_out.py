@@ -1,6 +1,6 @@
 """What one program leaves out: without it, the other program computes the same."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,8 @@ from shared.verification.locate.values import is_key, same_in_place, size_of
 # How many operations are left out on trial, and how many are computed again for each.
 _TRIALS = 50
 _REACH = 400
+# What is left of a difference that is explained: the rounding of constants to float32.
+_EXPLAINED = 1e-3
 
 
 class LeftOut(NamedTuple):
@@ -141,8 +143,17 @@ def _is_the_other_without(side: Side, end: Node, made: Node, source: Node, other
     instead = {made: (jnp.broadcast_to(value, shape),)}
     again = computed_again(nodes, side.values, instead, side.casts).get(end, ())
     return bool(again) and all(
-        same_in_place(x, y, size_of(y)) for x, y in zip(again, other, strict=True)
+        same_in_place(x, y, size_of(y)) and _is_nearer(x, y, before)
+        for x, y, before in zip(again, other, side.values[end], strict=True)
     )
+
+
+def _is_nearer(x: Any, y: Any, before: Any) -> bool:
+    """Whether `x` is much nearer to `y` than `before`: without an epsilon all are near."""
+    if np.asarray(y).dtype.kind not in "fc":
+        return True
+    apart, once = (np.nan_to_num(np.abs(each - y)).max(initial=0.0) for each in (x, before))
+    return bool(apart <= _EXPLAINED * once)
 
 
 def maker(node: Node) -> Node:
