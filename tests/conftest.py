@@ -23,19 +23,37 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "thorough: one more of a kind, run with --thorough")
+    config.addinivalue_line(
+        "markers", "quick(*ids): the parameters that are run without --thorough"
+    )
+    settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
 
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out what is one more of a kind, and counts it as deselected."""
     if config.getoption("--thorough"):
         return
-    left = [item for item in items if item.get_closest_marker("thorough")]
-    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    left = [item for item in items if is_one_more(item)]
+    kept = [item for item in items if item not in left]
+    # Where all of a test is left out, an id of its marker is none of its parameters.
+    whole = {item.function for item in left if item.get_closest_marker("quick")}
+    missing = whole - {item.function for item in kept}
+    if missing and len(items) > len(missing):
+        raise pytest.UsageError(f"no parameters of {missing} are run: see their mark `quick`")
+    items[:] = kept
     config.hook.pytest_deselected(items=left)
 
 
-settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("repeatable")
+def is_one_more(item):
+    """Whether a test is left out without --thorough."""
+    quick = item.get_closest_marker("quick")
+    return item.get_closest_marker("thorough") or (quick and item.callspec.id not in quick.args)
+
+
+for name, examples in (("quick", 4), ("thorough", 20)):
+    settings.register_profile(
+        name, deadline=None, derandomize=True, print_blob=True, max_examples=examples
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -84,6 +84,7 @@ def pair(model, port=Port, **options):
     return Pair(model, lambda rngs: port(rngs, **options), INPUTS)
 
 
+@pytest.mark.quick("scan-scanned", "loop-list")
 @pytest.mark.parametrize("port", [Port, PortScan], ids=["list", "scanned"])
 @pytest.mark.parametrize("model", [Scanned(), Scanned(1), Loop()], ids=["scan", "axis 1", "loop"])
 def test_statistics_and_sown_values_are_compared_layer_by_layer(model, port):
@@ -98,6 +99,7 @@ def test_statistics_and_sown_values_are_compared_layer_by_layer(model, port):
     assert "not compared" not in updates.note
 
 
+@pytest.mark.quick("scan-list")
 @pytest.mark.parametrize("port", [Port, PortScan], ids=["list", "scanned"])
 @pytest.mark.parametrize("model", [Scanned(), Loop()], ids=["scan", "loop"])
 def test_a_loss_whose_gradient_is_stopped_is_found(model, port):
@@ -109,6 +111,7 @@ def test_a_loss_whose_gradient_is_stopped_is_found(model, port):
     assert "jax.lax.stop_gradient(x)" in found.divergence.nnx.source
 
 
+@pytest.mark.quick("loop")
 @pytest.mark.parametrize("model", [Scanned(), Loop()], ids=["scan", "loop"])
 def test_a_wrong_momentum_is_found_in_the_statistics(model):
     found = verify(pair(model, momentum=0.99), samples=1)
@@ -117,6 +120,7 @@ def test_a_wrong_momentum_is_found_in_the_statistics(model):
     assert "self.norm" in found.divergence.nnx.source
 
 
+@pytest.mark.quick("loop")
 @pytest.mark.parametrize("model", [Scanned(), Loop()], ids=["scan", "loop"])
 def test_a_wrong_sown_value_is_found(model):
     found = verify(pair(model, loss=lambda x: 2.0 * jnp.sum(x * x)), samples=1)

@@ -69,6 +69,7 @@ def test_both_implementations_print_the_same_activation(run, case):
     assert any(linen["activation"])
 
 
+@pytest.mark.quick("5-1")
 @pytest.mark.parametrize("seed", [0, 1, 2147483648])
 @pytest.mark.parametrize("num_layers", [1, 5, 24])
 def test_they_do_at_other_seeds_and_depths(run, seed, num_layers):

@@ -22,6 +22,7 @@ QKV = {
 }
 
 
+@pytest.mark.quick("plain")
 @pytest.mark.parametrize("pair", [fused.LSTM, fused.PLAIN_LSTM], ids=["optimized", "plain"])
 def test_lstm_cells_of_flax_are_equal(pair):
     assert verify(pair, samples=1).verdict in PASSES

@@ -28,6 +28,7 @@ def test_apply(name, case, request):
     assert len(traces) == 1
 
 
+@pytest.mark.quick("shared-linen", "shared-nnx")
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_init(name, case, request):
     implementation = request.getfixturevalue(name)

@@ -28,6 +28,7 @@ def transforms(found):
     }
 
 
+@pytest.mark.thorough
 def test_heads_in_the_kernels_and_heads_of_the_results():
     found = verify(layouts.HEADS_IN_RESULTS, samples=1)
     assert found.verdict in PASSES

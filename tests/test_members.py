@@ -26,6 +26,7 @@ SAME = {
 }
 
 
+@pytest.mark.quick("members and layers")
 @pytest.mark.parametrize("name", SAME)
 def test_a_list_in_place_of_a_stack_is_equal_and_moves_without_loss(name):
     pair = SAME[name]

@@ -52,6 +52,12 @@ def test_forward_and_gradients(linen, nnx, case, mode):
         assert_identical(expected_input, input_grad)
 
 
+@pytest.mark.quick(
+    "shared-(True, True)",
+    "shared-(False, False)",
+    "ensemble-(True, False)",
+    "reversed_ensemble-(False, True)",
+)
 def test_init_eager_and_jitted(linen, nnx, case, mode):
     expected = linen.init(case.params_case, 4)
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, 4)))

@@ -38,6 +38,15 @@ def test_each_kind_and_each_model_is_run_without_thorough():
     assert {row[0] for row in kept} == {row[0] for row in BUGS}
 
 
+@pytest.mark.quick(
+    "mlp.PAIR",
+    "convnet.PAIR",
+    "choices.PAIR",
+    "choices.LOOP",
+    "mixer.PAIR",
+    "experts.PAIR",
+    "vae.PAIR",
+)
 @pytest.mark.parametrize("pair", sorted({row[0] for row in BUGS}))
 def test_ports_without_a_bug_pass(pair):
     file, name = pair.split(".")

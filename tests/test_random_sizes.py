@@ -25,7 +25,6 @@ names = st.sampled_from(sorted(CASES))
 dtypes = st.sampled_from([jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
 
 
-@hypothesis.settings(max_examples=20)
 @hypothesis.given(names, sizes, seeds, dtypes)
 def test_forward_and_gradients(linen, nnx, name, sizes, seed, dtype):
     case = dataclasses.replace(CASES[name], **sizes)
@@ -45,7 +44,6 @@ def check_equal(linen, nnx, case, seed, dtype):
         assert_identical(b, d)
 
 
-@hypothesis.settings(max_examples=10)
 @hypothesis.given(names, sizes, seeds)
 def test_init(linen, nnx, name, sizes, seed):
     case = dataclasses.replace(CASES[name], **sizes).params_case

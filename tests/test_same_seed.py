@@ -22,17 +22,20 @@ def test_params_are_equal(linen, nnx, case, seed):
     check_same_params(linen, nnx, case, seed)
 
 
+@pytest.mark.quick("ensemble-rbg", "shared-unsafe_rbg")
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_params_are_equal_with_other_key_types(linen, nnx, case, impl):
     with jax.default_prng_impl(impl):
         check_same_params(linen, nnx, case)
 
 
+@pytest.mark.quick("shared")
 def test_params_are_equal_without_partitionable_threefry(linen, nnx, case):
     with jax.threefry_partitionable(False):
         check_same_params(linen, nnx, case)
 
 
+@pytest.mark.quick("ensemble")
 def test_params_are_equal_with_the_rng_separator(linen, nnx, case):
     without = linen.init(case.params_case, 0)
     flax.config.update("flax_fix_rng_separator", True)
