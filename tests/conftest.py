@@ -27,11 +27,15 @@ def pytest_configure(config):
         "markers", "quick(*ids): the parameters that are run without --thorough"
     )
     settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
+    if not config.getoption("--thorough"):
+        # Compiled in less time. Tests for which bits of optimised programs decide are thorough.
+        flags = os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"
+        os.environ["XLA_FLAGS"] = " ".join(filter(None, flags))
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is one more of a kind, and counts it as deselected."""
-    if config.getoption("--thorough"):
+    """Leaves out what is one more of a kind, unless it is named, and counts it as deselected."""
+    if config.getoption("--thorough") or any("::" in word for word in config.args):
         return
     left = [item for item in items if is_one_more(item)]
     kept = [item for item in items if item not in left]
@@ -59,7 +63,9 @@ for name, examples in (("quick", 4), ("thorough", 20)):
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Eager Linen compiles its program on every call: here each program is compiled once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    base = tmp_path_factory.getbasetemp()
+    of_all_processes = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    jax.config.update("jax_compilation_cache_dir", str(of_all_processes / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

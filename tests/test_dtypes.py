@@ -32,12 +32,12 @@ class Port(nnx.Module):
     linear = functools.partial(nnx.Linear, dtype=HALF)
 
     def __init__(self, rngs):
-        self.name_of = self.linear(D, F, rngs=rngs)
+        self.up = self.linear(D, F, rngs=rngs)
         self.norm = nnx.LayerNorm(F, dtype=jnp.float32, rngs=rngs)
         self.down = self.linear(F, D, rngs=rngs)
 
     def __call__(self, x):
-        h = self.name_of(x)
+        h = self.up(x)
         h = self.norm(h)
         return self.down(nnx.silu(h))
 
@@ -139,7 +139,7 @@ def test_the_same_dtypes_are_equal():
 @pytest.mark.parametrize(
     ("port", "linen", "nnx"),
     [
-        (Preferred, "h = nn.Dense(F, dtype=self.dtype)(x)", "h = self.name_of(x)"),
+        (Preferred, "h = nn.Dense(F, dtype=self.dtype)(x)", "h = self.up(x)"),
         (
             CastAtTheEnd,
             "return nn.Dense(D, dtype=self.dtype)(nn.silu(h))",

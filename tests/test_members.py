@@ -76,7 +76,7 @@ def test_experts_in_another_order_are_told_by_their_gates():
 
 class Exact(experts.FeedForward):
     def __call__(self, x):
-        h = self.name_of(x)
+        h = self.up(x)
         h = nnx.gelu(h)
         return self.down(h)
 

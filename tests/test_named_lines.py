@@ -235,10 +235,10 @@ class PortNorm(nnx.Module):
 
 class PortFeedForward(nnx.Module):
     def __init__(self, rngs):
-        self.norm, self.name_of = PortNorm(), nnx.Linear(H * K, H * K, rngs=rngs)
+        self.norm, self.up = PortNorm(), nnx.Linear(H * K, H * K, rngs=rngs)
 
     def __call__(self, x):
-        return self.name_of(self.norm(x))
+        return self.up(self.norm(x))
 
 
 class PortNorms(nnx.Module):

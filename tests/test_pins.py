@@ -28,12 +28,12 @@ class Apart(nnx.Module):
 
     def __init__(self, rngs):
         self.gate = nnx.Linear(D, H, use_bias=False, rngs=rngs)
-        self.name_of = nnx.Linear(D, H, use_bias=False, rngs=rngs)
+        self.up = nnx.Linear(D, H, use_bias=False, rngs=rngs)
         self.down = nnx.Param(nnx.initializers.normal()(rngs.params(), (D, H)))
         self.bias = nnx.Param(jnp.zeros(D))
 
     def __call__(self, x):
-        x = nnx.gelu(self.gate(x)) * self.name_of(x)
+        x = nnx.gelu(self.gate(x)) * self.up(x)
         return x @ self.down[...].T + self.bias[...]
 
 
@@ -41,7 +41,7 @@ class Swapped(Apart):
     """Takes what is up for the gate."""
 
     def __call__(self, x):
-        x = nnx.gelu(self.name_of(x)) * self.gate(x)
+        x = nnx.gelu(self.up(x)) * self.gate(x)
         return x @ self.down[...].T + self.bias[...]
 
 

@@ -68,7 +68,7 @@ class PortBlock(nnx.Module):
     def __init__(self, lost, rngs):
         self.norm1, self.norm2 = nnx.LayerNorm(D, rngs=rngs), nnx.LayerNorm(D, rngs=rngs)
         self.attention = PortAttention(lost != "scale", rngs)
-        self.name_of, self.down = nnx.Linear(D, 2 * D, rngs=rngs), nnx.Linear(2 * D, D, rngs=rngs)
+        self.up, self.down = nnx.Linear(D, 2 * D, rngs=rngs), nnx.Linear(2 * D, D, rngs=rngs)
         self.lost = lost
 
     def __call__(self, x):
@@ -78,7 +78,7 @@ class PortBlock(nnx.Module):
         h = self.attention(h)
         x = x + h
         h = self.norm2(x)
-        h = self.down(nnx.gelu(self.name_of(h)))
+        h = self.down(nnx.gelu(self.up(h)))
         if self.lost == "residual":
             return h
         return x + h

@@ -295,11 +295,11 @@ class Half(nn.Module):
 
 class HalfPort(nnx.Module):
     def __init__(self, rngs):
-        self.name_of = nnx.Linear(6, 8, dtype=jnp.bfloat16, rngs=rngs)
+        self.up = nnx.Linear(6, 8, dtype=jnp.bfloat16, rngs=rngs)
         self.down = nnx.Linear(8, 3, dtype=jnp.bfloat16, rngs=rngs)
 
     def __call__(self, x):
-        return self.down(nnx.gelu(self.name_of(x)))
+        return self.down(nnx.gelu(self.up(x)))
 
 
 def partitioned(linear, module):

@@ -109,6 +109,7 @@ OPAQUE = {
         *("ppermute_done", "psum_start", "psum_done", "psum_invariant_start", "pbroadcast_done"),
         *("reduce_scatter_start", "reduce_scatter_done", "unreduced_psum_start"),
         *("unreduced_reduce_scatter_start", "platform_index"),
+        *("host_local_array_to_global_array", "global_array_to_host_local_array"),
     },
     "it calls Python": {
         *("pure_callback", "io_callback", "debug_callback", "debug_print", "inspect_sharding"),

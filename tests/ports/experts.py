@@ -50,11 +50,11 @@ class Model(nn.Module):
 
 class FeedForward(nnx.Module):
     def __init__(self, rngs):
-        self.name_of = nnx.Linear(D, F, rngs=rngs)
+        self.up = nnx.Linear(D, F, rngs=rngs)
         self.down = nnx.Linear(F, D, rngs=rngs)
 
     def __call__(self, x):
-        h = self.name_of(x)
+        h = self.up(x)
         h = nnx.silu(h)
         return self.down(h)
 

@@ -54,7 +54,7 @@ class PortBlock(nnx.Module):
     def __init__(self, dense, rngs):
         self.norm = nnx.LayerNorm(F, rngs=rngs)
         self.query, self.key, self.value, self.out = (dense(F, F, rngs) for _ in range(4))
-        self.name_of, self.mix = dense(F, 2 * F, rngs), dense(F, F, rngs)
+        self.up, self.mix = dense(F, 2 * F, rngs), dense(F, F, rngs)
 
     def __call__(self, x):
         h = self.norm(x)
@@ -65,7 +65,7 @@ class PortBlock(nnx.Module):
         scores = jnp.einsum("bqhd,bkhd->bhqk", query / (F // HEADS) ** 0.5, key)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
         x = x + self.out(mixed.reshape(x.shape))
-        return x + self.mix(nnx.gelu(self.name_of(x))[..., :F])
+        return x + self.mix(nnx.gelu(self.up(x))[..., :F])
 
 
 class Port(nnx.Module):

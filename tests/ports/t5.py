@@ -78,7 +78,7 @@ class Layer(nnx.Module):
         self.attend_norm = nnx.RMSNorm(D, rngs=rngs)
         self.look = Attend(rngs) if cross else None
         self.look_norm = nnx.RMSNorm(D, rngs=rngs) if cross else None
-        self.name_of = nnx.Linear(D, 2 * D, use_bias=False, rngs=rngs)
+        self.up = nnx.Linear(D, 2 * D, use_bias=False, rngs=rngs)
         self.down = nnx.Linear(2 * D, D, use_bias=False, rngs=rngs)
         self.mlp_norm = nnx.RMSNorm(D, rngs=rngs)
         self.drop = nnx.Dropout(0.1, deterministic=True, rngs=rngs)
@@ -90,7 +90,7 @@ class Layer(nnx.Module):
             h = self.look_norm(x)
             x = x + self.drop(self.look(h, encoded, 0.0))
         h = self.mlp_norm(x)
-        h = nnx.relu(self.name_of(h))
+        h = nnx.relu(self.up(h))
         return x + self.drop(self.down(h))
 
 

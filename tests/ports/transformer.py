@@ -49,7 +49,7 @@ class Layer(nnx.Module):
         self.query = nnx.LinearGeneral(D, (H, K), use_bias=False, rngs=rngs)
         self.out = nnx.LinearGeneral((H, K), D, axis=(-2, -1), rngs=rngs)
         self.post = nnx.LayerNorm(D, rngs=rngs)
-        self.name_of = nnx.Linear(D, 4 * D, rngs=rngs)
+        self.up = nnx.Linear(D, 4 * D, rngs=rngs)
         self.down = nnx.Linear(4 * D, D, rngs=rngs)
 
     def __call__(self, x):
@@ -63,7 +63,7 @@ class Layer(nnx.Module):
         mixed = jnp.einsum("bhqm,bmhk->bqhk", weights, v)
         x = x + self.out(mixed)
         h = self.post(x)
-        h = self.name_of(h)
+        h = self.up(h)
         h = nnx.gelu(h)
         x = x + self.down(h)
         return x

@@ -16,14 +16,14 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm()
         self.attention = nn.MultiHeadDotProductAttention(num_heads=H)
         self.norm2 = nn.LayerNorm()
-        self.name_of = nn.Dense(2 * D)
+        self.up = nn.Dense(2 * D)
         self.down = nn.Dense(D)
 
     def __call__(self, x):
         y = self.norm1(x)
         x = x + self.attention(y)
         y = self.norm2(x)
-        y = nn.gelu(self.name_of(y), approximate=False)
+        y = nn.gelu(self.up(y), approximate=False)
         return x + self.down(y)
 
 
