@@ -27,10 +27,6 @@ def pytest_configure(config):
         "markers", "quick(*ids): the parameters that are run without --thorough"
     )
     settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
-    if not config.getoption("--thorough"):
-        # Compiled in less time. Tests for which bits of optimised programs decide are thorough.
-        flags = os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"
-        os.environ["XLA_FLAGS"] = " ".join(filter(None, flags))
 
 
 def pytest_collection_modifyitems(config, items):

@@ -305,7 +305,7 @@ def main():
     counts = collections.Counter()
     rows = []
     with multiprocessing.Pool() as pool:
-        answers = list(zip(BUGS, pool.imap(answer, BUGS), strict=True))
+        answers = list(zip(BUGS, pool.imap(answer, BUGS, chunksize=8), strict=True))
     for row, said in answers:
         cells = [row[0], row[1], said["verdict"]]
         for side in ("linen", "nnx"):

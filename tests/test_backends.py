@@ -52,6 +52,7 @@ def test_a_mistake_is_found_where_the_backend_cannot_run_the_port():
     assert found.verdict == "different"
 
 
+@pytest.mark.quick("float32")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
 def test_a_precision_that_a_product_asks_for_by_name_does_not_round_the_exact_values(dtype):
     assert verify(pair(dtype)).verdict in ("equal", "close")

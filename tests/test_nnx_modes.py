@@ -35,6 +35,15 @@ def test_the_mode_takes_effect(mode):
             map_with_state_axes()
 
 
+@pytest.mark.quick(
+    "shared-(True, True)",
+    "shared-(True, False)",
+    "reversed-(False, False)",
+    "ensemble-(True, False)",
+    "reversed_ensemble-(False, True)",
+    "identical_copies-(True, True)",
+    "confused-(False, False)",
+)
 def test_forward_and_gradients(linen, nnx, case, mode):
     variables, x = random_variables(case), random_batch(case)
     moved = linen_to_nnx(case, variables)
@@ -52,12 +61,7 @@ def test_forward_and_gradients(linen, nnx, case, mode):
         assert_identical(expected_input, input_grad)
 
 
-@pytest.mark.quick(
-    "shared-(True, True)",
-    "shared-(False, False)",
-    "ensemble-(True, False)",
-    "reversed_ensemble-(False, True)",
-)
+@pytest.mark.quick("shared-(True, True)", "shared-(False, False)")
 def test_init_eager_and_jitted(linen, nnx, case, mode):
     expected = linen.init(case.params_case, 4)
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, 4)))

@@ -53,6 +53,14 @@ def test_init(linen, nnx, name, sizes, seed):
     assert np.isfinite(kernel).all()
 
 
+@pytest.mark.quick(
+    "shared-float16",
+    "ensemble-bfloat16",
+    "reversed-float32",
+    "reversed_ensemble-float64",
+    "identical_copies-bfloat16",
+    "confused-float32",
+)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
 def test_planted_fault_is_caught(linen, nnx, case, dtype):
     faulty = Faulty(nnx, **FORWARD_FAULTS["dropped bias"])

@@ -124,6 +124,7 @@ ATTENTION = Pair(
 )
 
 
+@pytest.mark.thorough
 def test_a_constant_that_half_precision_rounds_is_no_mistake():
     assert verify(ATTENTION).verdict == "close"
 
@@ -210,6 +211,7 @@ class BothGelus(nn.Module):
         return both_gelus(x)
 
 
+@pytest.mark.thorough
 def test_an_exact_gelu_and_one_of_tanh_that_are_exchanged_are_a_mistake():
     pair = Pair(BothGelus(), lambda rngs: Exchanged(rngs), PAIR.inputs)
     assert verify(pair).verdict in PASSES

@@ -66,6 +66,7 @@ def test_the_formula_alone_gives_the_kernels(linen):
     assert_identical(jnp.stack(kernels), linen.init(case, 3)["params"]["Dense_0"]["kernel"])
 
 
+@pytest.mark.quick("shared", "confused")
 def test_native_init_is_the_one_of_nnx(nnx, case):
     from flax import nnx as flax_nnx
 

@@ -407,6 +407,7 @@ def test_tracing_takes_no_memory_for_weights():
     assert found.checks[0].status == "equal"
 
 
+@pytest.mark.thorough
 def test_weight_map_keeps_every_number_and_refuses_the_rest(tmp_path):
     weights = find_weight_map(transformer.PAIR)
     path = tmp_path / "map.json"
