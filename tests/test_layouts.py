@@ -39,6 +39,7 @@ def test_heads_in_the_kernels_and_heads_of_the_results():
     assert ways["params/embed/embedding"] == "identity"
 
 
+@pytest.mark.thorough
 def test_kernels_as_pytorch_has_them():
     found = verify(layouts.OUT_IN, samples=1)
     assert found.verdict in PASSES

@@ -130,6 +130,7 @@ def test_a_constant_that_half_precision_rounds_is_no_mistake():
     assert verify(ATTENTION).verdict == "close"
 
 
+@pytest.mark.thorough
 def test_a_constant_that_is_off_by_more_is_one():
     found = verify(dataclasses.replace(ATTENTION, nnx_kwargs={"factor": 1.02}))
     assert found.verdict == "different"

@@ -22,7 +22,7 @@ def test_params_are_equal(linen, nnx, case, seed):
     check_same_params(linen, nnx, case, seed)
 
 
-@pytest.mark.quick("ensemble-rbg", "shared-unsafe_rbg")
+@pytest.mark.quick("reversed-rbg", "shared-unsafe_rbg")
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_params_are_equal_with_other_key_types(linen, nnx, case, impl):
     with jax.default_prng_impl(impl):
@@ -35,7 +35,7 @@ def test_params_are_equal_without_partitionable_threefry(linen, nnx, case):
         check_same_params(linen, nnx, case)
 
 
-@pytest.mark.quick("ensemble")
+@pytest.mark.quick("shared")
 def test_params_are_equal_with_the_rng_separator(linen, nnx, case):
     without = linen.init(case.params_case, 0)
     flax.config.update("flax_fix_rng_separator", True)
