@@ -17,7 +17,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--thorough",
         action="store_true",
-        help="run all tests: without it, one of each kind, in five minutes on two cores",
+        help="run all tests: without it, one of each kind",
     )
 
 
