@@ -15,7 +15,7 @@ from shared.program.trace import trace
 # Names that are no `lax` primitive: our own, those of `jax.random`, `stop_gradient` of ad_util.
 ELSEWHERE = {
     *("index", "expand_dims", "add_any", "stop_gradient", "random_bits", "threefry2x32"),
-    "random_gamma_grad",
+    *("random_gamma", "random_gamma_grad"),
 }
 
 

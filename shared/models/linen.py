@@ -1,5 +1,6 @@
 """A Linen module as a pure function."""
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -8,6 +9,7 @@ from flax import linen as nn
 from flax.core import DenyList, meta, unfreeze
 
 from shared.models.pure import Pieces, PureModel, arrays
+from shared.models.switches import SWITCHES, Switches, has_switch
 from shared.program.traced_once import TracedOnce
 from shared.trees import flatten, unflatten
 
@@ -22,6 +24,7 @@ def linen_model(
     call: Callable[..., Any],
     output: Callable[[Any], Any],
     *frozen: str,
+    in_training: Callable[..., Any] | None = None,
 ) -> PureModel:
     """`model` as a pure function. Allocates no weight.
 
@@ -31,6 +34,7 @@ def linen_model(
       call: (module, *inputs) -> outputs.
       output: from outputs to what is compared.
       frozen: collections that the call cannot change.
+      in_training: the call in training; without, `call` with all switches switched.
     """
     keys = {name: jax.random.key(i) for i, name in enumerate(_STREAMS)}
 
@@ -51,14 +55,56 @@ def linen_model(
         # XLA drops what they do not need: no other weight is made.
         return jax.jit(values)(*inputs)
 
-    def apply(leaves, inputs):
+    def applied(called: Callable[..., Any], leaves, inputs):
         outputs, updated = model.apply(
             unflatten(pieces.join(leaves)),
             *inputs,
-            method=call,
+            method=called,
             mutable=DenyList(("params", *frozen)),
             rngs=keys,
         )
         return arrays(output(outputs)), Pieces(flatten(meta.unbox(unfreeze(updated)))).leaves
 
-    return PureModel("linen", pieces.leaves, (), TracedOnce(apply), initial)
+    evaluation, training = Switches(training=False), Switches(training=True)
+
+    def apply(leaves, inputs):
+        with nn.intercept_methods(_switching(evaluation)):
+            return applied(call, leaves, inputs)
+
+    def apply_in_training(leaves, inputs):
+        if in_training is not None:
+            return applied(in_training, leaves, inputs)
+        with nn.intercept_methods(_switching(training)):
+            return applied(call, leaves, inputs)
+
+    return PureModel(
+        "linen",
+        pieces.leaves,
+        (),
+        TracedOnce(apply),
+        initial,
+        in_training=TracedOnce(apply_in_training),
+        switches=evaluation.off,
+    )
+
+
+def _switching(switches: Switches) -> Callable[..., Any]:
+    """An interceptor that switches the attributes of a module and the arguments of its call."""
+
+    def intercept(method, args, kwargs, context):
+        module = context.module
+        held = {n: vars(module)[n] for n in SWITCHES if n in vars(module)}
+        bound = getattr(type(module), context.method_name, None)
+        if has_switch(bound):
+            # `self` has been bound.
+            args, kwargs = switches.call(functools.partial(bound, module), args, kwargs)
+        new = {name: switches.value(name, value) for name, value in held.items()}
+        try:
+            for name, value in new.items():
+                object.__setattr__(module, name, value)  # a module is frozen
+            return method(*args, **kwargs)
+        finally:
+            for name, value in held.items():
+                object.__setattr__(module, name, value)
+
+    return intercept

@@ -1,6 +1,7 @@
 """An NNX module as a pure function."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from flax import nnx
 
 from shared.errors import InputError
 from shared.models.pure import Pieces, PureModel, arrays
+from shared.models.switches import SWITCHES, Switches, has_switch
 from shared.program.traced_once import TracedOnce
 from shared.trees import Place, escape
 
@@ -79,6 +81,7 @@ def nnx_model(
     call: Callable[..., Any],
     output: Callable[[Any], Any],
     is_fixed: Callable[[str], bool],
+    in_training: Callable[..., Any] | None = None,
 ) -> PureModel:
     """A port as a pure function.
 
@@ -87,6 +90,7 @@ def nnx_model(
       call: (module, *inputs) -> outputs.
       output: from outputs to what is compared.
       is_fixed: whether what is at a path keeps its initial value, and is no weight.
+      in_training: the call in training; without, `call` with all switches switched.
     """
     held = port.held
     random = {p for p, (_, value) in held.items() if isinstance(value, nnx.RngState)}
@@ -98,15 +102,14 @@ def nnx_model(
         made = jax.jit(lambda: _values(port.build(_rngs()), others))() if others else {}
         return {path: tables[path] if path in tables else made[path] for path in paths}
 
-    kept = initial(fixed, ())
+    kept = initial(random | fixed, ())
     own = {p: _value(value) for p, (_, value) in held.items() if p not in random | fixed}
     pieces = Pieces(own)
     leaves = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in pieces.leaves.items()}
     places = {p: Place(held[of][0], keys) for p, (of, keys) in pieces.inside.items()}
 
-    def apply(leaves, inputs):
+    def applied(switches: Switches, called: Callable[..., Any], leaves, inputs):
         known = {**kept, **pieces.join(leaves)}
-        known |= {p: _random_state(held[p][1]) for p in random}
         flat = [
             (path, known[p] if p in tables else value.replace(known[p]))
             for p, (path, value) in held.items()
@@ -115,7 +118,8 @@ def nnx_model(
             # What is sown is read off the module here.
             warnings.filterwarnings("ignore", message=".*capture", category=DeprecationWarning)
             model = nnx.merge(port.graphdef, nnx.from_flat_state(flat), copy=True)
-            outputs = arrays(output(call(model, *inputs)))
+            switch(model, switches, arguments=called is call)
+            outputs = arrays(output(called(model, *inputs)))
             after = {_path(path, value): value for path, value in _flat(nnx.state(model))}
         updates = {
             path: _value(value)
@@ -125,6 +129,14 @@ def nnx_model(
         }
         return outputs, Pieces(updates).leaves
 
+    evaluation = Switches(training=False)
+
+    def apply(leaves, inputs):
+        return applied(evaluation, call, leaves, inputs)
+
+    def apply_in_training(leaves, inputs):
+        return applied(Switches(training=True), in_training or call, leaves, inputs)
+
     return PureModel(
         "nnx",
         dict(sorted(leaves.items())),
@@ -132,7 +144,52 @@ def nnx_model(
         TracedOnce(apply),
         initial,
         places,
+        in_training=TracedOnce(apply_in_training),
+        switches=evaluation.off,
     )
+
+
+def switch(model: Any, switches: Switches, arguments: bool) -> None:
+    """Switches the attributes of all modules, as `model.train()` does.
+
+    Args:
+      model: a module.
+      switches: the switches.
+      arguments: whether to switch in training what methods are given, too.
+    """
+    for _, node in nnx.iter_graph(model):
+        if not isinstance(node, nnx.Pytree):
+            continue
+        for name in SWITCHES.keys() & vars(node).keys():
+            value = switches.value(name, vars(node)[name])
+            if value is not vars(node)[name]:
+                setattr(node, name, value)
+        if switches.training and arguments:
+            node.__class__ = _in_training(type(node))
+
+
+@functools.cache
+def _in_training(kind: type) -> type:
+    """A module class whose methods take switches as they are in training."""
+    methods = {
+        name: method
+        for name in dir(kind)
+        if has_switch(method := getattr(kind, name)) and name != "__init__"
+    }
+    if not methods:
+        return kind
+    switches = Switches(training=True)
+
+    def switched(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(self, *args, **kwargs):
+            args, kwargs = switches.call(functools.partial(method, self), args, kwargs)
+            return method(self, *args, **kwargs)
+
+        return call
+
+    made = {name: switched(method) for name, method in methods.items()}
+    return type(kind.__name__, (kind,), {**made, "__module__": kind.__module__})
 
 
 def _values(model: Any, paths: Collection[str]) -> dict[str, Any]:
@@ -201,10 +258,3 @@ def _collection(kind: type[nnx.Variable]) -> str:
         return nnx.variable_name_from_type(kind)
     except ValueError:
         return kind.__name__
-
-
-def _random_state(variable: nnx.Variable) -> jax.Array:
-    value = variable.get_value()
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(1), value.shape)
-    return jnp.zeros(value.shape, value.dtype)

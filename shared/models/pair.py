@@ -33,6 +33,10 @@ class Pair:
       inputs: makes the inputs of a call from a key; or the inputs, arrays or `ShapeDtypeStruct`s.
       linen_kwargs: keyword arguments of the Linen call.
       nnx_kwargs: keyword arguments of the NNX call.
+      linen_train_kwargs: those of the Linen call in training, beside `linen_kwargs`. Without, what
+        is switched off at evaluation is switched on: `deterministic`, `use_running_average`,
+        `train`, in modules and in their calls.
+      nnx_train_kwargs: the same of the NNX call, of a model after `model.train()`.
       linen_call: (module, *inputs) -> outputs, where that is not a plain call.
       nnx_call: (module, *inputs) -> outputs, where that is not a plain call.
       linen_output: from Linen's outputs to what is compared.
@@ -45,6 +49,8 @@ class Pair:
     inputs: Callable[[jax.Array], tuple] | tuple
     linen_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     nnx_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    linen_train_kwargs: Mapping[str, Any] | None = None
+    nnx_train_kwargs: Mapping[str, Any] | None = None
     linen_call: Callable[..., Any] | None = None
     nnx_call: Callable[..., Any] | None = None
     linen_output: Callable[[Any], Any] = lambda outputs: outputs
@@ -97,7 +103,7 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
       linen: its Linen model, where that has been made before: of another port of one model.
     """
     inputs = abstract_inputs(pair.inputs)
-    nnx_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
+    nnx_call, in_training = _calls(pair.nnx_call, pair.nnx_kwargs, pair.nnx_train_kwargs)
     linen = linen or _pure_linen(pair, inputs)
     # Where Linen has nothing of the kind, a table or a metric of the port is none of the weights.
     pinned = set(pair.weight_map.values())
@@ -111,7 +117,7 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
         def is_no_weight(path: str) -> bool:
             return is_fixed(path) and not is_weight(path)
 
-        return nnx_model(port, nnx_call, pair.nnx_output, is_no_weight)
+        return nnx_model(port, nnx_call, pair.nnx_output, is_no_weight, in_training)
 
     with during("Pair.nnx, called with nnx.Rngs"):
         port = built(pair.nnx)
@@ -126,11 +132,28 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
     )
 
 
+Call = Callable[..., Any]
+
+
+def _calls(
+    given: Call | None, words: Mapping[str, Any], in_training: Mapping[str, Any] | None
+) -> tuple[Call, Call | None]:
+    """The call of a module, and that in training where the pair has words for it."""
+
+    def with_words(words: Mapping[str, Any]) -> Call:
+        return lambda module, *args: module(*args, **words)
+
+    training = None if in_training is None else with_words({**words, **in_training})
+    return given or with_words(words), training
+
+
 def _pure_linen(pair: Pair, inputs: tuple) -> PureModel:
     """The Linen model, without what it sows, which its `init` returns with the variables."""
-    call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
+    call, in_training = _calls(pair.linen_call, pair.linen_kwargs, pair.linen_train_kwargs)
     with during(f"Linen's init and call on {described(inputs)}"):
-        with_frozen = functools.partial(linen_model, pair.linen, inputs, call, pair.linen_output)
+        with_frozen = functools.partial(
+            linen_model, pair.linen, inputs, call, pair.linen_output, in_training=in_training
+        )
         return without_sown(with_frozen(), inputs, with_frozen)
 
 

@@ -7,7 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from shared.program.draws import Draws
 from shared.trees import Key, Place
+
+
+Apply = Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +27,23 @@ class PureModel:
       initial: (paths, inputs) -> {path: initial value} of these leaves, and of no others.
       used_in_call: collections of what the call sows and uses by itself: its outputs hold that.
       places: {path: where in the module it is} of leaves of which the path does not say it.
+      draws: what it draws, by the paths of leaves that `apply` does not take; None where it draws
+        nothing.
+      in_training: `apply` as the model is called in training.
+      switches: what `apply` met that is switched off at evaluation, when it was traced.
       compiled: what has been compiled of it; see `shared.models.gradients`.
     """
 
     name: str
     leaves: dict[str, jax.ShapeDtypeStruct]
     rng_leaves: tuple[str, ...]
-    apply: Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
+    apply: Apply
     initial: Callable[[Collection[str], tuple], dict[str, Any]]
     places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     used_in_call: frozenset[str] = frozenset()
+    draws: Draws | None = None
+    in_training: Apply | None = None
+    switches: set[str] = dataclasses.field(default_factory=set)
     compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -11,6 +11,8 @@ import re
 import types
 from typing import Any
 
+import jax
+
 # Primitives that only call a program, with the parameter that holds it.
 CALLS = {
     "jit": "jaxpr",
@@ -39,7 +41,10 @@ SAME_VALUE = {
 REWRITTEN = {"split", "stack", "unstack", "tile"}
 # Call Python with arrays of the types that they were traced with, and no others.
 CALLBACKS = {"pure_callback", "io_callback"}
-RANDOM = {"random_bits", "threefry2x32", "rng_bit_generator"}
+# Draw numbers of a key; and draw them within, together with other things.
+DRAWS = {"random_bits"}
+DRAWS_WITHIN = {"random_gamma"}
+RANDOM = {*DRAWS, *DRAWS_WITHIN, "threefry2x32", "rng_bit_generator"}
 COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 SAME_OPERATION = {"add_any": "add"}
@@ -136,6 +141,16 @@ FUNCTIONS = {
 }
 # Parameters that have no say in the results.
 SILENT = re.compile(r"name|.*sharding|jvp.*|bwd|fwd.*|mesh|call_info|debug.*|ctx_mesh|.*thunk")
+
+
+def random_wrap(key_dtype: Any) -> tuple[Any, dict[str, Any]]:
+    """The primitive that makes keys of their data, and its parameters."""
+
+    def again(key: jax.Array) -> jax.Array:
+        return jax.random.wrap_key_data(jax.random.key_data(key), impl=jax.random.key_impl(key))
+
+    wrap = jax.make_jaxpr(again)(jax.ShapeDtypeStruct((), key_dtype)).eqns[-1]
+    return wrap.primitive, wrap.params
 
 
 def frames(source_info: Any) -> list[tuple[str, int, str, int]]:

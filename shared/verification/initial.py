@@ -17,7 +17,7 @@ def other_initial_values(ported: Ported) -> list[str]:
 
     Params start with random numbers, which are other ones in each; a checkpoint replaces all.
     """
-    entries = [e for e in ported.entries if not e.linen.leaf.startswith("params/")]
+    entries = [e for e in ported.entries if not e.linen.leaf.startswith(("params/", "draws/"))]
     paths = {e.linen.leaf for e in entries}, {e.nnx.leaf for e in entries}
     specs = [ported.linen.leaves[path] for path in paths[0]]
     if not specs or sum(math.prod(x.shape) * x.dtype.itemsize for x in specs) > MAX_BYTES:

@@ -13,7 +13,7 @@ from shared.verification.placement import place_by_values
 from shared.verification.ported import Ported
 from shared.verification.programs import program
 from shared.weights.crossing import Crossing, find_crossing
-from shared.weights.find import find, find_rolled
+from shared.weights.find import find, find_again, find_rolled
 from shared.weights.fused import Fused, find_fused
 from shared.weights.pieces import Found
 from shared.weights.weight_map import Entry
@@ -40,7 +40,7 @@ class Mapped:
 
     @property
     def linen_left(self) -> list[str]:
-        """The paths of Linen's weights that have no counterpart."""
+        """The paths of Linen's weights, and draws, that have no counterpart."""
         return sorted({view.leaf for view in self.found.linen_left})
 
     @property
@@ -74,6 +74,8 @@ def scan_by_scan(pure: PurePair, options: Options, tried: Sequence[Tried]) -> Ma
     """
     started = time.perf_counter()
     models = (pure.linen, pure.nnx)
+    if any(model.draws for model in models):
+        return None  # each iteration draws numbers of its own
     linen, nnx = (program(model.apply, model, pure.inputs, unroll=False) for model in models)
     if not (linen.graph.has_loops and nnx.graph.has_loops):
         return None
@@ -111,6 +113,17 @@ def by_values(pure: PurePair, options: Options, tried: Sequence[Tried]) -> Mappe
         dataclasses.replace(mapped.ported, entries=entries),
         mapped.seconds,
     )
+
+
+def as_mapped(pure: PurePair, options: Options, entries: Sequence[Entry]) -> Mapped:
+    """Other programs of models of which the weights are mapped: what they draw is paired."""
+    started = time.perf_counter()
+    linen, nnx = (program(model.apply, model, pure.inputs) for model in (pure.linen, pure.nnx))
+    found = find_again(linen.graph, nnx.graph, pure.linen.leaves, pure.nnx.leaves, entries)
+    linen = dataclasses.replace(linen, graph=found.linen)
+    nnx = dataclasses.replace(nnx, graph=found.nnx)
+    ported = Ported(pure, linen, nnx, found.entries, **options)
+    return Mapped(ported, found, seconds=time.perf_counter() - started)
 
 
 def _unrolled(pure: PurePair, options: Options, known: Sequence[Entry] | None = None) -> Mapped:

@@ -1,22 +1,27 @@
 """`verify`, from top to bottom: pair, programs, map, checks, decision, place, verdict."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 
+from shared.errors import one_line, where_raised
 from shared.models.pair import Pair, PurePair, pure_pair
-from shared.report.result import PASSES, DifferentError, Verification
+from shared.report.result import PASSES, Check, DifferentError, Verification
+from shared.verification import in_training
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
 from shared.verification.checks.table import ALL_CHECKS, Progress, make
 from shared.verification.decision.in_float64 import decide_in_float64
 from shared.verification.decision.instability import decide_by_rounding
 from shared.verification.decision.unseen import decide_unseen
+from shared.verification.drawn import with_draws
 from shared.verification.initial import other_initial_values
 from shared.verification.limits import Limits
 from shared.verification.mapping import (
     Mapped,
     Options,
     Tried,
+    as_mapped,
     by_values,
     scan_by_scan,
     unrolled,
@@ -62,12 +67,14 @@ def verify(
       Exception: what a model raises while it is traced, with a note that says in whose call.
     """
     progress("trace")
-    pure = pure_pair(pair) if isinstance(pair, Pair) else pair
+    pure = with_draws(pure_pair(pair) if isinstance(pair, Pair) else pair)
     options = {"limits": limits or Limits(), "seed": seed, "samples": samples}
     found = _verified(pure, checks, options, progress)
     other = with_untrained(pure, found.unmatched_linen)
     if other is not None:
         found = _verified(other, checks, options, progress)
+    if found.verdict in PASSES and in_training.NAME in checks:
+        found = _with_training_mode(found, options, progress)
     return _with_initial_values(found)
 
 
@@ -109,6 +116,26 @@ def _examine(mapped: Mapped, checks: Sequence[str], progress: Progress) -> Verif
     return conclude(mapped, made, place)
 
 
+def _with_training_mode(found: Verification, options: Options, progress: Progress) -> Verification:
+    """With both models compared as they are called in training, if they have such a mode."""
+    switched = in_training.in_training(found.ported.pair)
+    if switched is None:
+        return found
+    progress(in_training.NAME)
+    started = time.perf_counter()
+    try:
+        pure = with_draws(switched)
+    except Exception as error:  # it is the user's code that cannot be called so
+        note = f"not looked at, in {where_raised(error)}: {one_line(error)}"
+        check = Check(in_training.NAME, "undecided", note=note)
+        return dataclasses.replace(found, checks=[*found.checks, check])
+    mapped = as_mapped(pure, options, found.ported.weights.entries)
+    checks = ("programs",) if are_the_same(mapped.ported) else in_training.CHECKS
+    trained = _examine(mapped, checks, progress)
+    assert trained is not None  # scans are unrolled
+    return in_training.merged(found, trained, time.perf_counter() - started)
+
+
 def _with_initial_values(found: Verification) -> Verification:
     """With the remark that variables start with other numbers, if they do."""
     other = other_initial_values(found.ported) if found.verdict in PASSES else []
@@ -124,7 +151,7 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
     Raises:
       DifferentError: a leaf has no counterpart.
     """
-    pure = pure_pair(pair) if isinstance(pair, Pair) else pair
+    pure = with_draws(pure_pair(pair) if isinstance(pair, Pair) else pair)
     rolled = scan_by_scan(pure, {}, ())
     if rolled and are_the_same(rolled.ported):
         return rolled.ported.weights
@@ -137,4 +164,4 @@ def find_weight_map(pair: Pair | PurePair) -> WeightMap:
         raise DifferentError("; ".join(others))
     ported = dataclasses.replace(mapped.ported, entries=mapped.found.entries)
     entries = place_by_values(ported) or ported.entries
-    return WeightMap(entries, pure.linen.leaves, pure.nnx.leaves, pure.nnx.places)
+    return dataclasses.replace(ported, entries=entries).weights

@@ -14,6 +14,7 @@ from shared.models.gradients import NoGradientError, gradients_of, run_forward
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
 from shared.program.canonical import Names, value_names
+from shared.program.draws import is_draw
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node
 from shared.program.unfuse import unfuse
@@ -90,6 +91,16 @@ class Ported:
         return linen, nnx
 
     @property
+    def draws(self) -> bool:
+        """Whether a model draws random numbers."""
+        return any(model.draws is not None for model in (self.linen, self.nnx))
+
+    @property
+    def can_run(self) -> bool:
+        """Whether XLA can run the models. A compiled program would draw numbers of its own."""
+        return not (self.cannot_run or self.draws)
+
+    @property
     def is_proved(self) -> bool:
         """Whether a check has found the two programs to be one."""
         return "programs" in self.made and self.made["programs"].status == "identical"
@@ -131,7 +142,13 @@ class Ported:
 
     @functools.cached_property
     def weights(self) -> WeightMap:
-        return WeightMap(self.entries, self.linen.leaves, self.nnx.leaves, self.nnx.places)
+        """The map of the weights, without what is drawn."""
+        entries = tuple(entry for entry in self.entries if entry.by != "draw")
+        linen, nnx = (
+            {path: leaf for path, leaf in model.leaves.items() if not is_draw(path)}
+            for model in (self.linen, self.nnx)
+        )
+        return WeightMap(entries, linen, nnx, self.nnx.places)
 
     def random_leaves(self, sample: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Random numbers in every leaf, for Linen and the same for NNX.

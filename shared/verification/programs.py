@@ -1,6 +1,7 @@
 """A traced program of one model, and the names of its outputs."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -50,10 +51,17 @@ class Program:
         )
 
 
+def called(model: PureModel, inputs: tuple) -> contextlib.AbstractContextManager[None]:
+    """Notes on what is raised inside that it was raised in a call of `model`."""
+    return during(f"the call of {_NAMES[model.name]} on {described(inputs)}")
+
+
 def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = True) -> Program:
     """The program of `function(leaves, inputs) -> (a tree, {path: array})` on abstract values."""
-    with during(f"the call of {_NAMES[model.name]} on {described(inputs)}"):
+    with called(model, inputs):
         graph, (first, second) = trace(function, model.leaves, inputs, unroll)
+    if model.draws is not None:
+        graph = model.draws.given(graph)
     named = named_outputs(first) | second
     # The order of `jax.tree`: the tree first, then the dict by its keys.
     paths = [*named_outputs(first), *sorted(second)]

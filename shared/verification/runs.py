@@ -29,7 +29,7 @@ def results_of_both(ported: Ported, leaves: tuple[Any, Any], inputs: tuple) -> l
     compiled program of their own.
     """
     models = list(enumerate((ported.linen, ported.nnx)))
-    if not ported.cannot_run:
+    if ported.can_run:
         try:
             if ported.is_proved and ported.has_gradients:
                 return [results for results, _ in gradients_of_both(ported, leaves, inputs)]
@@ -49,7 +49,7 @@ def gradients_of_both(
       NoGradientError: JAX cannot differentiate one of the models.
     """
     models, masks = list(enumerate((ported.linen, ported.nnx))), ported.pair.masks
-    if not ported.cannot_run:
+    if ported.can_run:
         # Bits decide where programs differ and outputs do not: elsewhere XLA may hurry.
         forward = ported.made.get("forward")
         quickly = ported.is_proved or (forward is not None and forward.status != "equal")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from shared.program.draws import is_draw
 from shared.weights.weight_map import Entry
 
 
@@ -56,6 +57,9 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
 
     Whole numbers of one byte are weights, others count or are a place: those are small.
     """
+    if is_draw(path):
+        most = jnp.iinfo(spec.dtype).max
+        return rng.integers(0, most, spec.shape, spec.dtype, endpoint=True)
     if spec.dtype == bool:
         return rng.integers(0, 2, spec.shape).astype(bool)
     if jnp.issubdtype(spec.dtype, jnp.integer):

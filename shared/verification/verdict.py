@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from shared.program.draws import is_draw
 from shared.program.graph import draws_random_numbers
 from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
@@ -44,8 +45,8 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
         verdict=verdict,
         checks=list(made),
         rows=ported.weights.rows(),
-        unmatched_linen=mapped.linen_left,
-        unmatched_nnx=mapped.nnx_left,
+        unmatched_linen=[path for path in mapped.linen_left if not is_draw(path)],
+        unmatched_nnx=[path for path in mapped.nnx_left if not is_draw(path)],
         divergence=divergence,
         remark=remark,
         rng_leaves=list(ported.nnx.rng_leaves),

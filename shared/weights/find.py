@@ -1,9 +1,10 @@
 """Finds which weight is which: whole leaves, layers or members of a stack, parts of a fused one."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from shared.program.draws import is_draw
 from shared.program.flatten import flatten
 from shared.program.graph import Graph
 from shared.program.unfuse import unfuse
@@ -57,6 +58,25 @@ def find(
         best = min(best, other, key=lambda found: len(left_over(found)))
     check_pinned(best.entries, leaves)
     return paired_across_kinds(best)
+
+
+def find_again(
+    linen: Graph, nnx: Graph, linen_leaves: Leaves, nnx_leaves: Leaves, entries: Sequence[Entry]
+) -> Found:
+    """The pieces of two other programs of the same models, of which the weights are mapped.
+
+    Args:
+      linen, nnx, linen_leaves, nnx_leaves: as in `find`.
+      entries: the map of the weights.
+    """
+    known = [(entry.linen, entry.nnx) for entry in entries]
+    found = _find(linen, nnx, (linen_leaves, nnx_leaves), known)
+    draws = tuple(entry for entry in found.entries if entry.by == "draw")
+    left = [
+        tuple(view for view in views if is_draw(view.leaf))
+        for views in (found.linen_left, found.nnx_left)
+    ]
+    return Found((*entries, *draws), left[0], left[1], found.linen, found.nnx)
 
 
 def _find(linen: Graph, nnx: Graph, leaves: tuple[Leaves, Leaves], pins: Pins) -> Found:
@@ -183,9 +203,10 @@ def _match(
     if any(matcher.left) or any(unused):
         pieces = [[*linen.views.values(), *unused[0]], [*nnx.views.values(), *unused[1]]]
         leaves = (linen_leaves, nnx_leaves)
-        pairs = regular_pairs(matcher.entries, pieces, leaves)
+        of_weights = [entry for entry in matcher.entries if entry.by != "draw"]
+        pairs = regular_pairs(of_weights, pieces, leaves)
         taken = {view for pair in pairs for view in pair}
-        siblings = sibling_pairs(matcher.entries, leaves)
+        siblings = sibling_pairs(of_weights, leaves)
         pairs += [pair for pair in siblings if not taken.intersection(pair)]
         known = {entry.linen: entry.nnx for entry in matcher.entries}
         if any(known.get(a) != b for a, b in pairs):

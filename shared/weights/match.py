@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from shared.program.canonical import Names, label, local, names_by_use, uses, value_names
+from shared.program.draws import is_draw
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.weights.names import layer_of, likenesses, similarity, template, words
@@ -21,7 +22,7 @@ from shared.weights.weight_map import Entry
 _ROUNDS = (12, 8, 5, 3, 2, 1)
 # Words that leaves of any layer have.
 _SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
-_COLLECTIONS = ("params", "batch_stats", "cache")
+_COLLECTIONS = ("params", "batch_stats", "cache", "draws")
 
 
 class Matcher:
@@ -54,7 +55,10 @@ class Matcher:
 
     def pair(self, linen: Node, nnx: Node, by: str) -> None:
         self.number[linen] = self.number[nnx] = len(self.entries)
-        self.entries.append(Entry(self.view(0, linen), self.view(1, nnx), by))
+        view = self.view(0, linen)
+        # No map of weights rests on what is drawn, which has no name.
+        by = "draw" if is_draw(view.leaf) else by
+        self.entries.append(Entry(view, self.view(1, nnx), by))
         self.left[0].remove(linen)
         self.left[1].remove(nnx)
 

@@ -71,7 +71,7 @@ def move_floating(ported: Ported, leaves: dict[str, Any]) -> dict[str, Any]:
     """Linen's gradients under NNX's names."""
     every = {
         path: leaves.get(path, np.zeros(spec.shape, spec.dtype))
-        for path, spec in ported.linen.leaves.items()
+        for path, spec in ported.weights.linen.items()
     }
     moved = ported.weights.move(every, to="nnx")
     return {path: leaf for path, leaf in moved.items() if is_floating(ported.nnx.leaves[path])}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from shared.errors import InputError
 from shared.models.pure import described
+from shared.program.draws import is_draw
 from shared.report.result import NAMED, Check
 from shared.verification.ported import Ported
 from shared.weights.storage import other_kinds
@@ -22,8 +23,9 @@ def check_structure(
       linen_left: paths of Linen's weights that have none; nnx_left: of those of NNX.
       meant: how the map that was found is not the one that is meant.
     """
-    notes = []
-    for side, paths, model in (("Linen", linen_left, ported.linen), ("NNX", nnx_left, ported.nnx)):
+    notes = _draws_apart(ported, linen_left, nnx_left)
+    for side, left, model in (("Linen", linen_left, ported.linen), ("NNX", nnx_left, ported.nnx)):
+        paths = [path for path in left if not is_draw(path)]
         named = ", ".join(f"{path} {described(model.leaves[path])}" for path in paths[:NAMED])
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
         if paths:
@@ -50,4 +52,25 @@ def check_structure(
         ][:NAMED]
     if meant:
         notes.append(meant)
-    return Check("structure", "different" if notes else "equal", note="; ".join(notes))
+    if notes:
+        return Check("structure", "different", note="; ".join(notes))
+    return Check("structure", "equal", note=_draws_paired(ported))
+
+
+def _draws_apart(ported: Ported, linen_left: Sequence[str], nnx_left: Sequence[str]) -> list[str]:
+    """What is said of random draws that have no counterpart."""
+    sides = ("Linen", ported.linen, linen_left), ("NNX", ported.nnx, nnx_left)
+    said = []
+    for name, model, paths in sides:
+        left = [described(model.leaves[path]) for path in paths if is_draw(path)]
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        said.append(f"{', '.join(left[:NAMED]) or 'none'}{more} in {name}")
+    alone = any(is_draw(path) for path in (*linen_left, *nnx_left))
+    return [f"random draws without a counterpart: {', '.join(said)}"] if alone else []
+
+
+def _draws_paired(ported: Ported) -> str:
+    count = sum(entry.by == "draw" for entry in ported.entries)
+    if not count:
+        return ""
+    return f"{count} random draws paired" if count > 1 else "1 random draw paired"

@@ -91,7 +91,7 @@ def _moved_outputs_part(ported: Ported, programs: Programs, number: int) -> bool
     )
     scale = float(np.median([size_of(x) for x in linen.values()]))
     given = {
-        path: linen.get(path, np.zeros(spec.shape)) for path, spec in ported.linen.leaves.items()
+        path: linen.get(path, np.zeros(spec.shape)) for path, spec in ported.weights.linen.items()
     }
     moved = ported.weights.move({path: np.asarray(x) for path, x in given.items()}, to="nnx")
     return not all(same_in_place(moved[path], nnx[path], scale) for path in moved if path in nnx)

@@ -1,0 +1,72 @@
+"""What is switched off at evaluation, by attributes of modules or by arguments of calls."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# {name: its value in training}. The first two are Flax's own, the others are what models call it.
+SWITCHES: Mapping[str, bool] = {
+    "deterministic": False,
+    "use_running_average": False,
+    "train": True,
+    "training": True,
+    "is_training": True,
+}
+
+
+class Switches:
+    """The switches that a call meets.
+
+    Attributes:
+      training: whether they are switched to what they are in training.
+      off: those that were met as they are at evaluation.
+    """
+
+    def __init__(self, training: bool) -> None:
+        self.training = training
+        self.off: set[str] = set()
+
+    def value(self, name: str, value: Any) -> Any:
+        """What is used for the `value` of a switch."""
+        if isinstance(value, bool) and value != SWITCHES[name]:
+            self.off.add(name)
+            return SWITCHES[name] if self.training else value
+        return value
+
+    def words(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments, with their switches switched."""
+        return {
+            name: self.value(name, value) if name in SWITCHES else value
+            for name, value in words.items()
+        }
+
+    def call(
+        self, method: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        """The arguments of a call of `method`, which takes no `self`, with switches switched.
+
+        So are those that are not given and have a default.
+        """
+        try:
+            parameters = inspect.signature(method).parameters
+        except (TypeError, ValueError):  # it has none that Python knows
+            return args, self.words(kwargs)
+        by_place, by_name = list(args), dict(kwargs)
+        for i, (name, parameter) in enumerate(parameters.items()):
+            if name not in SWITCHES:
+                continue
+            if i < len(args):
+                by_place[i] = self.value(name, args[i])
+            elif name in kwargs or isinstance(parameter.default, bool):
+                given = kwargs.get(name, parameter.default)
+                switched = self.value(name, given)
+                if name in kwargs or switched is not given:
+                    by_name[name] = switched
+        return tuple(by_place), by_name
+
+
+def has_switch(method: Any) -> bool:
+    """Whether a method of a class takes a switch."""
+    if not inspect.isfunction(method):
+        return False
+    return not SWITCHES.keys().isdisjoint(inspect.signature(method).parameters)
