@@ -38,18 +38,24 @@ def linen_model(
     """
     keys = {name: jax.random.key(i) for i, name in enumerate(_STREAMS)}
 
-    def init(*args):
-        return model.init(keys, *args, method=call)
-
     def kept(variables) -> dict[str, Any]:
         variables = meta.unbox(unfreeze(variables))
         return flatten({name: tree for name, tree in variables.items() if name not in TO_LOOK_AT})
 
-    pieces = Pieces(kept(jax.eval_shape(init, *inputs)))
+    traced: list[Pieces] = []
+
+    def init(leaves, inputs):
+        variables = kept(model.init(keys, *inputs, method=call))
+        traced.append(Pieces(jax.tree.map(_spec, variables)))
+        return Pieces(variables).leaves
+
+    made = TracedOnce(init)
+    made.program({}, inputs)
+    (pieces,) = traced
 
     def initial(paths: Collection[str], inputs: tuple) -> dict[str, Any]:
         def values(*args):
-            leaves = Pieces(kept(init(*args))).leaves
+            leaves = made({}, args)
             return {path: leaves[path] for path in paths}
 
         # XLA drops what they do not need: no other weight is made.
@@ -83,9 +89,14 @@ def linen_model(
         (),
         TracedOnce(apply),
         initial,
+        init=made,
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
     )
+
+
+def _spec(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def _switching(switches: Switches) -> Callable[..., Any]:

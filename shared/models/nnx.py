@@ -102,6 +102,11 @@ def nnx_model(
         made = jax.jit(lambda: _values(port.build(_rngs()), others))() if others else {}
         return {path: tables[path] if path in tables else made[path] for path in paths}
 
+    def init(leaves, inputs):
+        with nnx.use_eager_sharding(False):
+            made = _values(port.build(_rngs()), pieces.leaves.keys() - tables.keys())
+        return made | {p: jnp.asarray(tables[p]) for p in pieces.leaves.keys() & tables.keys()}
+
     kept = initial(random | fixed, ())
     own = {p: _value(value) for p, (_, value) in held.items() if p not in random | fixed}
     pieces = Pieces(own)
@@ -144,6 +149,7 @@ def nnx_model(
         TracedOnce(apply),
         initial,
         places,
+        init=TracedOnce(init),
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
     )

@@ -42,6 +42,8 @@ class Pair:
       linen_output: from Linen's outputs to what is compared.
       nnx_output: from NNX's outputs to what is compared.
       weight_map: {Linen's path: NNX's path} of leaves that are known; the rest is found.
+      initial: "compared", or "loaded" where the port is never trained from its own initial values:
+        then it is only remarked that they are others.
     """
 
     linen: nn.Module
@@ -56,6 +58,7 @@ class Pair:
     linen_output: Callable[[Any], Any] = lambda outputs: outputs
     nnx_output: Callable[[Any], Any] = lambda outputs: outputs
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    initial: str = "compared"
 
     def __post_init__(self) -> None:
         """Raises InputError where a field is not of its kind."""
@@ -67,9 +70,11 @@ class Pair:
                 "a tuple of inputs, or a function of a key that returns one",
                 callable(self.inputs) or isinstance(self.inputs, tuple),
             ),
+            ("initial", '"compared" or "loaded"', self.initial in ("compared", "loaded")),
         ):
             if not fine:
-                received = type(getattr(self, name)).__name__
+                given = getattr(self, name)
+                received = repr(given) if isinstance(given, str) else type(given).__name__
                 raise InputError(f"Pair.{name}: expected {kind}, received {received}")
 
 
@@ -84,6 +89,7 @@ class PurePair:
       port_with: makes the port with other weights: with what is at the paths of which a function
         says so, beside its own; None where it has nothing else.
       weight_map: as in `Pair`.
+      is_loaded: whether initial values are replaced before they are used.
     """
 
     linen: PureModel
@@ -93,6 +99,7 @@ class PurePair:
     masks: frozenset[int] = frozenset()
     port_with: Callable[[Callable[[str], bool]], PureModel] | None = None
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_loaded: bool = False
 
 
 def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
@@ -129,6 +136,7 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
         masks(pair.inputs),
         port_with,
         pair.weight_map,
+        pair.initial == "loaded",
     )
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from shared.program.draws import Draws
+from shared.program.traced_once import TracedOnce
 from shared.trees import Key, Place
 
 
@@ -29,6 +30,7 @@ class PureModel:
       places: {path: where in the module it is} of leaves of which the path does not say it.
       draws: what it draws, by the paths of leaves that `apply` does not take; None where it draws
         nothing.
+      init: ({}, inputs) -> {path: initial value}; None where that is not known as a program.
       in_training: `apply` as the model is called in training.
       switches: what `apply` met that is switched off at evaluation, when it was traced.
       compiled: what has been compiled of it; see `shared.models.gradients`.
@@ -42,6 +44,7 @@ class PureModel:
     places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     used_in_call: frozenset[str] = frozenset()
     draws: Draws | None = None
+    init: TracedOnce | None = None
     in_training: Apply | None = None
     switches: set[str] = dataclasses.field(default_factory=set)
     compiled: dict[Hashable, Callable] = dataclasses.field(

@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend import core
 
 from shared.program.evaluate import Values, evaluate
-from shared.program.graph import Graph, Node, Value, pruned
+from shared.program.graph import Graph, Node, Value, needed_for, pruned
 from shared.program.jax_programs import DRAWS, DRAWS_WITHIN, random_wrap
 from shared.program.view import View
 
@@ -49,17 +49,17 @@ def _programs_in(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
             yield value
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Draw:
     """What is drawn of one key, or of several.
 
     Attributes:
       spec: shape and dtype.
-      keys: the data of its keys.
+      keys: (..., words), the data of its keys; axes in front are those of what is drawn.
     """
 
     spec: jax.ShapeDtypeStruct
-    keys: frozenset[bytes]
+    keys: np.ndarray
 
 
 class Draws:
@@ -85,11 +85,11 @@ class Draws:
         return rewriter.rewritten()
 
     def _leaf(self, keys: np.ndarray, what: str, spec: jax.ShapeDtypeStruct) -> str:
-        """The path of what is drawn of `keys`, (number of keys, words of a key)."""
+        """The path of what is drawn of `keys`, (..., words)."""
         told_by = (what, keys.tobytes(), spec.shape, str(spec.dtype))
         if told_by not in self._paths:
             self._paths[told_by] = path = f"{COLLECTION}/{len(self._paths)}"
-            self.found[path] = Draw(spec, frozenset(row.tobytes() for row in keys))
+            self.found[path] = Draw(spec, keys)
         return self._paths[told_by]
 
     def _keys(self, graph: Graph) -> dict[Value, np.ndarray]:
@@ -104,15 +104,9 @@ class Draws:
             if node.op == "input" or args & takes_inputs:
                 takes_inputs.add(node)
         known = {value for value in wanted if value[0] not in made_of_weights}
-        needed, todo = set(), [node for node, _ in known]
-        while todo:
-            node = todo.pop()
-            if node not in needed:
-                needed.add(node)
-                todo += [arg for arg, _ in node.args]
-        nodes = [node for node in graph.nodes if node in needed]
-        inputs = self._inputs() if needed & takes_inputs else ()
-        values: Values = evaluate(Graph(nodes, [], {}), {}, inputs, wide=False)
+        needed = needed_for(graph, *(node for node, _ in known))
+        inputs = () if takes_inputs.isdisjoint(needed.nodes) else self._inputs()
+        values: Values = evaluate(needed, {}, inputs, wide=False)
         return {value: _data(values[value[0]][value[1]]) for value in known}
 
 
@@ -201,9 +195,9 @@ class _Rewriter:
         alone = tuple(aval.shape[data.ndim - 1 :])
         rows, which = np.unique(keys, axis=0, return_inverse=True)
         if len(rows) == len(keys):
-            return self._leaf(node, keys, node.op, aval.shape, aval.dtype), 0
+            return self._leaf(node, data, node.op, aval.shape, aval.dtype), 0
         # Of equal keys equal numbers are drawn.
-        made = [(self._leaf(node, row[None], node.op, alone, aval.dtype), 0) for row in rows]
+        made = [(self._leaf(node, row, node.op, alone, aval.dtype), 0) for row in rows]
         if len(rows) == 1:
             kept = tuple(range(data.ndim - 1, aval.ndim))
             params = {"shape": aval.shape, "broadcast_dimensions": kept, "sharding": None}
@@ -239,8 +233,7 @@ class _Rewriter:
 
     def _wrapped(self, node: Node, value: Value, data: np.ndarray) -> Value:
         """A key made of a leaf, for what draws by itself."""
-        keys = data.reshape(-1, data.shape[-1])
-        leaf = self._leaf(node, keys, "key", data.shape, jnp.uint32)
+        leaf = self._leaf(node, data, "key", data.shape, jnp.uint32)
         aval = value[0].avals[value[1]]
         primitive, params = random_wrap(aval.dtype)
         return self._add(

@@ -73,6 +73,11 @@ def computed_again(
     return found
 
 
+def result(node: Node, args: Sequence[Any]) -> tuple[Any, ...]:
+    """What an operation makes of other operands of the same types."""
+    return _compute(node, list(args), {}, (), wide=False, casts=True)
+
+
 def _compute(
     node: Node,
     args: list[Any],

@@ -196,6 +196,18 @@ def pruned(graph: Graph, outputs: list[Value]) -> Graph:
     return Graph(nodes, outputs, {node: views[node] for node in in_order}, feeds=feeds)
 
 
+def needed_for(graph: Graph, *nodes: Node) -> Graph:
+    """The part of a program that computes `nodes`."""
+    needed: set[Node] = set()
+    todo = list(nodes)
+    while todo:
+        node = todo.pop()
+        if node not in needed:
+            needed.add(node)
+            todo += [arg for arg, _ in node.args]
+    return Graph([node for node in graph.nodes if node in needed], [], {})
+
+
 def piece(graph: Graph, value: Value, view: View) -> Value | None:
     """What of `value`, an output that stands for a leaf, stands for `view` of the leaf.
 

@@ -1,39 +1,170 @@
-"""What a model starts with beside its params: tables, statistics, caches."""
+"""Whether both models start alike: distributions, constants, and which weights are drawn as one."""
 
-import math
+import collections
+from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
-from shared.verification.ported import Ported
+from shared.models.pair import PurePair
+from shared.models.pure import PureModel
+from shared.program.canonical import Names
+from shared.program.distribution import Source, Term, Terms, name_of
+from shared.program.draws import Draws
+from shared.program.evaluate import evaluate
+from shared.program.graph import needed_for
+from shared.program.source import users_place
+from shared.program.trace import trace
+from shared.program.view import View
+from shared.report.result import NAMED, Check, Divergence, Spot
+from shared.verification.locate.spot import layers_of, operation_of
+from shared.verification.same_distribution import Comparison, compare
+from shared.verification.sample import random_bits
+from shared.weights.weight_map import Entry
 
-# More bytes than this are not made to be looked at.
-MAX_BYTES = 64 * 2**20
-# Tables that NumPy makes on one side and JAX on the other are as near as this.
-SAME_TABLE = 1e-5
+NAME = "initial"
+# How often an initialiser that computes with arrays is run, for numbers to test.
+MAX_DRAWN = 64
 
 
-def other_initial_values(ported: Ported) -> list[str]:
-    """Linen's paths of what NNX starts with in other numbers.
+def check_initial(pure: PurePair, entries: Sequence[Entry]) -> tuple[Check, Divergence | None]:
+    """Whether what `entries` pair starts alike, and where it does not.
 
-    Params start with random numbers, which are other ones in each; a checkpoint replaces all.
+    Args:
+      pure: a pair of models of which the initialisers are known as programs.
+      entries: the map of the weights.
     """
-    entries = [e for e in ported.entries if not e.linen.leaf.startswith(("params/", "draws/"))]
-    paths = {e.linen.leaf for e in entries}, {e.nnx.leaf for e in entries}
-    specs = [ported.linen.leaves[path] for path in paths[0]]
-    if not specs or sum(math.prod(x.shape) * x.dtype.itemsize for x in specs) > MAX_BYTES:
-        return []
-    inputs = ported.inputs(0)
-    linen = {p: np.asarray(x) for p, x in ported.linen.initial(paths[0], inputs).items()}
-    nnx = {p: np.asarray(x) for p, x in ported.nnx.initial(paths[1], inputs).items()}
-    found = {
-        e.linen.leaf
-        for e in entries
-        if not _same(e.linen.of(linen[e.linen.leaf]), e.nnx.of(nnx[e.nnx.leaf]))
-    }
-    return sorted(found)
+    linen, nnx = (_Start(model, pure) for model in (pure.linen, pure.nnx))
+    unlike, tested = _unlike(linen, nnx, entries)
+    if unlike:
+        entry, how = unlike[0]
+        named = [f"{each.linen.leaf}: {said}" for each, said in unlike[:NAMED]]
+        more = [f"{len(unlike) - NAMED} more"] if len(unlike) > NAMED else []
+        is_drawn = linen.term(entry.linen).bits or nnx.term(entry.nnx).bits
+        what = "is drawn from another distribution" if is_drawn else "starts with other numbers"
+        place = _place(f"{entry.linen} {what}: {how}", linen, nnx, entry, entry)
+        note = "; ".join(named + more)
+        return Check(NAME, "different", worst_leaf=entry.nnx.leaf, note=note), place
+    if found := _as_one(linen, nnx, entries):
+        (entry, other), alone, count = found
+        side, rest = ("NNX", "Linen") if alone == "nnx" else ("Linen", "NNX")
+        views = [str(getattr(each, alone)) for each in (other, entry)]
+        note = f"{views[0]} starts with the numbers of {views[1]} in {side}, not in {rest}"
+        if alone == "nnx":
+            note += f"; draw each from a key of its own: rngs.split({count})"
+        place = _place(note, linen, nnx, other, other)
+        return Check(NAME, "different", worst_leaf=other.nnx.leaf, note=note), place
+    note = f"one distribution by {' and by '.join(sorted(tested))}" if tested else ""
+    return Check(NAME, "equal" if tested else "identical", note=note), None
 
 
-def _same(x: np.ndarray, y: np.ndarray) -> bool:
-    if x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
-        return np.array_equal(x, y)
-    return np.allclose(x, y, rtol=SAME_TABLE, atol=SAME_TABLE, equal_nan=True)
+def _unlike(
+    linen: "_Start", nnx: "_Start", entries: Sequence[Entry]
+) -> tuple[list[tuple[Entry, str]], set[str]]:
+    """What starts otherwise, a row for each leaf, in what; and how the rest is known to be alike.
+
+    Nothing is said of the rest where the programs are the same.
+    """
+    names = Names()
+    unlike: dict[tuple[str, str], tuple[Entry, str]] = {}
+    tested: set[str] = set()
+    known: dict[tuple[int, int], Comparison] = {}
+    for entry in entries:
+        a, b = linen.term(entry.linen), nnx.term(entry.nnx)
+        key = name_of(names, a), name_of(names, b)
+        if key[0] == key[1]:
+            continue
+        if key not in known:
+            known[key] = compare(a, b, (linen.sampler(entry.linen), nnx.sampler(entry.nnx)))
+        is_same, how = known[key]
+        if is_same:
+            tested.add(how)
+        else:
+            unlike.setdefault((entry.linen.leaf, entry.nnx.leaf), (entry, how))
+    return list(unlike.values()), tested
+
+
+def _as_one(
+    linen: "_Start", nnx: "_Start", entries: Sequence[Entry]
+) -> tuple[tuple[Entry, Entry], str, int] | None:
+    """Two weights that start with the same numbers on one side alone: (both, side, how many do)."""
+    found = [
+        _groups([start.sources(getattr(entry, side)) for entry in entries])
+        for start, side in ((linen, "linen"), (nnx, "nnx"))
+    ]
+    for i, (here, there) in enumerate(zip(*found, strict=True)):
+        for alone, more in (("nnx", there - here), ("linen", here - there)):
+            if more:
+                group = there if alone == "nnx" else here
+                return (entries[i], entries[min(more)]), alone, len(group)
+    return None
+
+
+def _groups(sources: Sequence[frozenset[Source]]) -> list[frozenset[int]]:
+    """For each of several weights which of them are drawn of a key that it is drawn of."""
+    of: dict[Source, set[int]] = collections.defaultdict(set)
+    for i, own in enumerate(sources):
+        for source in own:
+            of[source].add(i)
+    return [frozenset().union(*(of[source] for source in own)) | {i} for i, own in enumerate(sources)]
+
+
+def _place(reason: str, linen: "_Start", nnx: "_Start", one: Entry, other: Entry) -> Divergence:
+    return Divergence(reason, linen.spot(one.linen), nnx.spot(other.nnx))
+
+
+class _Start:
+    """What a model starts with."""
+
+    def __init__(self, model: PureModel, pure: PurePair) -> None:
+        assert model.init is not None
+        self._inputs = lambda: jax.tree.leaves(pure.sample_inputs(0, {}))
+        draws = Draws(self._inputs)
+        graph, shapes = trace(model.init, {}, pure.inputs)
+        self._graph = draws.given(graph)
+        self._draws = draws.found
+        # In the order of `jax.tree`.
+        self._values = dict(zip(sorted(shapes), self._graph.outputs, strict=True))
+        self._terms = Terms(self._graph, self._draws)
+
+    def term(self, view: View) -> Term:
+        """How what `view` takes of a weight is made."""
+        return self._terms.of(self._values[view.leaf], tuple(sorted(view.index)))
+
+    def sources(self, view: View) -> frozenset[Source]:
+        """The keys that it is drawn of; where they are not known, its numbers stand for them."""
+        term = self.term(view)
+        if not any(each.kind == "whole" and each.place for each in term.all()):
+            return frozenset().union(*(bits.sources for bits in term.bits))
+        if not term.bits:
+            return frozenset()
+        return frozenset([(self._drawn(view, 0).tobytes(), ())])
+
+    def sampler(self, view: View) -> Callable[[int], np.ndarray]:
+        """(how many) -> numbers of what `view` takes, drawn up to `MAX_DRAWN` times."""
+
+        def sample(count: int) -> np.ndarray:
+            made = [self._drawn(view, 0)]
+            while made[0].size * len(made) < count and len(made) < MAX_DRAWN:
+                made.append(self._drawn(view, len(made)))
+            return made[0] if len(made) == 1 else np.concatenate([x.reshape(-1) for x in made])
+
+        return sample
+
+    def spot(self, view: View) -> Spot | None:
+        """Where what `view` takes of a weight is made."""
+        term = self.term(view)
+        nodes = [self._values[view.leaf][0], *(each.node for each in term.all() if each.node)]
+        for node in nodes:
+            place = users_place(node.stack)
+            if place is not None:
+                op, layers = operation_of(node), layers_of(node)
+                return Spot(place.file, place.line, place.source, op, layers, "")
+        return None
+
+    def _drawn(self, view: View, seed: int) -> np.ndarray:
+        value = self._values[view.leaf]
+        rng = np.random.default_rng(seed)
+        leaves = {path: random_bits(rng, draw.spec) for path, draw in self._draws.items()}
+        values = evaluate(needed_for(self._graph, value[0]), leaves, self._inputs(), wide=False)
+        return np.asarray(view.of(np.asarray(values[value[0]][value[1]])))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shared.errors import one_line, where_raised
 from shared.models.pair import Pair, PurePair, pure_pair
 from shared.report.result import PASSES, Check, DifferentError, Verification
-from shared.verification import in_training
+from shared.verification import in_training, initial
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
 from shared.verification.checks.table import ALL_CHECKS, Progress, make
@@ -15,7 +15,6 @@ from shared.verification.decision.in_float64 import decide_in_float64
 from shared.verification.decision.instability import decide_by_rounding
 from shared.verification.decision.unseen import decide_unseen
 from shared.verification.drawn import with_draws
-from shared.verification.initial import other_initial_values
 from shared.verification.limits import Limits
 from shared.verification.mapping import (
     Mapped,
@@ -75,7 +74,9 @@ def verify(
         found = _verified(other, checks, options, progress)
     if found.verdict in PASSES and in_training.NAME in checks:
         found = _with_training_mode(found, options, progress)
-    return _with_initial_values(found)
+    if found.verdict in PASSES and initial.NAME in checks:
+        found = _with_initial(found, progress)
+    return found
 
 
 def _verified(
@@ -136,13 +137,32 @@ def _with_training_mode(found: Verification, options: Options, progress: Progres
     return in_training.merged(found, trained, time.perf_counter() - started)
 
 
-def _with_initial_values(found: Verification) -> Verification:
-    """With the remark that variables start with other numbers, if they do."""
-    other = other_initial_values(found.ported) if found.verdict in PASSES else []
-    if not other:
+def _with_initial(found: Verification, progress: Progress) -> Verification:
+    """With what both models start with compared, where that is known as a program."""
+    pure = found.ported.pair
+    if pure.linen.init is None or pure.nnx.init is None:
         return found
-    remark = f"starts with other numbers in NNX, load them: {', '.join(other)}"
-    return dataclasses.replace(found, remark="; ".join(filter(None, (found.remark, remark))))
+    progress(initial.NAME)
+    started = time.perf_counter()
+    check, place = initial.check_initial(pure, found.ported.weights.entries)
+    check = dataclasses.replace(check, seconds=time.perf_counter() - started)
+    if check.status != "different":
+        return dataclasses.replace(found, checks=[*found.checks, check])
+    if pure.is_loaded:
+        check = dataclasses.replace(check, status="undecided", note=f"to be loaded: {check.note}")
+        remark = f"starts otherwise in NNX, load it: {check.worst_leaf}"
+        return dataclasses.replace(
+            found,
+            checks=[*found.checks, check],
+            remark="; ".join(filter(None, (found.remark, remark))),
+        )
+    return dataclasses.replace(
+        found,
+        verdict="different",
+        checks=[*found.checks, check],
+        divergence=place,
+        remark="; ".join(filter(None, ("equal with the same weights", found.remark))),
+    )
 
 
 def find_weight_map(pair: Pair | PurePair) -> WeightMap:

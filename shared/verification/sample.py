@@ -58,8 +58,7 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
     Whole numbers of one byte are weights, others count or are a place: those are small.
     """
     if is_draw(path):
-        most = jnp.iinfo(spec.dtype).max
-        return rng.integers(0, most, spec.shape, spec.dtype, endpoint=True)
+        return random_bits(rng, spec)
     if spec.dtype == bool:
         return rng.integers(0, 2, spec.shape).astype(bool)
     if jnp.issubdtype(spec.dtype, jnp.integer):
@@ -79,6 +78,11 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
     else:
         values = 0.3 * values
     return np.array(values, spec.dtype)
+
+
+def random_bits(rng: np.random.Generator, spec: Any) -> np.ndarray:
+    """All numbers of the type of `spec`, equally often."""
+    return rng.integers(0, np.iinfo(spec.dtype).max, spec.shape, spec.dtype, endpoint=True)
 
 
 def has_nan(x: Any) -> bool:
