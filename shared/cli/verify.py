@@ -15,7 +15,7 @@ from shared.errors import UsageError
 SUMMARY = "Prove --pair=FILE.py:NAME or --case=NAME|all equal, or name the line."
 CHECKS = (
     *("structure", "programs", "forward", "updates", "gradients", "training"),
-    *("training_mode", "initial"),
+    *("training_mode", "initial", "metadata"),
 )
 _EXIT_CODES = {"identical": 0, "equal": 0, "close": 0, "different": 1, "undecided": 6}
 

@@ -43,9 +43,12 @@ def linen_model(
         return flatten({name: tree for name, tree in variables.items() if name not in TO_LOOK_AT})
 
     traced: list[Pieces] = []
+    axis_names: dict[str, tuple] = {}
 
     def init(leaves, inputs):
-        variables = kept(model.init(keys, *inputs, method=call))
+        boxed = model.init(keys, *inputs, method=call)
+        axis_names.update(_axis_names(boxed))
+        variables = kept(boxed)
         traced.append(Pieces(jax.tree.map(_spec, variables)))
         return Pieces(variables).leaves
 
@@ -92,7 +95,18 @@ def linen_model(
         init=made,
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
+        axis_names=axis_names,
     )
+
+
+def _axis_names(variables: Any) -> dict[str, tuple]:
+    """{path: the name of each axis} of the variables in a box that says it."""
+    boxes = {
+        path: box
+        for path, box in flatten(unfreeze(variables)).items()
+        if isinstance(box, meta.AxisMetadata) and hasattr(box, "names")
+    }
+    return {path: tuple(box.names) for path, box in boxes.items()}
 
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:

@@ -1,9 +1,10 @@
 """An NNX module as a pure function."""
 
+import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from flax import nnx
 from shared.errors import InputError
 from shared.models.pure import Pieces, PureModel, arrays
 from shared.models.switches import SWITCHES, Switches, has_switch
+from shared.program.source import Place as SourcePlace
+from shared.program.source import caller
 from shared.program.traced_once import TracedOnce
 from shared.trees import Place, escape
 
@@ -49,11 +52,13 @@ class Port:
       graphdef: of the module, without numbers.
       held: {path: (its keys, what is there)}, a variable or a plain array. The path of an array
         starts with `array/`.
+      named_at: {path: line} of what was given its metadata by a statement of its own.
     """
 
     build: Callable[[nnx.Rngs], Any]
     graphdef: nnx.GraphDef
     held: dict[str, tuple[tuple, Any]]
+    named_at: dict[str, SourcePlace] = dataclasses.field(default_factory=dict)
 
 
 def built(build: Callable[[nnx.Rngs], Any]) -> Port:
@@ -63,8 +68,18 @@ def built(build: Callable[[nnx.Rngs], Any]) -> Port:
             "Pair.nnx: expected a function of nnx.Rngs that builds the port, received a "
             f"{type(build).__name__}; write nnx=lambda rngs: {type(build).__name__}(..., rngs=rngs)"
         )
+    named_at: dict[str, SourcePlace] = {}
+
+    def make() -> Any:
+        with _noting_metadata() as places:
+            model = _is_module(build(_rngs()))
+        for path, variable in _flat(nnx.state(model, nnx.Variable)):
+            if id(variable) in places:
+                named_at[_path(path, variable)] = places[id(variable)]
+        return model
+
     with nnx.use_eager_sharding(False):
-        model = nnx.eval_shape(lambda: _is_module(build(_rngs())))
+        model = nnx.eval_shape(make)
         if any(True for _ in _tables(model)):
             # XLA drops what they do not need: no weight is made.
             values = jax.jit(lambda: {key: value for key, _, value in _tables(build(_rngs()))})()
@@ -72,8 +87,30 @@ def built(build: Callable[[nnx.Rngs], Any]) -> Port:
                 setattr(node, key.rsplit("/", 1)[-1], nnx.data(values[key]))
     graphdef, abstract = nnx.split(model)
     return Port(
-        build, graphdef, {_path(path, value): (path, value) for path, value in _flat(abstract)}
+        build,
+        graphdef,
+        {_path(path, value): (path, value) for path, value in _flat(abstract)},
+        named_at,
     )
+
+
+@contextlib.contextmanager
+def _noting_metadata() -> Iterator[dict[int, SourcePlace]]:
+    """{id of a variable: the line that sets its metadata}, where a line of the user's does."""
+    places: dict[int, SourcePlace] = {}
+    set_metadata = nnx.Variable.set_metadata
+
+    def noted(self: nnx.Variable, *args: Any, **kwargs: Any) -> None:
+        set_metadata(self, *args, **kwargs)
+        place = caller()
+        if place.is_users:
+            places[id(self)] = place
+
+    nnx.Variable.set_metadata = noted
+    try:
+        yield places
+    finally:
+        nnx.Variable.set_metadata = set_metadata
 
 
 def nnx_model(
@@ -152,7 +189,19 @@ def nnx_model(
         init=TracedOnce(init),
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
+        axis_names=_axis_names(held),
+        named_at=port.named_at,
     )
+
+
+def _axis_names(held: Mapping[str, tuple[tuple, Any]]) -> dict[str, tuple]:
+    """{path: the name of each axis} of the variables that have a partitioning."""
+    found = {}
+    for path, (_, value) in held.items():
+        names = value.get_metadata().get("out_sharding") if isinstance(value, nnx.Variable) else None
+        if names:
+            found[path] = tuple(names)
+    return found
 
 
 def switch(model: Any, switches: Switches, arguments: bool) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from shared.program.draws import Draws
+from shared.program.source import Place as SourcePlace
 from shared.program.traced_once import TracedOnce
 from shared.trees import Key, Place
 
@@ -33,6 +34,8 @@ class PureModel:
       init: ({}, inputs) -> {path: initial value}; None where that is not known as a program.
       in_training: `apply` as the model is called in training.
       switches: what `apply` met that is switched off at evaluation, when it was traced.
+      axis_names: {path: the name of each axis} of the leaves that have a partitioning.
+      named_at: {path: line} of those that were given it by a statement of their own.
       compiled: what has been compiled of it; see `shared.models.gradients`.
     """
 
@@ -47,6 +50,8 @@ class PureModel:
     init: TracedOnce | None = None
     in_training: Apply | None = None
     switches: set[str] = dataclasses.field(default_factory=set)
+    axis_names: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    named_at: Mapping[str, SourcePlace] = dataclasses.field(default_factory=dict)
     compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

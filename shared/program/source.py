@@ -3,6 +3,7 @@
 import dataclasses
 import linecache
 import os
+import sys
 import sysconfig
 from typing import Any
 
@@ -59,6 +60,12 @@ class Place:
         if self.file.startswith(_INSTALLED):
             return not self.file.startswith((_JAX, _FLAX, _OURS, *_TOOLS))
         return not self.file.startswith((_JAX, _FLAX, _STANDARD, _OURS, "<"))
+
+
+def caller() -> Place:
+    """The line that called the function that calls this."""
+    frame = sys._getframe(2)
+    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
 
 def places(source_info: Any) -> tuple[Place, ...]:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.errors import one_line, where_raised
 from shared.models.pair import Pair, PurePair, pure_pair
-from shared.report.result import PASSES, Check, DifferentError, Verification
-from shared.verification import in_training, initial
+from shared.report.result import PASSES, Check, DifferentError, Divergence, Verification
+from shared.verification import in_training, initial, metadata
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
 from shared.verification.checks.table import ALL_CHECKS, Progress, make
@@ -30,7 +30,7 @@ from shared.verification.placement import place_by_values
 from shared.verification.untrained import with_untrained
 from shared.verification.verdict import conclude, verdict_of
 from shared.weights.storage import other_kinds
-from shared.weights.weight_map import WeightMap
+from shared.weights.weight_map import Entry, WeightMap
 
 # In this order, until the port is the model with the map.
 _WAYS = {
@@ -72,10 +72,11 @@ def verify(
     other = with_untrained(pure, found.unmatched_linen)
     if other is not None:
         found = _verified(other, checks, options, progress)
-    if found.verdict in PASSES and in_training.NAME in checks:
-        found = _with_training_mode(found, options, progress)
-    if found.verdict in PASSES and initial.NAME in checks:
-        found = _with_initial(found, progress)
+    if found.verdict not in PASSES:
+        return found
+    for name, step in _BESIDE.items():
+        if name in checks:
+            found = step(found, options, progress)
     return found
 
 
@@ -137,31 +138,59 @@ def _with_training_mode(found: Verification, options: Options, progress: Progres
     return in_training.merged(found, trained, time.perf_counter() - started)
 
 
-def _with_initial(found: Verification, progress: Progress) -> Verification:
+def _with_initial(found: Verification, options: Options, progress: Progress) -> Verification:
     """With what both models start with compared, where that is known as a program."""
     pure = found.ported.pair
     if pure.linen.init is None or pure.nnx.init is None:
         return found
     progress(initial.NAME)
+    made = _timed(initial.check_initial, found)
+    if made[0].status != "different" or not pure.is_loaded:
+        return _merged(found, *made, "equal with the same weights")
+    check = dataclasses.replace(made[0], status="undecided", note=f"to be loaded: {made[0].note}")
+    remark = f"starts otherwise in NNX, load it: {check.worst_leaf}"
+    remark = "; ".join(filter(None, (found.remark, remark)))
+    return dataclasses.replace(found, checks=[*found.checks, check], remark=remark)
+
+
+def _with_metadata(found: Verification, options: Options, progress: Progress) -> Verification:
+    """With the names of axes compared, if there are any."""
+    if not metadata.has_metadata(found.ported.pair):
+        return found
+    progress(metadata.NAME)
+    return _merged(found, *_timed(metadata.check_metadata, found), "equal but for sharding")
+
+
+# What is looked at beside the call, of a port that passes.
+_BESIDE = {
+    in_training.NAME: _with_training_mode,
+    initial.NAME: _with_initial,
+    metadata.NAME: _with_metadata,
+}
+
+
+def _timed(
+    check: Callable[[PurePair, Sequence[Entry]], tuple[Check, Divergence | None]],
+    found: Verification,
+) -> tuple[Check, Divergence | None]:
     started = time.perf_counter()
-    check, place = initial.check_initial(pure, found.ported.weights.entries)
-    check = dataclasses.replace(check, seconds=time.perf_counter() - started)
+    made, place = check(found.ported.pair, found.ported.weights.entries)
+    return dataclasses.replace(made, seconds=time.perf_counter() - started), place
+
+
+def _merged(
+    found: Verification, check: Check, place: Divergence | None, otherwise: str
+) -> Verification:
+    """The verification with one more check; `otherwise` says what the port is where it differs."""
+    checks = [*found.checks, check]
     if check.status != "different":
-        return dataclasses.replace(found, checks=[*found.checks, check])
-    if pure.is_loaded:
-        check = dataclasses.replace(check, status="undecided", note=f"to be loaded: {check.note}")
-        remark = f"starts otherwise in NNX, load it: {check.worst_leaf}"
-        return dataclasses.replace(
-            found,
-            checks=[*found.checks, check],
-            remark="; ".join(filter(None, (found.remark, remark))),
-        )
+        return dataclasses.replace(found, checks=checks)
     return dataclasses.replace(
         found,
         verdict="different",
-        checks=[*found.checks, check],
-        divergence=place,
-        remark="; ".join(filter(None, ("equal with the same weights", found.remark))),
+        checks=checks,
+        divergence=found.divergence or place,
+        remark="; ".join(filter(None, (found.remark, otherwise))),
     )
 
 

@@ -17,7 +17,7 @@ CHECKS: dict[str, Callable[[Ported], Check]] = {
     "gradients": check_gradients,
     "training": check_training,
 }
-ALL_CHECKS = ("structure", *CHECKS, "training_mode", "initial")
+ALL_CHECKS = ("structure", *CHECKS, "training_mode", "initial", "metadata")
 
 Progress = Callable[[str], None]
 

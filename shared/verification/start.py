@@ -1,0 +1,79 @@
+"""What a model starts with, from the program of its initialisers."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from shared.models.pair import PurePair
+from shared.models.pure import PureModel
+from shared.program.distribution import Source, Term, Terms
+from shared.program.draws import Draws
+from shared.program.evaluate import evaluate
+from shared.program.graph import needed_for
+from shared.program.source import users_place
+from shared.program.trace import trace
+from shared.program.view import View
+from shared.report.result import Spot
+from shared.verification.locate.spot import layers_of, operation_of
+from shared.verification.sample import random_bits
+
+# How often an initialiser that computes with arrays is run, for numbers to test.
+MAX_DRAWN = 64
+
+
+class Start:
+    """What a model starts with."""
+
+    def __init__(self, model: PureModel, pure: PurePair) -> None:
+        assert model.init is not None
+        self._inputs = lambda: jax.tree.leaves(pure.sample_inputs(0, {}))
+        draws = Draws(self._inputs)
+        graph, shapes = trace(model.init, {}, pure.inputs)
+        self._graph = draws.given(graph)
+        self._draws = draws.found
+        # In the order of `jax.tree`.
+        self._values = dict(zip(sorted(shapes), self._graph.outputs, strict=True))
+        self._terms = Terms(self._graph, self._draws)
+
+    def term(self, view: View) -> Term:
+        """How what `view` takes of a weight is made."""
+        return self._terms.of(self._values[view.leaf], tuple(sorted(view.index)))
+
+    def sources(self, view: View) -> frozenset[Source]:
+        """The keys that it is drawn of; where they are not known, its numbers stand for them."""
+        term = self.term(view)
+        if not any(each.kind == "whole" and each.place for each in term.all()):
+            return frozenset().union(*(bits.sources for bits in term.bits))
+        if not term.bits:
+            return frozenset()
+        return frozenset([(self._drawn(view, 0).tobytes(), ())])
+
+    def sampler(self, view: View) -> Callable[[int], np.ndarray]:
+        """(how many) -> numbers of what `view` takes, drawn up to `MAX_DRAWN` times."""
+
+        def sample(count: int) -> np.ndarray:
+            made = [self._drawn(view, 0)]
+            while made[0].size * len(made) < count and len(made) < MAX_DRAWN:
+                made.append(self._drawn(view, len(made)))
+            return made[0] if len(made) == 1 else np.concatenate([x.reshape(-1) for x in made])
+
+        return sample
+
+    def spot(self, view: View) -> Spot | None:
+        """Where what `view` takes of a weight is made."""
+        term = self.term(view)
+        nodes = [self._values[view.leaf][0], *(each.node for each in term.all() if each.node)]
+        for node in nodes:
+            place = users_place(node.stack)
+            if place is not None:
+                op, layers = operation_of(node), layers_of(node)
+                return Spot(place.file, place.line, place.source, op, layers, "")
+        return None
+
+    def _drawn(self, view: View, seed: int) -> np.ndarray:
+        value = self._values[view.leaf]
+        rng = np.random.default_rng(seed)
+        leaves = {path: random_bits(rng, draw.spec) for path, draw in self._draws.items()}
+        values = evaluate(needed_for(self._graph, value[0]), leaves, self._inputs(), wide=False)
+        return np.asarray(view.of(np.asarray(values[value[0]][value[1]])))
