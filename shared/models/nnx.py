@@ -106,11 +106,11 @@ def _noting_metadata() -> Iterator[dict[int, SourcePlace]]:
         if place.is_users:
             places[id(self)] = place
 
-    nnx.Variable.set_metadata = noted
+    nnx.Variable.set_metadata = noted  # type: ignore[method-assign]
     try:
         yield places
     finally:
-        nnx.Variable.set_metadata = set_metadata
+        nnx.Variable.set_metadata = set_metadata  # type: ignore[method-assign]
 
 
 def nnx_model(
@@ -198,7 +198,9 @@ def _axis_names(held: Mapping[str, tuple[tuple, Any]]) -> dict[str, tuple]:
     """{path: the name of each axis} of the variables that have a partitioning."""
     found = {}
     for path, (_, value) in held.items():
-        names = value.get_metadata().get("out_sharding") if isinstance(value, nnx.Variable) else None
+        names = (
+            value.get_metadata().get("out_sharding") if isinstance(value, nnx.Variable) else None
+        )
         if names:
             found[path] = tuple(names)
     return found

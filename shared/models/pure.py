@@ -12,7 +12,6 @@ from shared.program.source import Place as SourcePlace
 from shared.program.traced_once import TracedOnce
 from shared.trees import Key, Place
 
-
 Apply = Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
 
 

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,8 +27,8 @@ _MOVES = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", 
 
 # (axis, position) of each axis of which one position is meant, in order.
 Place = tuple[tuple[int, int], ...]
-# A key, and which part of what is drawn of it.
-Source = tuple[bytes, Place]
+# A key, and what is meant of what is drawn of it.
+Source = tuple[bytes, tuple]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,14 +137,14 @@ class Terms:
     def _made(self, value: Value, place: Place) -> Term:
         node, _ = value
         if node.op == "constant":
-            return _constant(constant_value(node), place)
+            return _constant(_typed(node), place)
         if node.op == "leaf":
             return self._bits(node, place)
         if node.op == "stack" or node.op == "concatenate":
             return self._one_of(node, place)
         if node.op == "index":
-            inner = ((0, node.params["i"]), *((axis + 1, at) for axis, at in place))
-            return self.of(node.args[0], inner)
+            first = (0, int(node.params["i"]))
+            return self.of(node.args[0], (first, *((axis + 1, at) for axis, at in place)))
         if node.op == "view":
             return self.of(node.args[0], _joined(node.params["view"].index, place))
         if node.op in _SAME_ELEMENTS:
@@ -218,6 +219,13 @@ class Terms:
         return evaluate(needed_for(self._graph, node), {}, (), wide=False)[node]
 
 
+def _typed(node: Node) -> np.ndarray:
+    """A constant in its type: a number of Python's has another one."""
+    value, aval = constant_value(node), node.avals[0]
+    is_key = jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
+    return value if is_key else value.astype(aval.dtype)
+
+
 def _constant(value: np.ndarray, place: Place) -> Term:
     value = np.ascontiguousarray(value[_index(value.ndim, place)])
     flat = value.reshape(-1)
@@ -234,8 +242,8 @@ def _index(rank: int, place: Place) -> tuple:
 def _joined(first: Sequence[tuple[int, int]], then: Place) -> Place:
     """A place within what is at another place."""
     taken = {axis for axis, _ in first}
-    free = [axis for axis in range(len(taken) + max((a for a, _ in then), default=-1) + 1)]
-    left = [axis for axis in free if axis not in taken]
+    rank = len(taken) + max((axis for axis, _ in then), default=-1) + 1
+    left = [axis for axis in range(rank) if axis not in taken]
     return tuple(sorted((*first, *((left[axis], at) for axis, at in then))))
 
 

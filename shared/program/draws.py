@@ -17,7 +17,7 @@ from jax.extend import core
 
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node, Value, needed_for, pruned
-from shared.program.jax_programs import DRAWS, DRAWS_WITHIN, random_wrap
+from shared.program.jax_programs import DRAWS, DRAWS_WITHIN, RANDOM, random_wrap
 from shared.program.view import View
 
 # The collection of the leaves that are draws.
@@ -47,6 +47,20 @@ def _programs_in(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
             yield value.jaxpr
         elif isinstance(value, core.Jaxpr):
             yield value
+
+
+def draws_by_itself(graph: Graph) -> bool:
+    """Whether there is a draw in `graph` that is no leaf: its key is made of weights, say."""
+    return any(_draws_by_itself(node) for node in graph.nodes)
+
+
+def _draws_by_itself(node: Node) -> bool:
+    if node.op in RANDOM:
+        return node.op not in DRAWS_WITHIN or node.args[0][0].op != "random_wrap"
+    if any(map(_draws_in, _programs_in(node.params))):
+        keys = _keys_of(node)
+        return not keys or any(key.op != "random_wrap" for key, _ in keys)
+    return False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,8 +220,10 @@ class _Rewriter:
         args = tuple(made[i] for i in which.reshape(-1))
         whole = self._add(Node(0, "stack", args, {}, (stacked,), node.stack, node.layer))
         params = {"new_sizes": aval.shape, "dimensions": None, "sharding": None}
-        return whole if data.ndim == 2 else self._like(
-            node, lax.reshape_p, [whole], params, aval.shape
+        return (
+            whole
+            if data.ndim == 2
+            else self._like(node, lax.reshape_p, [whole], params, aval.shape)
         )
 
     def _like(
@@ -215,9 +231,7 @@ class _Rewriter:
     ) -> Value:
         aval = jax.ShapeDtypeStruct(shape, node.avals[0].dtype)
         return self._add(
-            Node(
-                0, primitive.name, tuple(args), params, (aval,), node.stack, node.layer, primitive
-            )
+            Node(0, primitive.name, tuple(args), params, (aval,), node.stack, node.layer, primitive)
         )
 
     def _leaf(self, node: Node, keys: np.ndarray, what: str, shape: Any, dtype: Any) -> Node:

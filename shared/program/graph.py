@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from shared.program.jax_programs import RANDOM
 from shared.program.source import Place
 from shared.program.view import View
 
@@ -263,11 +262,6 @@ def constant_value(node: Node) -> np.ndarray:
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(value))
     return np.asarray(value)
-
-
-def draws_random_numbers(graph: Graph) -> bool:
-    """Whether an output depends on random bits."""
-    return any(node.op in RANDOM for node in graph.nodes)
 
 
 def depends_on_weights(graph: Graph, value: Node) -> bool:

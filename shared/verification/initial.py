@@ -3,33 +3,37 @@
 import collections
 from collections.abc import Sequence
 
-from shared.models.pair import PurePair
 from shared.program.canonical import Names
 from shared.program.distribution import Source, name_of
+from shared.program.graph import held_by
 from shared.report.result import NAMED, Check, Divergence
+from shared.verification.ported import Ported
 from shared.verification.same_distribution import Comparison, compare
-from shared.verification.start import Start
+from shared.verification.start import Start, plain_draws
+from shared.weights.fused import is_cut_by_flax
 from shared.weights.weight_map import Entry
 
 NAME = "initial"
 
 
-def check_initial(pure: PurePair, entries: Sequence[Entry]) -> tuple[Check, Divergence | None]:
-    """Whether what `entries` pair starts alike, and where it does not.
+def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
+    """Whether what is mapped starts alike, and where it does not.
 
     Args:
-      pure: a pair of models of which the initialisers are known as programs.
-      entries: the map of the weights.
+      ported: a pair of models of which the initialisers are known as programs.
     """
+    pure, entries = ported.pair, ported.weights.entries
     linen, nnx = (Start(model, pure) for model in (pure.linen, pure.nnx))
-    unlike, tested = _unlike(linen, nnx, entries)
-    if unlike:
+    every, tested = _unlike(linen, nnx, entries)
+    explained = _explained(ported, nnx, [entry for entry, _ in every])
+    meant = {entry for group in explained.values() for entry in group}
+    if unlike := [(entry, how) for entry, how in every if entry not in meant]:
         entry, how = unlike[0]
         named = [f"{each.linen.leaf}: {said}" for each, said in unlike[:NAMED]]
         more = [f"{len(unlike) - NAMED} more"] if len(unlike) > NAMED else []
         is_drawn = linen.term(entry.linen).bits or nnx.term(entry.nnx).bits
         what = "is drawn from another distribution" if is_drawn else "starts with other numbers"
-        place = _place(f"{entry.linen} {what}: {how}", linen, nnx, entry, entry)
+        place = _place(f"{entry.linen} {what}: {how}", linen, nnx, entry)
         note = "; ".join(named + more)
         return Check(NAME, "different", worst_leaf=entry.nnx.leaf, note=note), place
     if found := _as_one(linen, nnx, entries):
@@ -39,14 +43,57 @@ def check_initial(pure: PurePair, entries: Sequence[Entry]) -> tuple[Check, Dive
         note = f"{views[0]} starts with the numbers of {views[1]} in {side}, not in {rest}"
         if alone == "nnx":
             note += f"; draw each from a key of its own: rngs.split({count})"
-        place = _place(note, linen, nnx, other, other)
+        place = _place(note, linen, nnx, other)
         return Check(NAME, "different", worst_leaf=other.nnx.leaf, note=note), place
+    if explained:
+        note = "; ".join(why.format(_paths(group)) for why, group in explained.items())
+        to_load = next((g[0].nnx.leaf for why, g in explained.items() if why in _TO_LOAD), None)
+        return Check(NAME, "undecided", worst_leaf=to_load, note=note), None
     note = f"one distribution by {' and by '.join(sorted(tested))}" if tested else ""
     return Check(NAME, "equal" if tested else "identical", note=note), None
 
 
+_FUSED = "Flax draws {}, of which Linen has the parts, in another way"
+_CHANGED = "Linen's init has called the model, and changed {}"
+_PINNED = "{} starts otherwise, and is mapped by weight_map"
+_PLAIN = "{} starts as jax.random has it, which is no initialiser"
+# Nobody trains from such numbers.
+_TO_LOAD = (_PINNED, _PLAIN)
+
+
+def _explained(ported: Ported, nnx: Start, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """What starts otherwise and is no difference for that: {why: entries}.
+
+    What Flax fuses in layers of its own; what the call changes, which Linen's `init` makes once;
+    what the user has mapped, to be loaded; and standard normal or uniform numbers, which stand in
+    ports for what is loaded.
+    """
+    graphs = ported.linen_program.graph, ported.nnx_program.graph
+    names = Names()
+    plain = {name_of(names, term) for term in plain_draws()} if entries else set()
+    program = ported.linen_program
+    outputs = zip(program.outputs, program.graph.outputs, strict=True)
+    changed = {path for path, value in outputs if held_by(value) != path}
+    pinned = {entry.linen.leaf for entry in ported.entries if "user" in entry.by}
+    found: dict[str, list[Entry]] = collections.defaultdict(list)
+    for entry in entries:
+        if (entry.linen.part or entry.nnx.part) and is_cut_by_flax(*graphs, entry):
+            found[_FUSED].append(entry)
+        elif entry.linen.leaf in changed:
+            found[_CHANGED].append(entry)
+        elif entry.linen.leaf in pinned:
+            found[_PINNED].append(entry)
+        elif name_of(names, nnx.term(entry.nnx)) in plain:
+            found[_PLAIN].append(entry)
+    return dict(found)
+
+
+def _paths(entries: Sequence[Entry]) -> str:
+    return ", ".join(dict.fromkeys(entry.nnx.leaf for entry in entries))
+
+
 def _unlike(
-    linen: "Start", nnx: "Start", entries: Sequence[Entry]
+    linen: Start, nnx: Start, entries: Sequence[Entry]
 ) -> tuple[list[tuple[Entry, str]], set[str]]:
     """What starts otherwise, a row for each leaf, in what; and how the rest is known to be alike.
 
@@ -72,7 +119,7 @@ def _unlike(
 
 
 def _as_one(
-    linen: "Start", nnx: "Start", entries: Sequence[Entry]
+    linen: Start, nnx: Start, entries: Sequence[Entry]
 ) -> tuple[tuple[Entry, Entry], str, int] | None:
     """Two weights that start with the same numbers on one side alone: (both, side, how many do)."""
     found = [
@@ -93,8 +140,10 @@ def _groups(sources: Sequence[frozenset[Source]]) -> list[frozenset[int]]:
     for i, own in enumerate(sources):
         for source in own:
             of[source].add(i)
-    return [frozenset().union(*(of[source] for source in own)) | {i} for i, own in enumerate(sources)]
+    return [
+        frozenset().union(*(of[source] for source in own)) | {i} for i, own in enumerate(sources)
+    ]
 
 
-def _place(reason: str, linen: "Start", nnx: "Start", one: Entry, other: Entry) -> Divergence:
-    return Divergence(reason, linen.spot(one.linen), nnx.spot(other.nnx))
+def _place(reason: str, linen: Start, nnx: Start, entry: Entry) -> Divergence:
+    return Divergence(reason, linen.spot(entry.linen), nnx.spot(entry.nnx))

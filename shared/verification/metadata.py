@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shared.models.pair import PurePair
 from shared.program.view import View
 from shared.report.result import NAMED, Check, Divergence, Spot
+from shared.verification.ported import Ported
 from shared.verification.start import Start
 from shared.weights.weight_map import Entry
 
@@ -16,18 +17,16 @@ def has_metadata(pure: PurePair) -> bool:
     return bool(pure.linen.axis_names or pure.nnx.axis_names)
 
 
-def check_metadata(pure: PurePair, entries: Sequence[Entry]) -> tuple[Check, Divergence | None]:
+def check_metadata(ported: Ported) -> tuple[Check, Divergence | None]:
     """Whether what partitions the weights is the same, and where it is not.
 
     Names that only the port has are no difference: they are said.
 
-    Args:
-      pure: a pair.
-      entries: the map of the weights.
     """
+    pure = ported.pair
     unlike: dict[tuple[str, str], tuple[Entry, str]] = {}
     added: set[str] = set()
-    for entry in entries:
+    for entry in ported.weights.entries:
         linen, nnx = entry.linen.leaf, entry.nnx.leaf
         one, other = pure.linen.axis_names.get(linen), pure.nnx.axis_names.get(nnx)
         if one is None and other is not None:
@@ -52,7 +51,7 @@ def check_metadata(pure: PurePair, entries: Sequence[Entry]) -> tuple[Check, Div
 
 def _named_at(pure: PurePair, view: View) -> Spot | None:
     place = pure.nnx.named_at.get(view.leaf)
-    return place and Spot(place.file, place.line, place.source, "metadata", (), "")
+    return Spot(place.file, place.line, place.source, "metadata", (), "") if place else None
 
 
 def _said(names: tuple | None) -> str:

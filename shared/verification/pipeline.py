@@ -27,10 +27,11 @@ from shared.verification.mapping import (
     unrolled_as_scanned,
 )
 from shared.verification.placement import place_by_values
+from shared.verification.ported import Ported
 from shared.verification.untrained import with_untrained
 from shared.verification.verdict import conclude, verdict_of
 from shared.weights.storage import other_kinds
-from shared.weights.weight_map import Entry, WeightMap
+from shared.weights.weight_map import WeightMap
 
 # In this order, until the port is the model with the map.
 _WAYS = {
@@ -144,13 +145,14 @@ def _with_initial(found: Verification, options: Options, progress: Progress) -> 
     if pure.linen.init is None or pure.nnx.init is None:
         return found
     progress(initial.NAME)
-    made = _timed(initial.check_initial, found)
-    if made[0].status != "different" or not pure.is_loaded:
-        return _merged(found, *made, "equal with the same weights")
-    check = dataclasses.replace(made[0], status="undecided", note=f"to be loaded: {made[0].note}")
+    check, place = _timed(initial.check_initial, found)
+    if pure.is_loaded and check.status == "different":
+        check = dataclasses.replace(check, status="undecided", note=f"to be loaded: {check.note}")
+    found = _merged(found, check, place, "equal with the same weights")
+    if check.status != "undecided" or check.worst_leaf is None:
+        return found
     remark = f"starts otherwise in NNX, load it: {check.worst_leaf}"
-    remark = "; ".join(filter(None, (found.remark, remark)))
-    return dataclasses.replace(found, checks=[*found.checks, check], remark=remark)
+    return dataclasses.replace(found, remark="; ".join(filter(None, (found.remark, remark))))
 
 
 def _with_metadata(found: Verification, options: Options, progress: Progress) -> Verification:
@@ -170,11 +172,10 @@ _BESIDE = {
 
 
 def _timed(
-    check: Callable[[PurePair, Sequence[Entry]], tuple[Check, Divergence | None]],
-    found: Verification,
+    check: Callable[[Ported], tuple[Check, Divergence | None]], found: Verification
 ) -> tuple[Check, Divergence | None]:
     started = time.perf_counter()
-    made, place = check(found.ported.pair, found.ported.weights.entries)
+    made, place = check(found.ported)
     return dataclasses.replace(made, seconds=time.perf_counter() - started), place
 
 

@@ -2,9 +2,11 @@
 
 One draw for each number: the functions from bits to numbers have the same quantiles, or they are
 not of one distribution; that leaves nothing to chance. Otherwise the Kolmogorov-Smirnov test of two
-samples decides. It calls equal distributions different once in `1 / ERROR_RATE`, and two normal
-ones of which one is wider by a factor of 1.1 the same about as rarely: they are 0.023 apart, and
-what is further apart than 0.009 is different (`tests/test_initial_values.py` measures both).
+samples decides, and of what is computed with arrays also an F test of how norms vary.
+
+Each calls equal distributions different once in `1 / ERROR_RATE`. Two normal ones of which one is
+wider by a factor of 1.1 are 0.023 apart; of `SAMPLES` numbers, 0.009 is enough to be different
+(`tests/test_initial_values.py` measures both).
 """
 
 from collections.abc import Callable
@@ -40,6 +42,7 @@ class Comparison(NamedTuple):
     how: str
 
 
+# (how many numbers) -> numbers, a row for each time that they are drawn.
 Sampler = Callable[[int], np.ndarray]
 
 
@@ -48,10 +51,13 @@ def compare(a: Term, b: Term, samplers: tuple[Sampler, Sampler]) -> Comparison:
 
     Args:
       a: a term of Linen; b: of NNX.
-      samplers: (at least how many numbers) -> numbers, for initialisers that compute with arrays.
+      samplers: of both, for initialisers that compute with arrays.
     """
     if not a.bits and not b.bits:
         return _constants(a, b, samplers)
+    if not (a.bits and b.bits):
+        side = "Linen" if a.bits else "NNX"
+        return Comparison(False, f"random in {side}, a constant in the other")
     if a.is_repeated != b.is_repeated:
         side = "NNX" if b.is_repeated else "Linen"
         return Comparison(False, f"the same numbers several times in {side} alone")
@@ -60,18 +66,37 @@ def compare(a: Term, b: Term, samplers: tuple[Sampler, Sampler]) -> Comparison:
             return _quantiles(a, b)
         x, y = _drawn(a, 0), _drawn(b, 1)
     else:
-        x, y = (sampler(SAMPLES) for sampler in samplers)
+        rows = [sampler(SAMPLES) for sampler in samplers]
+        if apart := _norms_apart(*rows):
+            return Comparison(False, apart)
+        x, y = (each.reshape(-1) for each in rows)
     result = stats.ks_2samp(x, y)
     if result.pvalue < ERROR_RATE:
         return Comparison(False, _described(x, y))
     return Comparison(True, f"a test of {len(x)} and {len(y)} numbers, D = {result.statistic:.2g}")
 
 
+def _norms_apart(x: np.ndarray, y: np.ndarray) -> str:
+    """How norms vary from draw to draw, if otherwise on both sides: that of an orthogonal kernel
+    does not. By the F test of their variances.
+    """
+    if min(len(x), len(y)) < 2:
+        return ""
+    spread = [
+        float(np.var(np.square(each).sum(1) / np.square(each).sum(1).mean())) for each in (x, y)
+    ]
+    small, large = sorted(spread)
+    if stats.f.sf(large / max(small, 1e-12), len(x) - 1, len(y) - 1) >= ERROR_RATE:
+        return ""
+    one, other = (np.sqrt(each) for each in spread)
+    return f"from draw to draw its squared norm varies by {one:.2g} in Linen, {other:.2g} in NNX"
+
+
 def _constants(a: Term, b: Term, samplers: tuple[Sampler, Sampler]) -> Comparison:
     if a.kind == b.kind == "number":
         x, y = np.asarray(a.value), np.asarray(b.value)
     else:
-        x, y = (sampler(1) for sampler in samplers)
+        x, y = (sampler(1)[0] for sampler in samplers)
     if np.array_equal(x, y):
         return Comparison(True, "equal")
     if x.shape == y.shape and _are_near(x, y):

@@ -1,8 +1,9 @@
 """What a model starts with, from the program of its initialisers."""
 
-from collections.abc import Callable
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from shared.models.pair import PurePair
@@ -16,10 +17,27 @@ from shared.program.trace import trace
 from shared.program.view import View
 from shared.report.result import Spot
 from shared.verification.locate.spot import layers_of, operation_of
+from shared.verification.same_distribution import Sampler
 from shared.verification.sample import random_bits
 
 # How often an initialiser that computes with arrays is run, for numbers to test.
 MAX_DRAWN = 64
+
+
+@functools.cache
+def plain_draws() -> tuple[Term, ...]:
+    """What `jax.random` draws by itself: standard normal and uniform numbers."""
+    terms = []
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        for draw in (jax.random.normal, jax.random.uniform):
+
+            def one(leaves, inputs, draw=draw, dtype=dtype):
+                return {"drawn": draw(jax.random.key(0), (2,), dtype)}
+
+            draws = Draws(tuple)
+            graph = draws.given(trace(one, {}, ())[0])
+            terms.append(Terms(graph, draws.found).of(graph.outputs[0], ()))
+    return tuple(terms)
 
 
 class Start:
@@ -44,19 +62,20 @@ class Start:
         """The keys that it is drawn of; where they are not known, its numbers stand for them."""
         term = self.term(view)
         if not any(each.kind == "whole" and each.place for each in term.all()):
-            return frozenset().union(*(bits.sources for bits in term.bits))
+            every = frozenset().union(*(bits.sources for bits in term.bits))
+            return frozenset((key, (*place, *view.part)) for key, place in every)
         if not term.bits:
             return frozenset()
         return frozenset([(self._drawn(view, 0).tobytes(), ())])
 
-    def sampler(self, view: View) -> Callable[[int], np.ndarray]:
-        """(how many) -> numbers of what `view` takes, drawn up to `MAX_DRAWN` times."""
+    def sampler(self, view: View) -> Sampler:
+        """What draws numbers of what `view` takes, up to `MAX_DRAWN` times; a constant, once."""
 
         def sample(count: int) -> np.ndarray:
             made = [self._drawn(view, 0)]
             while made[0].size * len(made) < count and len(made) < MAX_DRAWN:
                 made.append(self._drawn(view, len(made)))
-            return made[0] if len(made) == 1 else np.concatenate([x.reshape(-1) for x in made])
+            return np.stack([x.reshape(-1) for x in made]) if count > 1 else np.stack(made)
 
         return sample
 

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 
-from shared.program.draws import is_draw
-from shared.program.graph import draws_random_numbers
+from shared.program.draws import draws_by_itself, is_draw
 from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
 from shared.verification.decision.places import locate_in
-from shared.verification.locate import layers_exchanged, not_finite, use_of
+from shared.verification.drawn import of_one_key
+from shared.verification.locate import drawn_at, layers_exchanged, not_finite, use_of
 from shared.verification.locate.left_behind import place_of_what_is_left, remark_of_what_is_left
 from shared.verification.locate.result_types import result_types_apart
 from shared.verification.mapping import Mapped
@@ -30,7 +30,9 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
     if verdict == "different":
         if structure.status != "different" and _both_draw(mapped):
             made, verdict = _undecided(made), "undecided"
-            remark = "both models draw random numbers in the call; make it deterministic"
+            remark = (
+                "both models draw of keys that are made of weights; make the call deterministic"
+            )
         else:
             divergence = _place(mapped, place)
     if any(check.name == "updates" for check in made) and (
@@ -69,7 +71,7 @@ def verdict_of(checks: Sequence[Check]) -> str:
 
 
 def _both_draw(mapped: Mapped) -> bool:
-    return all(draws_random_numbers(graph) for graph in (mapped.found.linen, mapped.found.nnx))
+    return all(draws_by_itself(graph) for graph in (mapped.found.linen, mapped.found.nnx))
 
 
 def _undecided(made: Sequence[Check]) -> list[Check]:
@@ -88,10 +90,26 @@ def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
     ported = mapped.ported
     return (
         _of_weights(mapped)
+        or _of_keys(mapped)
         or place
         or locate_in(ported, ported.programs)
         or result_types_apart(ported)
         or place_of_what_is_left(ported)
+    )
+
+
+def _of_keys(mapped: Mapped) -> Divergence | None:
+    """Two draws of one key, where that is what differs."""
+    if mapped.found.linen_left or mapped.found.nnx_left:
+        return None
+    if (found := of_one_key(mapped.ported)) is None:
+        return None
+    _, entry, side = found
+    name = "NNX" if side == "nnx" else "Linen"
+    return Divergence(
+        f"a key is used for a second draw in {name} alone",
+        drawn_at(mapped.ported.linen_program.graph, entry.linen),
+        drawn_at(mapped.ported.nnx_program.graph, entry.nnx),
     )
 
 

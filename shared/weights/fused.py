@@ -42,7 +42,11 @@ def find_fused(found: Found) -> Fused | None:
     unsaid: dict[tuple[str, ...], Entry] = {}
     for entry in found.entries:
         fused = tuple(map(template, _fused_leaves(entry)))
-        if fused and not _is_cut_by_flax(found, entry) and not meant.intersection(fused):
+        if (
+            fused
+            and not is_cut_by_flax(found.linen, found.nnx, entry)
+            and not meant.intersection(fused)
+        ):
             unsaid.setdefault(fused, entry)
     if not unsaid:
         return None
@@ -53,11 +57,10 @@ def find_fused(found: Found) -> Fused | None:
     return Fused(remark, summary, _node(found.linen, entry.linen), _node(found.nnx, entry.nnx))
 
 
-def _is_cut_by_flax(found: Found, entry: Entry) -> bool:
+def is_cut_by_flax(linen: Graph, nnx: Graph, entry: Entry) -> bool:
+    """Whether a layer of Flax's takes the parts of `entry` out of a weight, if there are any."""
     nodes = [
-        _node(graph, view)
-        for graph, view in ((found.linen, entry.linen), (found.nnx, entry.nnx))
-        if view.part
+        _node(graph, view) for graph, view in ((linen, entry.linen), (nnx, entry.nnx)) if view.part
     ]
     return all(node.stack and node.stack[0].is_flax for node in nodes)
 

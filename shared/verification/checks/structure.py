@@ -6,6 +6,7 @@ from shared.errors import InputError
 from shared.models.pure import described
 from shared.program.draws import is_draw
 from shared.report.result import NAMED, Check
+from shared.verification.drawn import of_one_key
 from shared.verification.ported import Ported
 from shared.weights.storage import other_kinds
 
@@ -66,7 +67,14 @@ def _draws_apart(ported: Ported, linen_left: Sequence[str], nnx_left: Sequence[s
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         said.append(f"{', '.join(left[:NAMED]) or 'none'}{more} in {name}")
     alone = any(is_draw(path) for path in (*linen_left, *nnx_left))
-    return [f"random draws without a counterpart: {', '.join(said)}"] if alone else []
+    if alone:
+        return [f"random draws without a counterpart: {', '.join(said)}"]
+    if found := of_one_key(ported):
+        one, other, side = found
+        shapes = [described(ported.linen.leaves[entry.linen.leaf]) for entry in (one, other)]
+        name = "NNX" if side == "nnx" else "Linen"
+        return [f"random draws of one key in {name} alone: {' and '.join(shapes)}"]
+    return []
 
 
 def _draws_paired(ported: Ported) -> str:

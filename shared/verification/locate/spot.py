@@ -6,6 +6,7 @@ import numpy as np
 
 from shared.program.graph import Graph, Node
 from shared.program.source import Place, users_place
+from shared.program.view import View
 from shared.report.result import Spot
 from shared.verification.locate.side import Side
 from shared.verification.locate.values import is_key
@@ -45,6 +46,15 @@ def use_of(
                 op, layers = operation_of(node), layers_of(node)
                 return Spot(place.file, place.line, place.source, op, layers, "")
     return None
+
+
+def drawn_at(graph: Graph, view: View) -> Spot | None:
+    """Where a program draws what `view` takes."""
+    node = next((n for n in graph.nodes if n.op == "leaf" and n.params["path"] == view.leaf), None)
+    place = users_place(node.stack) if node else None
+    if node is None or place is None:
+        return None
+    return Spot(place.file, place.line, place.source, operation_of(node), layers_of(node), "")
 
 
 def _place(side: Side, node: Node) -> Place | None:
