@@ -59,7 +59,7 @@ class Special(nnx.Param):
 class PortSpecial(nnx.Module):
     def __init__(self, rngs):
         self.kernel = Special(jnp.ones((F, F)))
-        self.bias = Special(jnp.ones(F))
+        self.bias = Special(jnp.zeros(F))
 
     def __call__(self, x):
         return x @ self.kernel[...] + self.bias[...]

@@ -233,14 +233,40 @@ def test_what_only_one_side_returns_is_named():
     assert note == "not compared, for only one side has it: intermediates/hidden/0"
 
 
-def test_random_draws_on_both_sides_are_undecided_and_on_one_different():
+def test_random_draws_on_both_sides_are_paired_and_on_one_side_are_different():
     both = verify(sowing(True, True), samples=1)
-    assert (both.verdict, "make it deterministic" in both.remark) == ("undecided", True)
-    with pytest.raises(DifferentError, match="undecided; both models draw"):
-        both.raise_if_different()
+    assert both.verdict == "identical"
+    assert both.checks[0].note == "1 random draw paired"
     one = verify(sowing(False, True), samples=1)
     assert one.verdict == "different"
     assert one.divergence.nnx.source.startswith("return self.drop(")
+
+
+class KeyedByWeights(nn.Module):
+    """Draws of a key that is a weight: nobody knows it before it is loaded."""
+
+    @nn.compact
+    def __call__(self, x):
+        key = self.variable("state", "key", lambda: jnp.zeros(2, jnp.uint32)).value
+        return nn.Dense(6)(x) + jax.random.normal(jax.random.wrap_key_data(key), x.shape)
+
+
+class KeyedByWeightsPort(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(6, 6, rngs=rngs)
+        self.key = nnx.Variable(jnp.zeros(2, jnp.uint32))
+
+    def __call__(self, x):
+        key = jax.random.fold_in(jax.random.wrap_key_data(self.key[...]), 1)
+        return self.dense(x) + jax.random.normal(key, x.shape)
+
+
+def test_draws_of_keys_that_are_weights_are_undecided():
+    pair = Pair(KeyedByWeights(), lambda rngs: KeyedByWeightsPort(rngs), X)
+    found = verify(pair, samples=1)
+    assert found.verdict == "undecided"
+    with pytest.raises(DifferentError, match="undecided; both models draw of keys that are made of"):
+        found.raise_if_different()
 
 
 class Experts(nn.Module):

@@ -13,6 +13,8 @@ import jax
 from shared.program.jax_programs import frames
 
 _JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax, flax))
+# The one file of JAX that tells an initialiser from numbers that are drawn by hand.
+_INITIALIZERS = os.path.join(_JAX, "_src", "nn", "initializers.py")
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # What calls the models: a wrong call of theirs is the user's.
 _CALLERS = tuple(os.path.join(_OURS, "models", f"{name}.py") for name in ("linen", "nnx", "pure"))
@@ -71,7 +73,9 @@ def caller() -> Place:
 def places(source_info: Any) -> tuple[Place, ...]:
     """The call stack of an equation, innermost first, without lines of JAX and ours."""
     return tuple(
-        Place(*frame) for frame in frames(source_info) if not frame[0].startswith((_JAX, _OURS))
+        Place(*frame)
+        for frame in frames(source_info)
+        if frame[0] == _INITIALIZERS or not frame[0].startswith((_JAX, _OURS))
     )
 
 

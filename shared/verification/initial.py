@@ -9,7 +9,7 @@ from shared.program.graph import held_by
 from shared.report.result import NAMED, Check, Divergence
 from shared.verification.ported import Ported
 from shared.verification.same_distribution import Comparison, compare
-from shared.verification.start import Start, plain_draws
+from shared.verification.start import Start
 from shared.weights.fused import is_cut_by_flax
 from shared.weights.weight_map import Entry
 
@@ -25,7 +25,7 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
     pure, entries = ported.pair, ported.weights.entries
     linen, nnx = (Start(model, pure) for model in (pure.linen, pure.nnx))
     every, tested = _unlike(linen, nnx, entries)
-    explained = _explained(ported, nnx, [entry for entry, _ in every])
+    explained = _explained(ported, linen, nnx, [entry for entry, _ in every])
     meant = {entry for group in explained.values() for entry in group}
     if unlike := [(entry, how) for entry, how in every if entry not in meant]:
         entry, how = unlike[0]
@@ -36,7 +36,8 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
         place = _place(f"{entry.linen} {what}: {how}", linen, nnx, entry)
         note = "; ".join(named + more)
         return Check(NAME, "different", worst_leaf=entry.nnx.leaf, note=note), place
-    if found := _as_one(linen, nnx, entries):
+    changed = _changed(ported)
+    if found := _as_one(linen, nnx, [e for e in entries if e.linen.leaf not in changed]):
         (entry, other), alone, count = found
         side, rest = ("NNX", "Linen") if alone == "nnx" else ("Linen", "NNX")
         views = [str(getattr(each, alone)) for each in (other, entry)]
@@ -56,24 +57,22 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
 _FUSED = "Flax draws {}, of which Linen has the parts, in another way"
 _CHANGED = "Linen's init has called the model, and changed {}"
 _PINNED = "{} starts otherwise, and is mapped by weight_map"
-_PLAIN = "{} starts as jax.random has it, which is no initialiser"
+_HELD_FREE = "{} starts with numbers of no initialiser"
 # Nobody trains from such numbers.
-_TO_LOAD = (_PINNED, _PLAIN)
+_TO_LOAD = (_PINNED, _HELD_FREE)
 
 
-def _explained(ported: Ported, nnx: Start, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+def _explained(
+    ported: Ported, linen: Start, nnx: Start, entries: Sequence[Entry]
+) -> dict[str, list[Entry]]:
     """What starts otherwise and is no difference for that: {why: entries}.
 
     What Flax fuses in layers of its own; what the call changes, which Linen's `init` makes once;
-    what the user has mapped, to be loaded; and standard normal or uniform numbers, which stand in
-    ports for what is loaded.
+    what the user has mapped, to be loaded; and what stands in a port for what is loaded: zeros,
+    ones, standard normal or uniform numbers, of no initialiser and no layer of Flax's.
     """
     graphs = ported.linen_program.graph, ported.nnx_program.graph
-    names = Names()
-    plain = {name_of(names, term) for term in plain_draws()} if entries else set()
-    program = ported.linen_program
-    outputs = zip(program.outputs, program.graph.outputs, strict=True)
-    changed = {path for path, value in outputs if held_by(value) != path}
+    changed = _changed(ported)
     pinned = {entry.linen.leaf for entry in ported.entries if "user" in entry.by}
     found: dict[str, list[Entry]] = collections.defaultdict(list)
     for entry in entries:
@@ -83,9 +82,16 @@ def _explained(ported: Ported, nnx: Start, entries: Sequence[Entry]) -> dict[str
             found[_CHANGED].append(entry)
         elif entry.linen.leaf in pinned:
             found[_PINNED].append(entry)
-        elif name_of(names, nnx.term(entry.nnx)) in plain:
-            found[_PLAIN].append(entry)
+        elif linen.term(entry.linen).bits and nnx.is_held_free(entry.nnx):
+            found[_HELD_FREE].append(entry)
     return dict(found)
+
+
+def _changed(ported: Ported) -> set[str]:
+    """Linen's weights that a call changes: its `init` has called the model once."""
+    program = ported.linen_program
+    outputs = zip(program.outputs, program.graph.outputs, strict=True)
+    return {path for path, value in outputs if held_by(value) != path}
 
 
 def _paths(entries: Sequence[Entry]) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
-from shared.program.distribution import Source, Term, Terms
+from shared.program.canonical import Names
+from shared.program.distribution import Source, Term, Terms, name_of
 from shared.program.draws import Draws
 from shared.program.evaluate import evaluate
 from shared.program.graph import needed_for
@@ -25,7 +26,7 @@ MAX_DRAWN = 64
 
 
 @functools.cache
-def plain_draws() -> tuple[Term, ...]:
+def _plain_draws() -> tuple[Term, ...]:
     """What `jax.random` draws by itself: standard normal and uniform numbers."""
     terms = []
     for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
@@ -78,6 +79,18 @@ class Start:
             return np.stack([x.reshape(-1) for x in made]) if count > 1 else np.stack(made)
 
         return sample
+
+    def is_held_free(self, view: View) -> bool:
+        """Whether a place is held free for what is loaded: with one number, or plain draws.
+
+        By the user's own line, and not by an initialiser.
+        """
+        stack = self._values[view.leaf][0].stack
+        if stack and not stack[0].is_users:
+            return False
+        term, names = self.term(view), Names()
+        plain = {name_of(names, each) for each in _plain_draws()}
+        return term.kind == "number" or name_of(names, term) in plain
 
     def spot(self, view: View) -> Spot | None:
         """Where what `view` takes of a weight is made."""
