@@ -265,7 +265,9 @@ def test_draws_of_keys_that_are_weights_are_undecided():
     pair = Pair(KeyedByWeights(), lambda rngs: KeyedByWeightsPort(rngs), X)
     found = verify(pair, samples=1)
     assert found.verdict == "undecided"
-    with pytest.raises(DifferentError, match="undecided; both models draw of keys that are made of"):
+    with pytest.raises(
+        DifferentError, match="undecided; both models draw of keys that are made of"
+    ):
         found.raise_if_different()
 
 

@@ -76,7 +76,7 @@ def users_code(what: str):
         message = f"{type(error).__name__}: {one_line(error)}"
         told = where_raised(error)
         in_what = f", in {told}" if told else ""
-        to_do = remedy(message)
+        to_do = remedy(message + in_what)
         next_step = f"; {to_do}" if to_do else ""
         raise InputError(f"{what}: {_where(error)}{message}{in_what}{next_step}") from error
     finally:

@@ -69,8 +69,22 @@ _REMEDIES = (
         r"are \1 for \2",
     ),
     (
+        r'needs PRNG for "(\w+)"',
+        r"a transform of Linen's hands down what its split_rngs names: name '\1' there; further "
+        r"streams of a call are named in the pair: Pair(streams=('\1',))",
+    ),
+    (
+        r"No RngStream named '(\w+)' found in Rngs",
+        r"build the port with the rngs that Pair.nnx is given: it has a stream for every name",
+    ),
+    (
         r"axis_size should be specified manually",
         "Linen's transforms map positional arguments only: pass them by position",
+    ),
+    (
+        r", in [^;]* on \(.*(?:key<\w+>|uint32\[2\])",
+        "there is a key among the inputs; where the model means an array, Pair.inputs may be a "
+        "function of a key: lambda key: (jax.random.normal(key, shape),)",
     ),
 )
 

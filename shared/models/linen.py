@@ -1,7 +1,7 @@
 """A Linen module as a pure function."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ def linen_model(
     output: Callable[[Any], Any],
     *frozen: str,
     in_training: Callable[..., Any] | None = None,
+    streams: Sequence[str] = (),
 ) -> PureModel:
     """`model` as a pure function. Allocates no weight.
 
@@ -35,8 +36,10 @@ def linen_model(
       output: from outputs to what is compared.
       frozen: collections that the call cannot change.
       in_training: the call in training; without, `call` with all switches switched.
+      streams: names of random numbers, beside those that Flax uses by itself.
     """
-    keys = {name: jax.random.key(i) for i, name in enumerate(_STREAMS)}
+    named = dict.fromkeys((*_STREAMS, *streams))
+    keys = {name: jax.random.key(i) for i, name in enumerate(named)}
 
     def kept(variables) -> dict[str, Any]:
         variables = meta.unbox(unfreeze(variables))

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,8 +36,9 @@ class _Stream(nnx.RngStream):
         return key
 
 
-def _rngs() -> nnx.Rngs:
-    rngs = nnx.Rngs(0, dropout=1)
+def _rngs(streams: Sequence[str]) -> nnx.Rngs:
+    """Random numbers for whatever a model calls them; `streams` have keys of their own."""
+    rngs = nnx.Rngs(0, dropout=1, **{name: 2 + i for i, name in enumerate(streams)})
     for name, stream in list(rngs.items()):
         setattr(rngs, name, _Stream(stream.key.get_value(), tag=name))
     return rngs
@@ -48,21 +49,26 @@ class Port:
     """A module that is built once: JAX cannot compare what is built twice, where it has arrays.
 
     Attributes:
-      build: makes the module.
+      make: makes the module.
       graphdef: of the module, without numbers.
       held: {path: (its keys, what is there)}, a variable or a plain array. The path of an array
         starts with `array/`.
       named_at: {path: line} of what was given its metadata by a statement of its own.
     """
 
-    build: Callable[[nnx.Rngs], Any]
+    make: Callable[[], Any]
     graphdef: nnx.GraphDef
     held: dict[str, tuple[tuple, Any]]
     named_at: dict[str, SourcePlace] = dataclasses.field(default_factory=dict)
 
 
-def built(build: Callable[[nnx.Rngs], Any]) -> Port:
-    """The module that `build` makes. Allocates no weight."""
+def built(build: Callable[[nnx.Rngs], Any], streams: Sequence[str] = ()) -> Port:
+    """The module that `build` makes. Allocates no weight.
+
+    Args:
+      build: makes the module from random numbers.
+      streams: names of these, beside those that Flax uses by itself.
+    """
     if isinstance(build, nnx.Pytree):
         raise InputError(
             "Pair.nnx: expected a function of nnx.Rngs that builds the port, received a "
@@ -71,23 +77,26 @@ def built(build: Callable[[nnx.Rngs], Any]) -> Port:
     named_at: dict[str, SourcePlace] = {}
 
     def make() -> Any:
+        return build(_rngs(streams))
+
+    def noted() -> Any:
         with _noting_metadata() as places:
-            model = _is_module(build(_rngs()))
+            model = _is_module(make())
         for path, variable in _flat(nnx.state(model, nnx.Variable)):
             if id(variable) in places:
                 named_at[_path(path, variable)] = places[id(variable)]
         return model
 
     with nnx.use_eager_sharding(False):
-        model = nnx.eval_shape(make)
+        model = nnx.eval_shape(noted)
         if any(True for _ in _tables(model)):
             # XLA drops what they do not need: no weight is made.
-            values = jax.jit(lambda: {key: value for key, _, value in _tables(build(_rngs()))})()
+            values = jax.jit(lambda: {key: value for key, _, value in _tables(make())})()
             for key, node, _ in list(_tables(model)):
                 setattr(node, key.rsplit("/", 1)[-1], nnx.data(values[key]))
     graphdef, abstract = nnx.split(model)
     return Port(
-        build,
+        make,
         graphdef,
         {_path(path, value): (path, value) for path, value in _flat(abstract)},
         named_at,
@@ -136,12 +145,12 @@ def nnx_model(
 
     def initial(paths: Collection[str], inputs: tuple) -> dict[str, Any]:
         others = set(paths) - tables.keys()
-        made = jax.jit(lambda: _values(port.build(_rngs()), others))() if others else {}
+        made = jax.jit(lambda: _values(port.make(), others))() if others else {}
         return {path: tables[path] if path in tables else made[path] for path in paths}
 
     def init(leaves, inputs):
         with nnx.use_eager_sharding(False):
-            made = _values(port.build(_rngs()), pieces.leaves.keys() - tables.keys())
+            made = _values(port.make(), pieces.leaves.keys() - tables.keys())
         return made | {p: jnp.asarray(tables[p]) for p in pieces.leaves.keys() & tables.keys()}
 
     kept = initial(random | fixed, ())

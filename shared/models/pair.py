@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,8 @@ class Pair:
       weight_map: {Linen's path: NNX's path} of leaves that are known; the rest is found.
       initial: "compared", or "loaded" where the port is never trained from its own initial values:
         then it is only remarked that they are others.
+      streams: names of random streams that the models ask for, beside "params" and "dropout": a
+        Linen model that looks whether it has one, or hands one down in a lifted transform.
     """
 
     linen: nn.Module
@@ -59,6 +61,7 @@ class Pair:
     nnx_output: Callable[[Any], Any] = lambda outputs: outputs
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
     initial: str = "compared"
+    streams: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Raises InputError where a field is not of its kind."""
@@ -70,12 +73,17 @@ class Pair:
                 "a tuple of inputs, or a function of a key that returns one",
                 callable(self.inputs) or isinstance(self.inputs, tuple),
             ),
+            ("streams", "names of random streams", _are_names(self.streams)),
             ("initial", '"compared" or "loaded"', self.initial in ("compared", "loaded")),
         ):
             if not fine:
                 given = getattr(self, name)
                 received = repr(given) if isinstance(given, str) else type(given).__name__
                 raise InputError(f"Pair.{name}: expected {kind}, received {received}")
+
+
+def _are_names(given: Any) -> bool:
+    return isinstance(given, tuple | list) and all(isinstance(name, str) for name in given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +135,7 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
         return nnx_model(port, nnx_call, pair.nnx_output, is_no_weight, in_training)
 
     with during("Pair.nnx, called with nnx.Rngs"):
-        port = built(pair.nnx)
+        port = built(pair.nnx, pair.streams)
     return PurePair(
         linen,
         port_with(),
@@ -160,7 +168,13 @@ def _pure_linen(pair: Pair, inputs: tuple) -> PureModel:
     call, in_training = _calls(pair.linen_call, pair.linen_kwargs, pair.linen_train_kwargs)
     with during(f"Linen's init and call on {described(inputs)}"):
         with_frozen = functools.partial(
-            linen_model, pair.linen, inputs, call, pair.linen_output, in_training=in_training
+            linen_model,
+            pair.linen,
+            inputs,
+            call,
+            pair.linen_output,
+            in_training=in_training,
+            streams=pair.streams,
         )
         return without_sown(with_frozen(), inputs, with_frozen)
 

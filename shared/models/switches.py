@@ -1,5 +1,6 @@
 """What is switched off at evaluation, by attributes of modules or by arguments of calls."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -67,6 +68,9 @@ class Switches:
 
 def has_switch(method: Any) -> bool:
     """Whether a method of a class takes a switch."""
-    if not inspect.isfunction(method):
-        return False
+    return inspect.isfunction(method) and _takes_switch(method)
+
+
+@functools.cache
+def _takes_switch(method: Callable[..., Any]) -> bool:
     return not SWITCHES.keys().isdisjoint(inspect.signature(method).parameters)

@@ -8,11 +8,14 @@ import jax
 
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
-from shared.program.draws import Draws, draws
+from shared.program.draws import Draws, draws, is_draw
+from shared.program.graph import Graph, Node
+from shared.program.jax_programs import COMPARISONS
 from shared.program.traced_once import TracedOnce
+from shared.program.view import View
 from shared.verification.ported import Ported
 from shared.verification.programs import called, program
-from shared.weights.weight_map import Entry
+from shared.weights.weight_map import TURNED, Entry
 
 
 def with_draws(pure: PurePair) -> PurePair:
@@ -27,7 +30,7 @@ def of_one_key(ported: Ported) -> tuple[Entry, Entry, str] | None:
     Draws of one shape that share a key are one draw. Of other shapes they are other numbers, and
     are not independent.
     """
-    entries = [entry for entry in ported.entries if entry.by == "draw"]
+    entries = [entry for entry in ported.entries if entry.is_draw]
     found = []
     for side, model in (("linen", ported.linen), ("nnx", ported.nnx)):
         of: dict[bytes, set[int]] = collections.defaultdict(set)
@@ -43,6 +46,38 @@ def of_one_key(ported: Ported) -> tuple[Entry, Entry, str] | None:
             i, j = min(alone)
             return entries[i], entries[j], side
     return None
+
+
+def turned(ported: Ported) -> tuple[Entry, ...] | None:
+    """The map with those draws inverted that are compared with a share; None if there are none.
+
+    A mask may be `u < 0.8` or `u >= 0.2`: as often true, of inverted bits the same.
+    """
+    graphs = ported.linen_program.graph, ported.nnx_program.graph
+    compared = [_compared(graph) for graph in graphs]
+    entries = tuple(
+        dataclasses.replace(entry, by=TURNED)
+        if entry.is_draw and entry.linen in compared[0] and entry.nnx in compared[1]
+        else entry
+        for entry in ported.entries
+    )
+    return None if entries == ported.entries else entries
+
+
+def _compared(graph: Graph) -> set[View]:
+    """The draws that are compared with a constant."""
+    made: dict[Node, set[View]] = {}
+    found: set[View] = set()
+    for node in graph.nodes:
+        view = graph.views.get(node)
+        sources = [made[arg] for arg, _ in node.args if made.get(arg)]
+        if view is not None:
+            made[node] = {view} if is_draw(view.leaf) else set()
+        elif node.op in COMPARISONS and len(sources) == 1:
+            found |= sources[0]
+        elif len(sources) == 1:
+            made[node] = sources[0]
+    return found
 
 
 def _with_draws(model: PureModel, pure: PurePair) -> PureModel:

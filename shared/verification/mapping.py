@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.models.pair import PurePair
 from shared.report.result import Verification
 from shared.verification.checks.forward import check_forward
 from shared.verification.decision.unseen import decide_unseen
+from shared.verification.drawn import turned
 from shared.verification.placement import place_by_values
 from shared.verification.ported import Ported
 from shared.verification.programs import program
@@ -64,6 +65,10 @@ class Tried(NamedTuple):
     def is_settled(self) -> bool:
         """Whether no other map has to be tried."""
         return self.verification is not None and self.verification.verdict != "different"
+
+
+# (pair, options, what has been tried) -> a map to try; None if there is none of the kind.
+Way = Callable[[PurePair, Options, Sequence[Tried]], Mapped | None]
 
 
 def scan_by_scan(pure: PurePair, options: Options, tried: Sequence[Tried]) -> Mapped | None:
@@ -124,6 +129,21 @@ def as_mapped(pure: PurePair, options: Options, entries: Sequence[Entry]) -> Map
     nnx = dataclasses.replace(nnx, graph=found.nnx)
     ported = Ported(pure, linen, nnx, found.entries, **options)
     return Mapped(ported, found, seconds=time.perf_counter() - started)
+
+
+def with_turned_draws(pure: PurePair, options: Options, tried: Sequence[Tried]) -> Mapped | None:
+    """The map that gives NNX inverted bits where both compare draws; None if it does not help."""
+    mapped, verification = tried[-1]
+    if verification is None or verification.checks[0].status != "equal":
+        return None
+    entries = turned(mapped.ported)
+    if entries is None:
+        return None
+    ported = dataclasses.replace(mapped.ported, entries=entries)
+    if not _passes(ported):
+        return None
+    found = dataclasses.replace(mapped.found, entries=entries)
+    return dataclasses.replace(mapped, ported=ported, found=found)
 
 
 def _unrolled(pure: PurePair, options: Options, known: Sequence[Entry] | None = None) -> Mapped:

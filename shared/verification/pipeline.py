@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import one_line, where_raised
 from shared.models.pair import Pair, PurePair, pure_pair
@@ -20,11 +20,13 @@ from shared.verification.mapping import (
     Mapped,
     Options,
     Tried,
+    Way,
     as_mapped,
     by_values,
     scan_by_scan,
     unrolled,
     unrolled_as_scanned,
+    with_turned_draws,
 )
 from shared.verification.placement import place_by_values
 from shared.verification.ported import Ported
@@ -39,6 +41,7 @@ _WAYS = {
     "the same map, unrolled": unrolled_as_scanned,
     "map": unrolled,
     "another map": by_values,
+    "masks turned": with_turned_draws,
 }
 
 
@@ -82,11 +85,15 @@ def verify(
 
 
 def _verified(
-    pure: PurePair, checks: Sequence[str], options: Options, progress: Progress
+    pure: PurePair,
+    checks: Sequence[str],
+    options: Options,
+    progress: Progress,
+    ways: Mapping[str, Way] = _WAYS,
 ) -> Verification:
     """The verdict with the first map that is not different, or else with the last."""
     tried: list[Tried] = []
-    for step, way in _WAYS.items():
+    for step, way in ways.items():
         progress(step)
         mapped = way(pure, options, tried)
         if mapped is not None:
@@ -131,11 +138,12 @@ def _with_training_mode(found: Verification, options: Options, progress: Progres
     except Exception as error:  # it is the user's code that cannot be called so
         note = f"not looked at, in {where_raised(error)}: {one_line(error)}"
         check = Check(in_training.NAME, "undecided", note=note)
-        return dataclasses.replace(found, checks=[*found.checks, check])
+        remark = "; ".join(filter(None, (found.remark, "not compared in training mode")))
+        return dataclasses.replace(found, checks=[*found.checks, check], remark=remark)
     mapped = as_mapped(pure, options, found.ported.weights.entries)
     checks = ("programs",) if are_the_same(mapped.ported) else in_training.CHECKS
-    trained = _examine(mapped, checks, progress)
-    assert trained is not None  # scans are unrolled
+    ways = {in_training.NAME: lambda *_: mapped, "masks turned": with_turned_draws}
+    trained = _verified(pure, checks, options, progress, ways)
     return in_training.merged(found, trained, time.perf_counter() - started)
 
 

@@ -143,7 +143,7 @@ class Ported:
     @functools.cached_property
     def weights(self) -> WeightMap:
         """The map of the weights, without what is drawn."""
-        entries = tuple(entry for entry in self.entries if entry.by != "draw")
+        entries = tuple(entry for entry in self.entries if not entry.is_draw)
         linen, nnx = (
             {path: leaf for path, leaf in model.leaves.items() if not is_draw(path)}
             for model in (self.linen, self.nnx)

@@ -49,7 +49,8 @@ def copy_weights(
 ) -> None:
     """Writes the numbers of `linen` into `nnx`."""
     for entry in entries:
-        entry.nnx.put(nnx[entry.nnx.leaf], entry.linen.of(linen[entry.linen.leaf]))
+        numbers = entry.linen.of(linen[entry.linen.leaf])
+        entry.nnx.put(nnx[entry.nnx.leaf], ~numbers if entry.is_turned else numbers)
 
 
 def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:

@@ -71,7 +71,7 @@ def find_again(
     """
     known = [(entry.linen, entry.nnx) for entry in entries]
     found = _find(linen, nnx, (linen_leaves, nnx_leaves), known)
-    draws = tuple(entry for entry in found.entries if entry.by == "draw")
+    draws = tuple(entry for entry in found.entries if entry.is_draw)
     left = [
         tuple(view for view in views if is_draw(view.leaf))
         for views in (found.linen_left, found.nnx_left)
@@ -203,7 +203,7 @@ def _match(
     if any(matcher.left) or any(unused):
         pieces = [[*linen.views.values(), *unused[0]], [*nnx.views.values(), *unused[1]]]
         leaves = (linen_leaves, nnx_leaves)
-        of_weights = [entry for entry in matcher.entries if entry.by != "draw"]
+        of_weights = [entry for entry in matcher.entries if not entry.is_draw]
         pairs = regular_pairs(of_weights, pieces, leaves)
         taken = {view for pair in pairs for view in pair}
         siblings = sibling_pairs(of_weights, leaves)

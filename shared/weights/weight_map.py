@@ -16,17 +16,31 @@ from shared.trees import Key, Place, leaves_of, module_tree, unflatten
 Leaves = Mapping[str, Any]
 
 
+TURNED = "turned draw"
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """`linen` and `nnx` hold the same numbers. How that is known: `by`.
 
     Attributes:
-      by: "dataflow", "names" or "user".
+      by: "dataflow", "names" or "user"; "draw" of what is drawn and is no weight, "turned draw"
+        where NNX takes what is large for what is small.
     """
 
     linen: View
     nnx: View
     by: str = "dataflow"
+
+    @property
+    def is_draw(self) -> bool:
+        """Whether this is what is drawn, and no weight."""
+        return self.by in ("draw", TURNED)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether NNX has the bits of Linen inverted: `u >= rate` for `u < 1 - rate`."""
+        return self.by == TURNED
 
 
 def leaf_names(entries: Sequence[Entry], graph: Graph, linen: bool) -> Callable[[Node], Hashable]:
@@ -37,7 +51,11 @@ def leaf_names(entries: Sequence[Entry], graph: Graph, linen: bool) -> Callable[
       graph: a program.
       linen: whether it is Linen's.
     """
-    numbers = {entry.linen if linen else entry.nnx: i for i, entry in enumerate(entries)}
+    numbers = {
+        entry.linen if linen else entry.nnx: i
+        for i, entry in enumerate(entries)
+        if not entry.is_turned
+    }
 
     def name(node: Node) -> Hashable:
         view = graph.views.get(node, View(node.params.get("path", "")))

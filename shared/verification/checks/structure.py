@@ -78,7 +78,7 @@ def _draws_apart(ported: Ported, linen_left: Sequence[str], nnx_left: Sequence[s
 
 
 def _draws_paired(ported: Ported) -> str:
-    count = sum(entry.by == "draw" for entry in ported.entries)
+    count = sum(entry.is_draw for entry in ported.entries)
     if not count:
         return ""
     return f"{count} random draws paired" if count > 1 else "1 random draw paired"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.program.canonical import Names, not_reshaped, only_reshapes, params_that_matter
+from shared.program.draws import is_draw
 from shared.program.graph import (
     Node,
     Value,
@@ -21,6 +22,7 @@ from shared.verification.locate.both import Both
 from shared.verification.locate.follow import Parting, part
 from shared.verification.locate.layers import skipped_layer
 from shared.verification.locate.lifted import directions, other_axes
+from shared.verification.locate.other_draw import other_draw
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.statement import (
@@ -167,6 +169,8 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
     assert found.operands is not None
     (p, i), (q, k) = found.operands
     linen, nnx = _weight(a, p), _weight(b, q)
+    if linen and nnx and is_draw(linen.leaf) and is_draw(nnx.leaf):
+        return other_draw(a, b, linen, nnx, counterpart)
     if linen and nnx:
         inverse = {other: one for one, other in counterpart.items()}
         places = directions(x, y) or (
