@@ -98,6 +98,7 @@ class PurePair:
         says so, beside its own; None where it has nothing else.
       weight_map: as in `Pair`.
       is_loaded: whether initial values are replaced before they are used.
+      has_training_call: whether the pair says how a model is called in training.
     """
 
     linen: PureModel
@@ -108,6 +109,7 @@ class PurePair:
     port_with: Callable[[Callable[[str], bool]], PureModel] | None = None
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
     is_loaded: bool = False
+    has_training_call: bool = False
 
 
 def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
@@ -145,6 +147,7 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
         port_with,
         pair.weight_map,
         pair.initial == "loaded",
+        not (pair.linen_train_kwargs is None and pair.nnx_train_kwargs is None),
     )
 
 

@@ -5,10 +5,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# {name: its value in training}. The first two are Flax's own, the others are what models call it.
+# {name: its value in training}. The first three are Flax's own, the others what models call it.
 SWITCHES: Mapping[str, bool] = {
     "deterministic": False,
     "use_running_average": False,
+    "update_stats": True,
     "train": True,
     "training": True,
     "is_training": True,
@@ -56,7 +57,7 @@ class Switches:
         for i, (name, parameter) in enumerate(parameters.items()):
             if name not in SWITCHES:
                 continue
-            if i < len(args):
+            if i < len(args) and parameter.kind is not parameter.KEYWORD_ONLY:
                 by_place[i] = self.value(name, args[i])
             elif name in kwargs or isinstance(parameter.default, bool):
                 given = kwargs.get(name, parameter.default)

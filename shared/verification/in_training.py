@@ -15,13 +15,13 @@ CHECKS = ("programs", "forward", "updates", "gradients")
 
 def in_training(pure: PurePair) -> PurePair | None:
     """The pair as it is called in training; None where nothing in it is switched off."""
-    if not (pure.linen.switches or pure.nnx.switches):
+    if not (pure.has_training_call or pure.linen.switches or pure.nnx.switches):
         return None
     return dataclasses.replace(pure, linen=_switched(pure.linen), nnx=_switched(pure.nnx))
 
 
 def _switched(model: PureModel) -> PureModel:
-    assert model.in_training is not None  # what has switches has both calls
+    assert model.in_training is not None  # what has switches, or words for them, has both calls
     leaves = {path: leaf for path, leaf in model.leaves.items() if not is_draw(path)}
     return dataclasses.replace(model, apply=model.in_training, leaves=leaves, draws=None)
 

@@ -103,9 +103,10 @@ def same_constant(a: Node, b: Node) -> bool:
     x, y = constant_value(a), constant_value(b)
     if x.shape != y.shape or x.dtype.kind != "f" or y.dtype.kind != "f":
         return x.shape != y.shape or bool(np.array_equal(x, y))
+    x, y = x.astype(float), y.astype(float)  # float16 has no number as large as a mask
     if np.all(np.abs([x, y]) > MASKS_ALL) and np.array_equal(np.sign(x), np.sign(y)):
         return True
-    return bool(np.allclose(x.astype(float), y.astype(float), rtol=SAME_CONSTANT, atol=0))
+    return bool(np.allclose(x, y, rtol=SAME_CONSTANT, atol=0))
 
 
 def is_guard(node: Node) -> bool:
