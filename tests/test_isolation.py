@@ -35,7 +35,10 @@ def check_imports(source, forbidden):
 # Where a user's pair of modules becomes two pure functions.
 KNOWS_FLAX = {
     # The last says of which classes the two modules are.
-    *(ROOTS["shared"] / "models" / f"{name}.py" for name in ("linen", "nnx", "pair")),
+    *(
+        ROOTS["shared"] / "models" / f"{name}.py"
+        for name in ("linen", "nnx", "nnx_training", "sources", "pair")
+    ),
 }
 FORBIDDEN = {
     "linen": ["nnx_impl.", "flax.nnx."],

@@ -8,8 +8,10 @@ import jax
 from flax import linen as nn
 from flax.core import DenyList, meta, unfreeze
 
+from shared.models.linen_training import switching
 from shared.models.pure import Pieces, PureModel, arrays
-from shared.models.switches import SWITCHES, Switches, has_switch
+from shared.models.sources import linen_sources
+from shared.models.switches import Switches
 from shared.program.traced_once import TracedOnce
 from shared.trees import flatten, unflatten
 
@@ -45,11 +47,14 @@ def linen_model(
         variables = meta.unbox(unfreeze(variables))
         return flatten({name: tree for name, tree in variables.items() if name not in TO_LOOK_AT})
 
+    def first_call(*args):
+        return model.init(keys, *args, method=call)
+
     traced: list[Pieces] = []
     axis_names: dict[str, tuple] = {}
 
     def init(leaves, inputs):
-        boxed = model.init(keys, *inputs, method=call)
+        boxed = first_call(*inputs)
         axis_names.update(_axis_names(boxed))
         variables = kept(boxed)
         traced.append(Pieces(jax.tree.map(_spec, variables)))
@@ -80,13 +85,13 @@ def linen_model(
     evaluation, training = Switches(training=False), Switches(training=True)
 
     def apply(leaves, inputs):
-        with nn.intercept_methods(_switching(evaluation)):
+        with nn.intercept_methods(switching(evaluation)):
             return applied(call, leaves, inputs)
 
     def apply_in_training(leaves, inputs):
         if in_training is not None:
             return applied(in_training, leaves, inputs)
-        with nn.intercept_methods(_switching(training)):
+        with nn.intercept_methods(switching(training)):
             return applied(call, leaves, inputs)
 
     return PureModel(
@@ -99,6 +104,7 @@ def linen_model(
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
         axis_names=axis_names,
+        sources=functools.cache(lambda: linen_sources(lambda: jax.eval_shape(first_call, *inputs))),
     )
 
 
@@ -114,25 +120,3 @@ def _axis_names(variables: Any) -> dict[str, tuple]:
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
-
-
-def _switching(switches: Switches) -> Callable[..., Any]:
-    """An interceptor that switches the attributes of a module and the arguments of its call."""
-
-    def intercept(method, args, kwargs, context):
-        module = context.module
-        held = {n: vars(module)[n] for n in SWITCHES if n in vars(module)}
-        bound = getattr(type(module), context.method_name, None)
-        if has_switch(bound):
-            # `self` has been bound.
-            args, kwargs = switches.call(functools.partial(bound, module), args, kwargs)
-        new = {name: switches.value(name, value) for name, value in held.items()}
-        try:
-            for name, value in new.items():
-                object.__setattr__(module, name, value)  # a module is frozen
-            return method(*args, **kwargs)
-        finally:
-            for name, value in held.items():
-                object.__setattr__(module, name, value)
-
-    return intercept

@@ -1,6 +1,5 @@
 """An NNX module as a pure function."""
 
-import contextlib
 import dataclasses
 import functools
 import warnings
@@ -13,10 +12,10 @@ import numpy as np
 from flax import nnx
 
 from shared.errors import InputError
+from shared.models.nnx_training import switch
 from shared.models.pure import Pieces, PureModel, arrays
-from shared.models.switches import SWITCHES, Switches, has_switch
-from shared.program.source import Place as SourcePlace
-from shared.program.source import caller
+from shared.models.sources import nnx_sources
+from shared.models.switches import Switches
 from shared.program.traced_once import TracedOnce
 from shared.trees import Place, escape
 
@@ -53,13 +52,11 @@ class Port:
       graphdef: of the module, without numbers.
       held: {path: (its keys, what is there)}, a variable or a plain array. The path of an array
         starts with `array/`.
-      named_at: {path: line} of what was given its metadata by a statement of its own.
     """
 
     make: Callable[[], Any]
     graphdef: nnx.GraphDef
     held: dict[str, tuple[tuple, Any]]
-    named_at: dict[str, SourcePlace] = dataclasses.field(default_factory=dict)
 
 
 def built(build: Callable[[nnx.Rngs], Any], streams: Sequence[str] = ()) -> Port:
@@ -74,52 +71,20 @@ def built(build: Callable[[nnx.Rngs], Any], streams: Sequence[str] = ()) -> Port
             "Pair.nnx: expected a function of nnx.Rngs that builds the port, received a "
             f"{type(build).__name__}; write nnx=lambda rngs: {type(build).__name__}(..., rngs=rngs)"
         )
-    named_at: dict[str, SourcePlace] = {}
 
     def make() -> Any:
-        return build(_rngs(streams))
-
-    def noted() -> Any:
-        with _noting_metadata() as places:
-            model = _is_module(make())
-        for path, variable in _flat(nnx.state(model, nnx.Variable)):
-            if id(variable) in places:
-                named_at[_path(path, variable)] = places[id(variable)]
-        return model
+        return _is_module(build(_rngs(streams)))
 
     with nnx.use_eager_sharding(False):
-        model = nnx.eval_shape(noted)
+        model = nnx.eval_shape(make)
         if any(True for _ in _tables(model)):
             # XLA drops what they do not need: no weight is made.
             values = jax.jit(lambda: {key: value for key, _, value in _tables(make())})()
             for key, node, _ in list(_tables(model)):
                 setattr(node, key.rsplit("/", 1)[-1], nnx.data(values[key]))
     graphdef, abstract = nnx.split(model)
-    return Port(
-        make,
-        graphdef,
-        {_path(path, value): (path, value) for path, value in _flat(abstract)},
-        named_at,
-    )
-
-
-@contextlib.contextmanager
-def _noting_metadata() -> Iterator[dict[int, SourcePlace]]:
-    """{id of a variable: the line that sets its metadata}, where a line of the user's does."""
-    places: dict[int, SourcePlace] = {}
-    set_metadata = nnx.Variable.set_metadata
-
-    def noted(self: nnx.Variable, *args: Any, **kwargs: Any) -> None:
-        set_metadata(self, *args, **kwargs)
-        place = caller()
-        if place.is_users:
-            places[id(self)] = place
-
-    nnx.Variable.set_metadata = noted  # type: ignore[method-assign]
-    try:
-        yield places
-    finally:
-        nnx.Variable.set_metadata = set_metadata  # type: ignore[method-assign]
+    held = {_path(path, value): (path, value) for path, value in _flat(abstract)}
+    return Port(make, graphdef, held)
 
 
 def nnx_model(
@@ -145,7 +110,8 @@ def nnx_model(
 
     def initial(paths: Collection[str], inputs: tuple) -> dict[str, Any]:
         others = set(paths) - tables.keys()
-        made = jax.jit(lambda: _values(port.make(), others))() if others else {}
+        with nnx.use_eager_sharding(False):
+            made = jax.jit(lambda: _values(port.make(), others))() if others else {}
         return {path: tables[path] if path in tables else made[path] for path in paths}
 
     def init(leaves, inputs):
@@ -199,7 +165,7 @@ def nnx_model(
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
         axis_names=_axis_names(held),
-        named_at=port.named_at,
+        sources=functools.cache(lambda: nnx_sources(port.make, _path)),
     )
 
 
@@ -213,49 +179,6 @@ def _axis_names(held: Mapping[str, tuple[tuple, Any]]) -> dict[str, tuple]:
         if names:
             found[path] = tuple(names)
     return found
-
-
-def switch(model: Any, switches: Switches, arguments: bool) -> None:
-    """Switches the attributes of all modules, as `model.train()` does.
-
-    Args:
-      model: a module.
-      switches: the switches.
-      arguments: whether to switch in training what methods are given, too.
-    """
-    for _, node in nnx.iter_graph(model):
-        if not isinstance(node, nnx.Pytree):
-            continue
-        for name in SWITCHES.keys() & vars(node).keys():
-            value = switches.value(name, vars(node)[name])
-            if value is not vars(node)[name]:
-                setattr(node, name, value)
-        if switches.training and arguments:
-            node.__class__ = _in_training(type(node))
-
-
-@functools.cache
-def _in_training(kind: type) -> type:
-    """A module class whose methods take switches as they are in training."""
-    methods = {
-        name: method
-        for name in dir(kind)
-        if has_switch(method := getattr(kind, name)) and name != "__init__"
-    }
-    if not methods:
-        return kind
-    switches = Switches(training=True)
-
-    def switched(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(self, *args, **kwargs):
-            args, kwargs = switches.call(functools.partial(method, self), args, kwargs)
-            return method(self, *args, **kwargs)
-
-        return call
-
-    made = {name: switched(method) for name, method in methods.items()}
-    return type(kind.__name__, (kind,), {**made, "__module__": kind.__module__})
 
 
 def _values(model: Any, paths: Collection[str]) -> dict[str, Any]:

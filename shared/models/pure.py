@@ -2,15 +2,36 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from shared.program.draws import Draws
-from shared.program.source import Place as SourcePlace
+from shared.program.source import Stack
 from shared.program.traced_once import TracedOnce
 from shared.trees import Key, Place
+
+
+class Sources(NamedTuple):
+    """Where the variables of a model come from.
+
+    Attributes:
+      made: {path: the user's lines that make it, innermost first}.
+      named: {path: the same of those that set its metadata by a statement of their own}.
+      lifted: {path: of the lines that make it those outside of a transform, that call it}.
+    """
+
+    made: Mapping[str, Stack]
+    named: Mapping[str, Stack]
+    lifted: Mapping[str, Stack]
+
+    def of(self, path: str) -> Stack:
+        """The lines that make the variable at `path`, or the variable that it is a piece of."""
+        while path not in self.made and "/" in path:
+            path = path.rsplit("/", 1)[0]
+        return self.made.get(path, ())
+
 
 Apply = Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
 
@@ -34,7 +55,7 @@ class PureModel:
       in_training: `apply` as the model is called in training.
       switches: what `apply` met that is switched off at evaluation, when it was traced.
       axis_names: {path: the name of each axis} of the leaves that have a partitioning.
-      named_at: {path: line} of those that were given it by a statement of their own.
+      sources: looks for the lines that make the variables; None where there are none.
       compiled: what has been compiled of it; see `shared.models.gradients`.
     """
 
@@ -50,7 +71,7 @@ class PureModel:
     in_training: Apply | None = None
     switches: set[str] = dataclasses.field(default_factory=set)
     axis_names: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
-    named_at: Mapping[str, SourcePlace] = dataclasses.field(default_factory=dict)
+    sources: Callable[[], Sources] | None = None
     compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -1,8 +1,9 @@
 """What is switched off at evaluation, by attributes of modules or by arguments of calls."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 # {name: its value in training}. The first three are Flax's own, the others what models call it.
@@ -27,6 +28,19 @@ class Switches:
     def __init__(self, training: bool) -> None:
         self.training = training
         self.off: set[str] = set()
+        self._is_handed_down = False
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[bool]:
+        """Around a call: whether its switches are switched.
+
+        What a call is given as in training it hands down: what is fixed inside of it is meant so.
+        """
+        before = self._is_handed_down
+        try:
+            yield not before
+        finally:
+            self._is_handed_down = before
 
     def value(self, name: str, value: Any) -> Any:
         """What is used for the `value` of a switch."""
@@ -57,13 +71,16 @@ class Switches:
         for i, (name, parameter) in enumerate(parameters.items()):
             if name not in SWITCHES:
                 continue
-            if i < len(args) and parameter.kind is not parameter.KEYWORD_ONLY:
-                by_place[i] = self.value(name, args[i])
-            elif name in kwargs or isinstance(parameter.default, bool):
-                given = kwargs.get(name, parameter.default)
-                switched = self.value(name, given)
-                if name in kwargs or switched is not given:
-                    by_name[name] = switched
+            is_placed = i < len(args) and parameter.kind is not parameter.KEYWORD_ONLY
+            given = args[i] if is_placed else kwargs.get(name, parameter.default)
+            switched = self.value(name, given)
+            if switched is given:
+                continue
+            self._is_handed_down = True
+            if is_placed:
+                by_place[i] = switched
+            else:
+                by_name[name] = switched
         return tuple(by_place), by_name
 
 

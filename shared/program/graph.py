@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from shared.program.source import Place
+from shared.program.source import Place, Stack
 from shared.program.view import View
 
 
@@ -39,7 +39,6 @@ class Turn(NamedTuple):
     results: tuple["Value", ...]
 
 
-Stack = tuple[Place, ...]
 Layer = tuple[Iteration, ...]
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import linecache
 import os
-import sys
 import sysconfig
 from typing import Any
 
@@ -64,13 +63,10 @@ class Place:
         return not self.file.startswith((_JAX, _FLAX, _STANDARD, _OURS, "<"))
 
 
-def caller() -> Place:
-    """The line that called the function that calls this."""
-    frame = sys._getframe(2)
-    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+Stack = tuple[Place, ...]
 
 
-def places(source_info: Any) -> tuple[Place, ...]:
+def places(source_info: Any) -> Stack:
     """The call stack of an equation, innermost first, without lines of JAX and ours."""
     return tuple(
         Place(*frame)
@@ -79,6 +75,6 @@ def places(source_info: Any) -> tuple[Place, ...]:
     )
 
 
-def users_place(stack: tuple[Place, ...]) -> Place | None:
+def users_place(stack: Stack) -> Place | None:
     """The innermost line of the user's own files, else the innermost line of all."""
     return next((place for place in stack if place.is_users), stack[0] if stack else None)

@@ -8,12 +8,13 @@ from shared.program.distribution import Source, name_of
 from shared.program.graph import held_by
 from shared.report.result import NAMED, Check, Divergence
 from shared.verification.ported import Ported
-from shared.verification.same_distribution import Comparison, compare
+from shared.verification.same_distribution import REPEATED, Comparison, compare
 from shared.verification.start import Start
 from shared.weights.fused import is_cut_by_flax
 from shared.weights.weight_map import Entry
 
 NAME = "initial"
+AS_ONE = "starts with the numbers of"
 
 
 def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
@@ -33,7 +34,12 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
         more = [f"{len(unlike) - NAMED} more"] if len(unlike) > NAMED else []
         is_drawn = linen.term(entry.linen).bits or nnx.term(entry.nnx).bits
         what = "is drawn from another distribution" if is_drawn else "starts with other numbers"
-        place = _place(f"{entry.linen} {what}: {how}", linen, nnx, entry)
+        several = how == f"{REPEATED} in NNX alone"
+        place = Divergence(
+            f"{entry.linen} {what}: {how}",
+            linen.spot(entry.linen),
+            nnx.spot_of_several(entry.nnx) if several else nnx.spot(entry.nnx),
+        )
         note = "; ".join(named + more)
         return Check(NAME, "different", worst_leaf=entry.nnx.leaf, note=note), place
     changed = _changed(ported)
@@ -41,10 +47,14 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
         (entry, other), alone, count = found
         side, rest = ("NNX", "Linen") if alone == "nnx" else ("Linen", "NNX")
         views = [str(getattr(each, alone)) for each in (other, entry)]
-        note = f"{views[0]} starts with the numbers of {views[1]} in {side}, not in {rest}"
+        note = f"{views[0]} {AS_ONE} {views[1]} in {side}, not in {rest}"
         if alone == "nnx":
             note += f"; draw each from a key of its own: rngs.split({count})"
-        place = _place(note, linen, nnx, other)
+        place = Divergence(
+            note,
+            linen.spot_of_several(other.linen) if alone == "linen" else linen.spot(other.linen),
+            nnx.spot_of_several(other.nnx) if alone == "nnx" else nnx.spot(other.nnx),
+        )
         return Check(NAME, "different", worst_leaf=other.nnx.leaf, note=note), place
     if explained:
         note = "; ".join(why.format(_paths(group)) for why, group in explained.items())
@@ -60,6 +70,11 @@ _PINNED = "{} starts otherwise, and is mapped by weight_map"
 _HELD_FREE = "{} starts with numbers of no initialiser"
 # Nobody trains from such numbers.
 _TO_LOAD = (_PINNED, _HELD_FREE)
+
+
+def is_cause(place: Divergence) -> bool:
+    """Whether numbers are drawn once on one side: then so is all that is drawn beside them."""
+    return AS_ONE in place.reason or REPEATED in place.reason
 
 
 def _explained(
@@ -149,7 +164,3 @@ def _groups(sources: Sequence[frozenset[Source]]) -> list[frozenset[int]]:
     return [
         frozenset().union(*(of[source] for source in own)) | {i} for i, own in enumerate(sources)
     ]
-
-
-def _place(reason: str, linen: Start, nnx: Start, entry: Entry) -> Divergence:
-    return Divergence(reason, linen.spot(entry.linen), nnx.spot(entry.nnx))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.models.pair import PurePair
 from shared.program.view import View
-from shared.report.result import NAMED, Check, Divergence, Spot
+from shared.report.result import NAMED, Check, Divergence
 from shared.verification.ported import Ported
 from shared.verification.start import Start
 from shared.weights.weight_map import Entry
@@ -41,17 +41,14 @@ def check_metadata(ported: Ported) -> tuple[Check, Divergence | None]:
     named = [f"{each.nnx.leaf}: {said}" for each, said in unlike.values()]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
     note = "; ".join(named[:NAMED] + more)
+    starts = Start(pure.linen, pure), Start(pure.nnx, pure)
+    own = _own_names_differ(entry, pure)
     place = Divergence(
         f"axis names of {entry.nnx.leaf}: {first}",
-        Start(pure.linen, pure).spot(entry.linen),
-        _named_at(pure, entry.nnx) or Start(pure.nnx, pure).spot(entry.nnx),
+        starts[0].spot_of_names(entry.linen),
+        starts[1].spot_of_names(entry.nnx) if own else starts[1].spot_of_stack(entry.nnx),
     )
     return Check(NAME, "different", worst_leaf=entry.nnx.leaf, note=note), place
-
-
-def _named_at(pure: PurePair, view: View) -> Spot | None:
-    place = pure.nnx.named_at.get(view.leaf)
-    return Spot(place.file, place.line, place.source, "metadata", (), "") if place else None
 
 
 def _said(names: tuple | None) -> str:
@@ -62,9 +59,7 @@ def _unlike(entry: Entry, linen: tuple | None, nnx: tuple | None, pure: PurePair
     """Whether the names of a leaf of Linen are not those of its counterpart."""
     if linen is None and nnx is None:
         return False
-    shapes = pure.linen.leaves[entry.linen.leaf].shape, pure.nnx.leaves[entry.nnx.leaf].shape
-    one, its_stack = _names(entry.linen, linen or (), shapes[0])
-    other, other_stack = _names(entry.nnx, nnx or (), shapes[1])
+    (one, its_stack), (other, other_stack) = _names_of_both(entry, pure)
     if len(its_stack) == len(other_stack) and its_stack != other_stack:
         return True
     for step in entry.linen.steps:
@@ -73,6 +68,27 @@ def _unlike(entry: Entry, linen: tuple | None, nnx: tuple | None, pure: PurePair
             return _named(one) != _named(other)
         one = [one[axis] for axis in step.numbers]
     return one != other
+
+
+def _own_names_differ(entry: Entry, pure: PurePair) -> bool:
+    """Whether the port names a leaf by itself: where it does not, a transform names its stack."""
+    named = pure.nnx.axis_names.get(entry.nnx.leaf)
+    sources = pure.nnx.sources() if pure.nnx.sources else None
+    if named is None or not entry.nnx.index:
+        return True
+    if sources is not None and entry.nnx.leaf in sources.named:
+        return True
+    (one, _), (other, _) = _names_of_both(entry, pure)
+    is_short = len(named) < len(pure.nnx.leaves[entry.nnx.leaf].shape)
+    return _named(one) != _named(named if is_short else other)
+
+
+def _names_of_both(entry: Entry, pure: PurePair) -> list[tuple[list, list]]:
+    """(names of the axes of what is mapped, of those of its stacks) of Linen, and of NNX."""
+    return [
+        _names(view, model.axis_names.get(view.leaf, ()), model.leaves[view.leaf].shape)
+        for view, model in ((entry.linen, pure.linen), (entry.nnx, pure.nnx))
+    ]
 
 
 def _names(view: View, names: tuple, shape: tuple[int, ...]) -> tuple[list, list]:

@@ -157,6 +157,8 @@ def _with_initial(found: Verification, options: Options, progress: Progress) -> 
     if pure.is_loaded and check.status == "different":
         check = dataclasses.replace(check, status="undecided", note=f"to be loaded: {check.note}")
     found = _merged(found, check, place, "equal with the same weights")
+    if place is not None and initial.is_cause(place):
+        found = dataclasses.replace(found, divergence=place)
     if check.status != "undecided" or check.worst_leaf is None:
         return found
     remark = f"starts otherwise in NNX, load it: {check.worst_leaf}"

@@ -18,6 +18,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from shared.program.distribution import Source, Term, numbers
 
+REPEATED = "the same numbers several times"
 ERROR_RATE = 1e-9
 SAMPLES = 2**18
 # Quantiles are those of as many bits, evenly spread; between two ways to write one distribution
@@ -60,7 +61,7 @@ def compare(a: Term, b: Term, samplers: tuple[Sampler, Sampler]) -> Comparison:
         return Comparison(False, f"random in {side}, a constant in the other")
     if a.is_repeated != b.is_repeated:
         side = "NNX" if b.is_repeated else "Linen"
-        return Comparison(False, f"the same numbers several times in {side} alone")
+        return Comparison(False, f"{REPEATED} in {side} alone")
     if a.is_elementwise and b.is_elementwise:
         if _has_one_draw(a) and _has_one_draw(b) and _dtype(a) == _dtype(b):
             return _quantiles(a, b)

@@ -1,23 +1,25 @@
 """What a model starts with, from the program of its initialisers."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from shared.models.pair import PurePair
-from shared.models.pure import PureModel
+from shared.models.pure import PureModel, Sources
 from shared.program.canonical import Names
 from shared.program.distribution import Source, Term, Terms, name_of
 from shared.program.draws import Draws
 from shared.program.evaluate import evaluate
-from shared.program.graph import needed_for
-from shared.program.source import users_place
+from shared.program.graph import Node, needed_for
+from shared.program.source import Place, Stack
 from shared.program.trace import trace
 from shared.program.view import View
 from shared.report.result import Spot
 from shared.verification.locate.spot import layers_of, operation_of
+from shared.verification.locate.statement import loops_around
 from shared.verification.same_distribution import Sampler
 from shared.verification.sample import random_bits
 
@@ -46,6 +48,7 @@ class Start:
 
     def __init__(self, model: PureModel, pure: PurePair) -> None:
         assert model.init is not None
+        self._model = model
         self._inputs = lambda: jax.tree.leaves(pure.sample_inputs(0, {}))
         draws = Draws(self._inputs)
         graph, shapes = trace(model.init, {}, pure.inputs)
@@ -93,15 +96,37 @@ class Start:
         return term.kind == "number" or name_of(names, term) in plain
 
     def spot(self, view: View) -> Spot | None:
-        """Where what `view` takes of a weight is made."""
-        term = self.term(view)
-        nodes = [self._values[view.leaf][0], *(each.node for each in term.all() if each.node)]
-        for node in nodes:
-            place = users_place(node.stack)
-            if place is not None:
-                op, layers = operation_of(node), layers_of(node)
-                return Spot(place.file, place.line, place.source, op, layers, "")
-        return None
+        """The line that makes a weight."""
+        stack = self._lines(view)
+        return _spot(stack[0], self._values[view.leaf][0]) if stack else None
+
+    def spot_of_several(self, view: View) -> Spot | None:
+        """The line that makes several weights of the kind: a loop, a transform, a key for all."""
+        stack = self._lines(view)
+        place = next((place for place in stack if _makes_several(place)), None)
+        return _spot(place, self._values[view.leaf][0]) if place else self.spot_of_stack(view)
+
+    def spot_of_stack(self, view: View) -> Spot | None:
+        """The line that makes a stack of weights by a transform."""
+        lifted = self._sources.lifted.get(view.leaf)
+        return _spot(lifted[0], self._values[view.leaf][0]) if lifted else self.spot(view)
+
+    def spot_of_names(self, view: View) -> Spot | None:
+        """The line that names the axes of a weight."""
+        named = self._sources.named.get(view.leaf)
+        return _spot(named[0], self._values[view.leaf][0]) if named else self.spot(view)
+
+    def _lines(self, view: View) -> Stack:
+        """The user's lines that make a weight, innermost first."""
+        if stack := self._sources.of(view.leaf):
+            return stack
+        nodes = [self._values[view.leaf][0], *(each.node for each in self.term(view).all())]
+        stacks = (tuple(place for place in node.stack if place.is_users) for node in nodes if node)
+        return next((stack for stack in stacks if stack), ())
+
+    @functools.cached_property
+    def _sources(self) -> Sources:
+        return self._model.sources() if self._model.sources else Sources({}, {}, {})
 
     def _drawn(self, view: View, seed: int) -> np.ndarray:
         value = self._values[view.leaf]
@@ -109,3 +134,15 @@ class Start:
         leaves = {path: random_bits(rng, draw.spec) for path, draw in self._draws.items()}
         values = evaluate(needed_for(self._graph, value[0]), leaves, self._inputs(), wide=False)
         return np.asarray(view.of(np.asarray(values[value[0]][value[1]])))
+
+
+# What makes several at once, or a key.
+_SEVERAL = re.compile(r"\b(vmap|scan|Rngs|key|PRNGKey|broadcast_to|for)\b")
+
+
+def _makes_several(place: Place) -> bool:
+    return bool(_SEVERAL.search(place.source) or loops_around(place))
+
+
+def _spot(place: Place, node: Node) -> Spot:
+    return Spot(place.file, place.line, place.source, operation_of(node), layers_of(node), "")

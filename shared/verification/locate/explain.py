@@ -1,5 +1,6 @@
 """What is said of the place where two programs part."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from shared.verification.locate.both import Both
 from shared.verification.locate.follow import Parting, part
 from shared.verification.locate.layers import skipped_layer
 from shared.verification.locate.lifted import directions, other_axes
-from shared.verification.locate.other_draw import other_draw
+from shared.verification.locate.other_draw import drawn_otherwise, other_draw, what_is_drawn
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.statement import (
@@ -64,6 +65,8 @@ def describe(
     if found.kind == "order":
         return _other_order(a, b, found)
     x, y = functions or (found.linen, found.nnx)
+    if drawn := drawn_otherwise(both, x, y):
+        return _drawn_apart(both, *drawn)
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
     if taken := _where_taken(a, x, b, y, found):
         return apart(a, x, b, y, taken[0] or places[0], taken[1] or places[1])
@@ -179,6 +182,8 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
         )
         what = f"{linen} in Linen, {nnx} in NNX"
         return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
+    if drawn := drawn_otherwise(both, x, y):
+        return _drawn_apart(both, *drawn)
     if selected := _selections(both, p, q):
         what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
         places = directions(x, y) or (None, None)
@@ -189,6 +194,12 @@ def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View])
     # Neither is passed in from further out than where the other is at hand as well.
     count = 0 if exchanged else min(_passed(a, x, p), _passed(b, y, q))
     return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _drawn_apart(both: Both, x: Node, y: Node) -> Divergence:
+    """Both compute with draws, and draw otherwise."""
+    found = apart(both.a, x, both.b, y)
+    return dataclasses.replace(found, reason=what_is_drawn(both, x, y) or found.reason)
 
 
 def _passed(side: Side, node: Node, operand: Node) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from shared.program.draws import is_draw
 from shared.program.graph import Graph, Node
 from shared.program.source import Place, users_place
 from shared.program.view import View
@@ -14,7 +15,8 @@ from shared.verification.locate.values import is_key
 
 def operation_of(node: Node) -> str:
     shapes = ", ".join(str(tuple(aval.shape)) for aval in node.avals)
-    return f"{node.op} {shapes}"
+    is_drawn = node.op == "leaf" and is_draw(node.params["path"])
+    return f"{'draw' if is_drawn else node.op} {shapes}"
 
 
 def layers_of(node: Node) -> tuple[int, ...]:
