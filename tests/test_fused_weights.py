@@ -75,7 +75,10 @@ def test_gru_by_hand_is_equal_once_its_map_is_said():
             "params/cell/hr/kernel": "params/rnn/cell/h/kernel[:, 0:4]",
         },
     )
-    assert verify(pair, samples=1).verdict in PASSES
+    # Its kernels start as those of nnx.Linear do, Linen's are orthogonal.
+    assert verify(pair, samples=1).remark == "equal with the same weights"
+    loaded = dataclasses.replace(pair, initial="loaded")
+    assert verify(loaded, samples=1).verdict in PASSES
 
 
 def test_parts_are_moved_both_ways_without_loss(tmp_path):

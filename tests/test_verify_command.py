@@ -33,7 +33,7 @@ def test_an_equal_pair(pair_file, capsys, tmp_path):
     assert document["divergence"] is None
     assert document["schema_version"] == 1
     assert {check["name"] for check in document["checks"]} == {
-        *("structure", "programs", "forward", "updates", "gradients", "training")
+        *("structure", "programs", "forward", "updates", "gradients", "training", "initial")
     }
     for check in document["checks"]:
         assert check.keys() >= {"status", "max_abs", "max_ulp", "max_rel", "limit", "worst_leaf"}

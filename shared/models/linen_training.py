@@ -8,7 +8,10 @@ from shared.models.switches import SWITCHES, Switches, has_switch
 
 
 def switching(switches: Switches) -> Callable[..., Any]:
-    """An interceptor that switches the attributes of modules and the arguments of their calls."""
+    """An interceptor that switches the attributes of modules and the arguments of their calls.
+
+    Of calls within a call that has been switched, what is given is left as it is.
+    """
 
     def intercept(method, args, kwargs, context):
         module = context.module
@@ -17,7 +20,7 @@ def switching(switches: Switches) -> Callable[..., Any]:
             if takes and has_switch(bound):
                 # `self` has been bound.
                 args, kwargs = switches.call(functools.partial(bound, module), args, kwargs)
-            held = {n: vars(module)[n] for n in SWITCHES if takes and n in vars(module)}
+            held = {name: vars(module)[name] for name in SWITCHES if name in vars(module)}
             try:
                 for name, value in held.items():
                     # A module is frozen.

@@ -32,9 +32,10 @@ class Switches:
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[bool]:
-        """Around a call: whether its switches are switched.
+        """Around a call: whether what it is given is switched.
 
-        What a call is given as in training it hands down: what is fixed inside of it is meant so.
+        What a call is given as in training it hands down; what is given otherwise inside of it is
+        meant so.
         """
         before = self._is_handed_down
         try:

@@ -80,7 +80,7 @@ def _own_names_differ(entry: Entry, pure: PurePair) -> bool:
         return True
     (one, _), (other, _) = _names_of_both(entry, pure)
     is_short = len(named) < len(pure.nnx.leaves[entry.nnx.leaf].shape)
-    return _named(one) != _named(named if is_short else other)
+    return _in_order(one) != _in_order(named if is_short else other)
 
 
 def _names_of_both(entry: Entry, pure: PurePair) -> list[tuple[list, list]]:
@@ -97,6 +97,10 @@ def _names(view: View, names: tuple, shape: tuple[int, ...]) -> tuple[list, list
     taken = [axis for axis, _ in view.index]
     kept = [name for axis, name in enumerate(every) if axis not in taken]
     return kept, [every[axis] for axis in taken]
+
+
+def _in_order(names: Sequence) -> list:
+    return [name for name in names if name is not None]
 
 
 def _named(names: Sequence) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import one_line, where_raised
 from shared.models.pair import Pair, PurePair, pure_pair
-from shared.report.result import PASSES, Check, DifferentError, Divergence, Verification
+from shared.report.result import Check, DifferentError, Divergence, Verification
 from shared.verification import in_training, initial, metadata
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
@@ -76,7 +76,7 @@ def verify(
     other = with_untrained(pure, found.unmatched_linen)
     if other is not None:
         found = _verified(other, checks, options, progress)
-    if found.verdict not in PASSES:
+    if found.verdict == "different" or found.checks[0].status == "different":
         return found
     for name, step in _BESIDE.items():
         if name in checks:
