@@ -171,3 +171,44 @@ def test_partitioned_params_of_a_mesh():
     assert compared(One(), PortBlock).verdict == "identical"
     found = compared(One(), lambda rngs: PortBlock(rngs, names=("mlp", "embed")))
     assert found.verdict == "different"
+
+
+MESH = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
+def asking(*names):
+    spec = jax.sharding.NamedSharding(MESH, jax.sharding.PartitionSpec(*names))
+    return lambda x: jax.lax.with_sharding_constraint(x, spec)
+
+
+class Asks(nn.Module):
+    ask: object
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(H)(self.ask(x))
+
+
+class PortAsks(nnx.Module):
+    def __init__(self, rngs, ask):
+        self.dense, self.ask = nnx.Linear(F, H, rngs=rngs), ask
+
+    def __call__(self, x):
+        return self.dense(self.ask(x))
+
+
+def test_shardings_that_calls_ask_for_are_compared():
+    same = compared(Asks(asking("data")), lambda rngs: PortAsks(rngs, asking("data", None)))
+    assert (same.verdict, same.checks[-1].name) == ("identical", "metadata")
+    found = compared(Asks(asking("data")), lambda rngs: PortAsks(rngs, asking(None, "model")))
+    assert found.verdict == "different"
+    assert found.divergence.reason == (
+        "sharding of (2, 4): ('data', None) in Linen, (None, 'model') in NNX"
+    )
+    assert "with_sharding_constraint(x, spec)" in found.divergence.nnx.source
+
+
+def test_a_sharding_that_one_side_asks_for_is_named():
+    found = compared(Asks(asking("data")), lambda rngs: PortAsks(rngs, lambda x: x))
+    assert found.verdict == "identical"
+    assert "only Linen asks for the sharding ('data', None) of (2, 4)" in found.checks[-1].note

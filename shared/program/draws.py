@@ -6,7 +6,7 @@ another program than a mask for each.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from jax.extend import core
 
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node, Value, needed_for, pruned
-from shared.program.jax_programs import DRAWS, DRAWS_WITHIN, RANDOM, random_wrap
+from shared.program.jax_programs import DRAWS, DRAWS_WITHIN, RANDOM, programs_in, random_wrap
 from shared.program.view import View
 
 # The collection of the leaves that are draws.
@@ -36,17 +36,9 @@ def draws(closed: core.ClosedJaxpr) -> bool:
 
 def _draws_in(jaxpr: core.Jaxpr) -> bool:
     return any(
-        eqn.primitive.name in DRAWS | DRAWS_WITHIN or any(map(_draws_in, _programs_in(eqn.params)))
+        eqn.primitive.name in DRAWS | DRAWS_WITHIN or any(map(_draws_in, programs_in(eqn.params)))
         for eqn in jaxpr.eqns
     )
-
-
-def _programs_in(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
-    for value in jax.tree.leaves(list(params.values())):
-        if isinstance(value, core.ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, core.Jaxpr):
-            yield value
 
 
 def draws_by_itself(graph: Graph) -> bool:
@@ -57,7 +49,7 @@ def draws_by_itself(graph: Graph) -> bool:
 def _draws_by_itself(node: Node) -> bool:
     if node.op in RANDOM:
         return node.op not in DRAWS_WITHIN or node.args[0][0].op != "random_wrap"
-    if any(map(_draws_in, _programs_in(node.params))):
+    if any(map(_draws_in, programs_in(node.params))):
         keys = _keys_of(node)
         return not keys or any(key.op != "random_wrap" for key, _ in keys)
     return False

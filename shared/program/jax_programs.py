@@ -9,9 +9,11 @@ import functools
 import itertools
 import re
 import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from jax.extend import core
 
 # Primitives that only call a program, with the parameter that holds it.
 CALLS = {
@@ -37,6 +39,8 @@ SAME_VALUE = {
     *("sharding_constraint", "layout_constraint", "reshard", "mesh_cast", "stage", "pin", "unpin"),
     *("reduced_vary_cast_p", "vary_unreduced_cast_p", "with_memory_space_constraint"),
 }
+# Of these, what asks for a sharding; see `constraints.py`.
+CONSTRAINTS = {"sharding_constraint", "reshard"}
 # Written in another way; see `one_way.py`.
 REWRITTEN = {"split", "stack", "unstack", "tile"}
 # Call Python with arrays of the types that they were traced with, and no others.
@@ -151,6 +155,15 @@ def random_wrap(key_dtype: Any) -> tuple[Any, dict[str, Any]]:
 
     wrap = jax.make_jaxpr(again)(jax.ShapeDtypeStruct((), key_dtype)).eqns[-1]
     return wrap.primitive, wrap.params
+
+
+def programs_in(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
+    """The programs among the parameters of an equation."""
+    for value in jax.tree.leaves(list(params.values())):
+        if isinstance(value, core.ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, core.Jaxpr):
+            yield value
 
 
 def frames(source_info: Any) -> list[tuple[str, int, str, int]]:

@@ -57,19 +57,22 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
         )
         return Check(NAME, "different", worst_leaf=other.nnx.leaf, note=note), place
     if explained:
-        note = "; ".join(why.format(_paths(group)) for why, group in explained.items())
+        hows = dict(every)
+        note = "; ".join(
+            f"{why.format(_paths(group))}: {hows[group[0]]}" for why, group in explained.items()
+        )
         to_load = next((g[0].nnx.leaf for why, g in explained.items() if why in _TO_LOAD), None)
         return Check(NAME, "undecided", worst_leaf=to_load, note=note), None
     note = f"one distribution by {' and by '.join(sorted(tested))}" if tested else ""
     return Check(NAME, "equal" if tested else "identical", note=note), None
 
 
-_FUSED = "Flax draws {}, of which Linen has the parts, in another way"
+_FUSED = "Flax draws {}, of which Linen has the parts, otherwise"
 _CHANGED = "Linen's init has called the model, and changed {}"
 _PINNED = "{} starts otherwise, and is mapped by weight_map"
 _HELD_FREE = "{} starts with numbers of no initialiser"
-# Nobody trains from such numbers.
-_TO_LOAD = (_PINNED, _HELD_FREE)
+# What is not trained from, or trains otherwise.
+_TO_LOAD = (_FUSED, _PINNED, _HELD_FREE)
 
 
 def is_cause(place: Divergence) -> bool:

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from shared.models.pair import PurePair
+from shared.program.constraints import Constraint, constraints
+from shared.program.source import users_place
+from shared.program.traced_once import TracedOnce
 from shared.program.view import View
-from shared.report.result import NAMED, Check, Divergence
+from shared.report.result import NAMED, Check, Divergence, Spot
 from shared.verification.ported import Ported
 from shared.verification.start import Start
 from shared.weights.weight_map import Entry
@@ -14,7 +17,7 @@ NAME = "metadata"
 
 def has_metadata(pure: PurePair) -> bool:
     """Whether there is anything to compare."""
-    return bool(pure.linen.axis_names or pure.nnx.axis_names)
+    return bool(pure.linen.axis_names or pure.nnx.axis_names or any(_asked_for(pure)))
 
 
 def check_metadata(ported: Ported) -> tuple[Check, Divergence | None]:
@@ -34,9 +37,13 @@ def check_metadata(ported: Ported) -> tuple[Check, Divergence | None]:
         elif _unlike(entry, one, other, pure):
             said = f"{_said(one)} in Linen, {_said(other)} in NNX"
             unlike.setdefault((linen, nnx), (entry, said))
+    asked, alone = _constraints_apart(pure)
     if not unlike:
-        alone = f"only NNX names axes of {', '.join(sorted(added)[:NAMED])}" if added else ""
-        return Check(NAME, "equal", note=alone), None
+        if asked is not None:
+            return Check(NAME, "different", note=asked.reason), asked
+        if added:
+            alone.append(f"only NNX names axes of {', '.join(sorted(added)[:NAMED])}")
+        return Check(NAME, "equal", note="; ".join(alone)), None
     (entry, first), *_ = unlike.values()
     named = [f"{each.nnx.leaf}: {said}" for each, said in unlike.values()]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
@@ -49,6 +56,43 @@ def check_metadata(ported: Ported) -> tuple[Check, Divergence | None]:
         starts[1].spot_of_names(entry.nnx) if own else starts[1].spot_of_stack(entry.nnx),
     )
     return Check(NAME, "different", worst_leaf=entry.nnx.leaf, note=note), place
+
+
+def _asked_for(pure: PurePair) -> list[list[Constraint]]:
+    """The shardings that the call of Linen's model asks for, and those of NNX's."""
+    return [
+        constraints(model.apply.program(dict(model.leaves), pure.inputs)[0])
+        for model in (pure.linen, pure.nnx)
+        if isinstance(model.apply, TracedOnce)
+    ]
+
+
+def _constraints_apart(pure: PurePair) -> tuple[Divergence | None, list[str]]:
+    """Values of one shape for which both ask, for another sharding; what one side alone asks for.
+
+    A scan asks once for all its layers, a loop for each: how often is no difference.
+    """
+    linen, nnx = ({(c.shape, c.names): c for c in side} for side in _asked_for(pure))
+    said = []
+    for name, own, others in (("Linen", linen, nnx), ("NNX", nnx, linen)):
+        for (shape, names), asked in own.items():
+            if (shape, names) in others:
+                continue
+            meant = next((c for c in others.values() if c.shape == shape), None)
+            if meant is not None and (shape, meant.names) not in own:
+                one, other = (asked, meant) if name == "Linen" else (meant, asked)
+                reason = f"sharding of {shape}: {one.names} in Linen, {other.names} in NNX"
+                return Divergence(reason, _asked_at(one), _asked_at(other)), []
+            place = users_place(asked.stack)
+            where = f" ({place.file}:{place.line}: {place.source})" if place else ""
+            said.append(f"only {name} asks for the sharding {names} of {shape}{where}")
+    return None, said[:NAMED]
+
+
+def _asked_at(asked: Constraint) -> Spot | None:
+    place = users_place(asked.stack)
+    shape = str(asked.shape)
+    return Spot(place.file, place.line, place.source, shape, (), "") if place else None
 
 
 def _said(names: tuple | None) -> str:
