@@ -239,12 +239,13 @@ LINES_MISSED = {
 ALL = ("programs", "forward", "updates", "gradients")
 
 
-def run(row, folder, quickly=False):
+def run(row, folder, quickly=False, checks=ALL):
     """What `verify` says of a row: {verdict, linen, nnx}, each line named with whether it is right.
 
     Args:
       row: of `BUGS`.
       folder: where the changed source is put.
+      checks: which checks are made.
       quickly: whether a difference that the outputs show is enough: gradients are not looked at,
         and the outputs are computed operation by operation, so that nothing is compiled.
     """
@@ -260,7 +261,7 @@ def run(row, folder, quickly=False):
         with without_xla():
             found = verify(pure, samples=1, checks=ALL[1:3])
     if not quickly or found.verdict != "different":
-        found = verify(pure, samples=1, checks=ALL)
+        found = verify(pure, samples=1, checks=checks)
     said = {"verdict": found.verdict}
     for side, texts, text in (
         ("linen", linen_text, original),
