@@ -1,12 +1,14 @@
 """A scanned stack of which the axes of the weights have names, the stack's own too."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
 from shared import Pair
 
 N, D, F, V = 3, 4, 6, 7
+STACK = {nnx.PARTITION_NAME: "layers"}
 init = nn.initializers.lecun_normal()
 
 
@@ -46,9 +48,9 @@ class Model(nn.Module):
 class Layer(nnx.Module):
     def __init__(self, rngs):
         self.wide = nnx.Param(init(rngs.params(), (D, F)), out_sharding=("embed", "mlp"))
-        self.shift = nnx.Param(jax.numpy.zeros((F,)), out_sharding=("mlp",))
+        self.shift = nnx.Param(jnp.zeros((F,)), out_sharding=("mlp",))
         self.narrow = nnx.Param(init(rngs.params(), (F, D)), out_sharding=("mlp", "embed"))
-        self.scale = nnx.Param(jax.numpy.ones((D,)))
+        self.scale = nnx.Param(jnp.ones((D,)))
 
     def __call__(self, x):
         h = nnx.relu(x @ self.wide[...] + self.shift[...])
@@ -59,7 +61,7 @@ class Port(nnx.Module):
     def __init__(self, rngs):
         start = nnx.initializers.normal(0.1)
         self.rows = nnx.Param(start(rngs.params(), (V, D)), out_sharding=("vocab", "embed"))
-        stack = nnx.vmap(Layer, transform_metadata={nnx.PARTITION_NAME: "layers"})
+        stack = nnx.vmap(Layer, transform_metadata=STACK)
         self.layers = stack(rngs.split(N))
         last = nnx.with_partitioning(init, ("embed", "vocab"))
         self.head = nnx.Linear(D, V, kernel_init=last, rngs=rngs)
@@ -70,7 +72,7 @@ class Port(nnx.Module):
             lambda h, layer: layer(h),
             in_axes=(nnx.Carry, 0),
             out_axes=nnx.Carry,
-            transform_metadata={nnx.PARTITION_NAME: "layers"},
+            transform_metadata=STACK,
         )
         h = run(h, self.layers)
         return self.head(h)
