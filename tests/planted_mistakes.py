@@ -16,6 +16,7 @@ from unittest import mock
 from shared import verify
 from shared.models.gradients import CannotRunError
 from shared.models.pair import pure_pair
+from shared.verification.checks.table import ALL_CHECKS
 
 PORTS = Path(__file__).parent / "ports"
 MLP, LM, NET = "mlp.PAIR", "transformer.PAIR", "convnet.PAIR"
@@ -296,17 +297,18 @@ def load(path, name):
     return getattr(module, name)
 
 
-def answer(row):
+def answer(row, **kwargs):
     with tempfile.TemporaryDirectory() as folder:
-        return run(row, Path(folder), quickly=True)
+        return run(row, Path(folder), **kwargs)
 
 
-def main():
-    """Prints the table as Markdown."""
+def print_table(bugs, **kwargs):
+    """Prints a table as Markdown, and in front of it what it amounts to."""
     counts = collections.Counter()
     rows = []
     with multiprocessing.Pool() as pool:
-        answers = list(zip(BUGS, pool.imap(answer, BUGS, chunksize=8), strict=True))
+        said_of = pool.imap(functools.partial(answer, **kwargs), bugs, chunksize=8)
+        answers = list(zip(bugs, said_of, strict=True))
     for row, said in answers:
         cells = [row[0], row[1], said["verdict"]]
         for side in ("linen", "nnx"):
@@ -317,15 +319,25 @@ def main():
         counts["verdict"] += said["verdict"] == "different"
         counts["both"] += said["linen"][1] and said["nnx"][1]
         rows.append("| " + " | ".join(cells) + " |")
-    total = len(BUGS)
-    print("# Planted mistakes\n\n`python tests/planted_mistakes.py` printed this page.\n")
-    print(f"{total} mistakes of {len({row[1] for row in BUGS})} kinds, planted in ", end="")
-    print(f"{len({row[0].split('.')[0] for row in BUGS})} models of `tests/ports`: the verdict is")
+    total = len(bugs)
+    print(f"{total} mistakes of {len({row[1] for row in bugs})} kinds, planted in ", end="")
+    print(f"{len({row[0].split('.')[0] for row in bugs})} models of `tests/ports`: the verdict is")
     print(f"right in {counts['verdict']}, both lines are right in {counts['both']}, ", end="")
     print(f"{counts['both'] / total:.1%} (Linen {counts['linen']}, NNX {counts['nnx']}).\n")
     print("| pair | mistake | verdict | line named in Linen | line named in NNX |")
     print("|---|---|---|---|---|")
     print("\n".join(rows))
+
+
+def main():
+    """Prints both tables."""
+    from planted_training_mistakes import BUGS as TRAINING_BUGS  # it names the pairs as this does
+
+    print("# Planted mistakes\n\n`python tests/planted_mistakes.py` printed this page.\n")
+    print_table(BUGS, quickly=True)
+    print("\n## Mistakes that only training shows\n")
+    print("With all checks: random draws, the call in training, initial values, names of axes.\n")
+    print_table(TRAINING_BUGS, checks=ALL_CHECKS)
 
 
 if __name__ == "__main__":

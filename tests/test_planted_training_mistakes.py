@@ -1,0 +1,61 @@
+"""`verify` finds mistakes that only training shows: the verdict is right in all of the table."""
+
+import pytest
+from planted_mistakes import PORTS, load, run
+from planted_training_mistakes import BUGS, LINES_MISSED
+
+from shared.report.result import PASSES
+from shared.verification.checks.table import ALL_CHECKS
+from shared.verification.pipeline import verify
+
+# Models that take much time come last: of each kind of mistake the first row is run, and of each
+# model; the others with --thorough.
+SLOW = ("mixer", "vae", "depth", "ensemble", "convnet", "resnet", "t5", "llama")
+
+
+def rows():
+    """Every row, those marked that are one more of a kind."""
+    order = {model: i for i, model in enumerate(SLOW, start=1)}
+    first = {}
+    for row in sorted(BUGS, key=lambda row: order.get(row[0].split(".")[0], 0)):
+        first.setdefault(("kind", row[1]), row)
+        first.setdefault(("model", row[0]), row)
+    kept = [id(row) for row in first.values()]
+    for i, row in enumerate(BUGS):
+        # Mistakes in one model go to one process: they share what is known of Linen's side.
+        marks = [pytest.mark.xdist_group(row[0])]
+        if id(row) not in kept:
+            marks.append(pytest.mark.thorough)
+        yield pytest.param(row, id=f"{row[0]}-{row[1]}-{i}", marks=marks)
+
+
+@pytest.mark.parametrize("row", list(rows()))
+def test_bug_is_found(row, tmp_path):
+    said = run(row, tmp_path, checks=ALL_CHECKS)
+    assert said["verdict"] == "different"
+    missed = row[:2] in LINES_MISSED
+    assert (said["linen"][1] and said["nnx"][1]) != missed, said
+
+
+def test_each_kind_and_each_model_is_run_without_thorough():
+    kept = [param.values[0] for param in rows() if len(param.marks) == 1]
+    assert {row[1] for row in kept} == {row[1] for row in BUGS}
+    assert {row[0] for row in kept} == {row[0] for row in BUGS}
+
+
+@pytest.mark.quick("deep.PAIR", "diffusion.PAIR", "gumbel.PAIR", "sharded.PAIR", "routed.PAIR")
+@pytest.mark.parametrize("pair", sorted({row[0] for row in BUGS}))
+def test_ports_without_a_bug_pass(pair):
+    file, name = pair.split(".")
+    found = verify(load(PORTS / f"{file}.py", name), samples=1)
+    assert found.verdict in PASSES, found
+    assert not [check for check in found.checks if check.note.startswith("not looked at")]
+
+
+def test_lines_are_right_in_nineteen_of_twenty():
+    kinds, models = {row[1] for row in BUGS}, {row[0].split(".")[0] for row in BUGS}
+    assert len(LINES_MISSED) <= 0.05 * len(BUGS)
+    assert LINES_MISSED.keys() <= {row[:2] for row in BUGS}
+    assert len(BUGS) >= 40
+    assert len(kinds) >= 15
+    assert len(models) >= 10
