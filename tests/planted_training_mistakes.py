@@ -21,6 +21,8 @@ REP, START, NAMES, MASK, ROUTED = (
     "routed.PAIR",
 )
 
+TOWERS, CODES, AUGMENT = "towers.PAIR", "codebook.PAIR", "augment.PAIR"
+
 # As in `planted_mistakes`. A rate may be named where it is given or where it has its effect; so may
 # an initialiser be named where it is made or where it is given. Of what starts equal, the Linen line
 # is one of those that make the same weights; the NNX line is the one that draws them alike.
@@ -54,6 +56,9 @@ BUGS = [
     (LOSS, "noise drawn anew", "(guess - eps) ** 2", "(guess - jax.random.normal(key_label, eps.shape)) ** 2", ("error = jnp.mean((", "noise = jax.random.normal("), None),
     (LOSS, "one noise for the batch", "jax.random.normal(key_noise, x.shape)", "jax.random.normal(key_noise, (1, D))", "noise = jax.random.normal(", None),
     (LOSS, "labels are not dropped", "        lost = jax.random.bernoulli(key_label, 0.1, (B,))\n        label = jnp.where(lost, C, label)\n", "", ("gone = jax.random.bernoulli(", "label = jnp.where(gone"), ("mixed = jnp.sqrt(", "guess = self.net(", "h = h + self.labels(label)")),
+    (LOSS, "another class for none", "jnp.where(lost, C, label)", "jnp.where(lost, 0, label)", "label = jnp.where(gone", None),
+    (DEPTH, "stochastic depth: layer kept for dropped", "jnp.where(kept, x / (1.0 - self.rate), 0.0)", "jnp.where(kept, x / (1.0 - self.rate), x)", "return jnp.where(keep", None),
+    (MASK, "token kept for replaced", "wrong, w)", "tokens, w)", "words = jnp.where((chance >= 0.12)", None),
     (DEPTH, "stochastic depth: rates in another order", "for rate in RATES]", "for rate in RATES[::-1]]", ("keep = jax.random.bernoulli", "return jnp.where(keep", "x = Block(RATES[i]"), ("self.blocks = nnx.List(", "kept = jax.random.bernoulli", "return jnp.where(kept")),
     (DEPTH, "stochastic depth: one mask for the batch", "shape = (x.shape[0], 1, 1, 1)\n        kept", "shape = (1, 1, 1, 1)\n        kept", ("shape = (x.shape[0], 1, 1, 1)", "keep = jax.random.bernoulli"), ("shape = (1, 1, 1, 1)", "kept = jax.random.bernoulli")),
     (DEPTH, "stochastic depth: not rescaled", "jnp.where(kept, x / (1.0 - self.rate), 0.0)", "jnp.where(kept, x, 0.0)", "return jnp.where(keep", None),
@@ -116,6 +121,30 @@ BUGS = [
     (ROUTED, "experts count as inputs", "self.wide = nnx.Param(init(rngs", "self.wide = nnx.Param(nnx.initializers.lecun_normal()(rngs", 'up = self.param("up"', None),
     (ROUTED, "experts start equal", "nnx.Param(init(rngs.params(), (E, F, D)))", "nnx.Param(jnp.tile(init(rngs.params(), (1, F, D)), (E, 1, 1)))", 'down = self.param("down"', None),
     (ROUTED, "dropout before the sum", 'y = jnp.einsum("ebd,be->bd", y, weights)\n        y = self.drop(y, deterministic=not training)', 'y = self.drop(y, deterministic=not training)\n        y = jnp.einsum("ebd,be->bd", y, weights)', ("y = nn.Dropout(0.1, rng", 'y = jnp.einsum("ebd,be->bd"'), ("y = self.drop(y", 'y = jnp.einsum("ebd,be->bd", y, weights)')),
+    (TOWERS, "two streams of one seed", "nnx.Rngs(0, left=1, right=2)", "nnx.Rngs(0, left=1, right=1)", ('a = nn.Dropout(0.2, rng_collection="left"', 'b = nn.Dropout(0.2, rng_collection="right"'), ("nnx=lambda rngs: Port(nnx.Rngs(0, left=1, right=1))", "self.right_drop = nnx", "self.left_drop = nnx", "a = self.left_drop(", "b = self.right_drop(")),
+    (TOWERS, "a mask for each step where one is meant", "h = self.step(h, c[:, i], key)", "h = self.step(h, c[:, i], jax.random.fold_in(key, i))", ("h = nn.Dropout(0.3", "cells = nn.scan(", 'h, _ = cells(name="cell")'), ("h = self.step(h, c[:, i], jax", "h = self.drop(h, rngs=key)")),
+    (TOWERS, "dropout of the input for the state", "h = self.drop(h, rngs=key)\n", "x = self.drop(x, rngs=key)\n", ("h = nn.Dropout(0.3", "h = nn.tanh(nn.Dense"), ("x = self.drop(x, rngs=key)", "return nnx.tanh(self.state(h)")),
+    (TOWERS, "dropout before the activation", "a = self.left_drop(nnx.tanh(self.left(x)))", "a = nnx.tanh(self.left_drop(self.left(x)))", ('a = nn.Dropout(0.2, rng_collection="left"', "a = nn.tanh("), None),
+    (TOWERS, "one mask for two branches", "b = self.right_drop(nnx.silu(self.right(x)))\n        c, h = a + b", "b = nnx.silu(self.right(x))\n        c, h = self.left_drop(nnx.tanh(self.left(x)) + b)", ('a = nn.Dropout(0.2, rng_collection="left"', 'b = nn.Dropout(0.2, rng_collection="right"', 'h, _ = cells(name="cell")'), ("a = self.left_drop(", "b = nnx.silu(", "c, h = self.left_drop(")),
+    (CODES, "update lost", "            self.counts[...] = 0.99 * self.counts[...] + 0.01 * jnp.sum(chosen, axis=0)\n", "", ("counts.value = 0.99 *", "moved = near.T"), ("mean = chosen.T", "z = chosen @", "if train:\n            mean")),
+    (CODES, "wrong decay", "0.9 * self.codes[...] + 0.1 *", "0.99 * self.codes[...] + 0.01 *", "codes.value = 0.9 *", None),
+    (CODES, "old counts for new ones", "self.counts[...] = 0.99 * self.counts[...] + 0.01 * jnp.sum(chosen, axis=0)\n            mean = chosen.T @ x / (self.counts[...][:, None] + 1e-3)\n", "mean = chosen.T @ x / (self.counts[...][:, None] + 1e-3)\n            self.counts[...] = 0.99 * self.counts[...] + 0.01 * jnp.sum(chosen, axis=0)\n", ("moved = near.T", "counts.value = 0.99 *"), ("mean = chosen.T", "self.counts[...] = 0.99")),
+    (CODES, "epsilon in training", "(self.counts[...][:, None] + 1e-3)", "(self.counts[...][:, None] + 1e-5)", "moved = near.T", "mean = chosen.T"),
+    (CODES, "weight of the loss in training", "        if train:\n            loss = 0.25 * loss\n", "", "commitment = 0.25 * commitment", ("loss = jnp.mean(", "z = x + jax", "return self.last(z), loss")),
+    (CODES, "gradient stopped in training", "loss = 0.25 * loss", "loss = jax.lax.stop_gradient(0.25 * loss)", ("commitment = 0.25 * commitment", "commitment = jnp.mean(", 'return nn.Dense(3, name="head")(y), commitment'), None),
+    (CODES, "random numbers for zeros", "nnx.Param(jnp.zeros((R, D)))", "nnx.Param(nnx.initializers.he_uniform()(rngs.params(), (R, D)))", 'b = self.param("lora_b"', None),
+    (CODES, "wrong initial distribution", "nnx.initializers.he_uniform()(rngs.params(), (D, R))", "nnx.initializers.he_normal()(rngs.params(), (D, R))", 'a = self.param("lora_a"', None),
+    (CODES, "wrong initial distribution of a statistic", "nnx.initializers.uniform(1.0)(rngs", "nnx.initializers.normal(1.0)(rngs", ("codes = self.variable(", "unit = nn.initializers"), None),
+    (CODES, "dropout of both paths", "h = self.dense(x)\n        x = self.drop(x, deterministic=not train)", "x = self.drop(x, deterministic=not train)\n        h = self.dense(x)", ('y = nn.Dense(D, name="dense")(x)', "x = nn.Dropout(0.1)"), ("h = self.dense(x)", "x = self.drop(")),
+    (AUGMENT, "flip of another axis", "jnp.flip(x, axis=2)", "jnp.flip(x, axis=1)", "x = jnp.where(flip", None),
+    (AUGMENT, "wrong probability", "jax.random.bernoulli(self.rngs.flip(), 0.5,", "jax.random.bernoulli(self.rngs.flip(), 0.25,", "flip = jax.random.bernoulli", "turned = jax.random.bernoulli"),
+    (AUGMENT, "one flip for the batch", "jax.random.bernoulli(self.rngs.flip(), 0.5, (B, 1, 1, 1))", "jax.random.bernoulli(self.rngs.flip(), 0.5)", "flip = jax.random.bernoulli", "turned = jax.random.bernoulli"),
+    (AUGMENT, "wrong range of a shift", "(B, 2), 0, 2 * PAD + 1)\n            x = jax.vmap(crop)(border", "(B, 2), 0, 2 * PAD)\n            x = jax.vmap(crop)(border", "at = jax.random.randint", "corner = jax.random.randint"),
+    (AUGMENT, "one draw for two", "corner[:, 0], corner[:, 1])", "corner[:, 0], corner[:, 0])", "x = jax.vmap(crop)(wide", None),
+    (AUGMENT, "noise of another shape", "self.rngs.light(), (B, 1, 1, C)", "self.rngs.light(), (B, 1, 1, 1)", "x = x * (1.0 + 0.2 *", None),
+    (AUGMENT, "wrong range of noise", "share = jax.random.uniform(self.rngs.mix(), (), minval=0.5, maxval=1.0)", "share = jax.random.uniform(self.rngs.mix(), ())", "part = jax.random.uniform(", None),
+    (AUGMENT, "mixed with itself", "x = share * x + (1.0 - share) * x[other]", "x = share * x + (1.0 - share) * x", "x = part * x +", None),
+    (AUGMENT, "order reversed for drawn", "other = jax.random.permutation(self.rngs.order(), B)", "other = jnp.arange(B)[::-1]", "x = part * x +", ("other = jnp.arange(B)", "x = share * x")),
     (NET, "wrong dropout rate", "nnx.Dropout(0.5, deterministic=True", "nnx.Dropout(0.4, deterministic=True", "y = nn.Dropout(0.5", ("self.drop = nnx", "y = self.drop(y)")),
     (NET, "other broadcast_dims", "nnx.Dropout(0.5, deterministic=True", "nnx.Dropout(0.5, broadcast_dims=(0,), deterministic=True", "y = nn.Dropout(0.5", ("self.drop = nnx", "y = self.drop(y)")),
     (NET, "dropout gone", "        y = self.drop(y)\n", "", "y = nn.Dropout(0.5", ("y = self.rms(y)", "return self.head(y)")),
