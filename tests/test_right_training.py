@@ -1,5 +1,6 @@
 """Ports that are right in training, too: other keys, orders, layouts, initialisers and switches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,18 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.report.result import PASSES
-from tests.ports import deep, dropout, layouts, replicas, routed, sharded, starts
+from tests.ports import (
+    augment,
+    codebook,
+    deep,
+    dropout,
+    layouts,
+    replicas,
+    routed,
+    sharded,
+    starts,
+    towers,
+)
 
 B, D, F, N = 3, 4, 6, 3
 X = (jax.ShapeDtypeStruct((B, D), "float32"),)
@@ -804,6 +816,155 @@ LIFTS = {
 }
 
 
+# The flag goes through lifts and configurations.
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic):
+        y = nn.Dropout(0.2)(nn.tanh(nn.Dense(D)(x)), deterministic=deterministic)
+        return x + y
+
+
+class RematBlocks(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        for _ in range(N):
+            x = nn.remat(Block, static_argnums=(2,))()(x, deterministic)
+        return x
+
+
+class JitBlocks(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        for _ in range(N):
+            x = nn.jit(Block, static_argnums=(2,))()(x, deterministic)
+        return x
+
+
+class ScanBlocks(nn.Module):
+    """The flag is an attribute of the scanned class."""
+
+    deterministic: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        def body(block, x, _):
+            return block(x, self.deterministic), None
+
+        scan = nn.scan(
+            body,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=N,
+        )
+        return scan(Block(name="blocks"), x, None)[0]
+
+
+class SetupBlocks(nn.Module):
+    """One dropout for all layers."""
+
+    def setup(self):
+        self.layers = [nn.Dense(D) for _ in range(N)]
+        self.drop = nn.Dropout(0.2)
+
+    def encode(self, x, deterministic=True):
+        for layer in self.layers:
+            x = x + self.drop(nn.tanh(layer(x)), deterministic=deterministic)
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rate: float = 0.2
+    deterministic: bool = True
+
+
+class ConfigBlocks(nn.Module):
+    config: Config = Config()
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(N):
+            y = nn.tanh(nn.Dense(D)(x))
+            x = x + nn.Dropout(self.config.rate)(y, deterministic=self.config.deterministic)
+        return x
+
+
+class PortBlock(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(D, D, rngs=rngs)
+        self.drop = nnx.Dropout(0.2, rngs=rngs)
+
+    def __call__(self, x, deterministic=None):
+        return x + self.drop(nnx.tanh(self.dense(x)), deterministic=deterministic)
+
+
+class PortBlocks(nnx.Module):
+    def __init__(self, rngs):
+        self.blocks = nnx.List([PortBlock(rngs) for _ in range(N)])
+
+    def __call__(self, x, deterministic=True):
+        for block in self.blocks:
+            x = block(x, deterministic)
+        return x
+
+
+class PortBlocksByAttribute(PortBlocks):
+    def __call__(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class PortConfig(PortBlocks):
+    def __init__(self, rngs, config):
+        super().__init__(rngs)
+        self.config = config
+
+    def __call__(self, x):
+        return super().__call__(x, self.config.deterministic)
+
+
+def blocks(linen, port=PortBlocks, **kwargs):
+    return Pair(linen, lambda rngs: evaluated(port(rngs)), X, **kwargs)
+
+
+BLOCKS = {
+    "remat with a flag": blocks(RematBlocks()),
+    "jit with a flag": blocks(JitBlocks()),
+    "scan with a flag": blocks(ScanBlocks()),
+    "remat against attributes": blocks(RematBlocks(), PortBlocksByAttribute),
+    "scan against attributes": blocks(ScanBlocks(), PortBlocksByAttribute),
+    "one dropout for all layers": blocks(
+        SetupBlocks(), linen_call=lambda module, x: module.encode(x)
+    ),
+    "config against a flag": blocks(ConfigBlocks()),
+    "config against attributes": blocks(ConfigBlocks(), PortBlocksByAttribute),
+    "config against config": blocks(ConfigBlocks(), lambda rngs: PortConfig(rngs, Config())),
+}
+
+
+class OwnMasks(nn.Module):
+    """A mask for each head and example."""
+
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        return nn.MultiHeadDotProductAttention(2, dropout_rate=0.2, broadcast_dropout=False)(
+            x, deterministic=deterministic
+        )
+
+
+class PortOwnMasks(nnx.Module):
+    def __init__(self, rngs):
+        self.mix = nnx.MultiHeadAttention(
+            2, D, dropout_rate=0.2, broadcast_dropout=False, decode=False, rngs=rngs
+        )
+
+    def __call__(self, x, deterministic=True):
+        return self.mix(x, deterministic=deterministic)
+
+
 # Draws, and what is made of them, in other words.
 
 
@@ -987,11 +1148,15 @@ WORDS = {
         linen_call=lambda module, x: module(x, False),
         nnx_call=lambda module, x: module(x, False),
     ),
+    "masks of each head": Pair(OwnMasks(), lambda rngs: PortOwnMasks(rngs), SEQUENCE),
     "experts and a jitter": routed.PAIR,
+    "two towers": towers.PAIR,
+    "a codebook that training moves": codebook.PAIR,
+    "augmented images": augment.PAIR,
     "members and examples": replicas.PAIR,
 }
 
-PAIRS = {**WORDS, **KEYS, **SEVERAL, **STARTS, **STACKS, **NAMES, **TRAINING, **LIFTS}
+PAIRS = {**BLOCKS, **WORDS, **KEYS, **SEVERAL, **STARTS, **STACKS, **NAMES, **TRAINING, **LIFTS}
 
 
 @pytest.mark.quick(
