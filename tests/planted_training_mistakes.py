@@ -21,7 +21,12 @@ REP, START, NAMES, MASK, ROUTED = (
     "routed.PAIR",
 )
 
-TOWERS, CODES, AUGMENT = "towers.PAIR", "codebook.PAIR", "augment.PAIR"
+TOWERS, CODES, AUGMENT, COPIES = (
+    "towers.PAIR",
+    "codebook.PAIR",
+    "augment.PAIR",
+    "copies.PAIR",
+)
 
 # As in `planted_mistakes`. A rate may be named where it is given or where it has its effect; so may
 # an initialiser be named where it is made or where it is given. Of what starts equal, the Linen line
@@ -145,6 +150,13 @@ BUGS = [
     (AUGMENT, "wrong range of noise", "share = jax.random.uniform(self.rngs.mix(), (), minval=0.5, maxval=1.0)", "share = jax.random.uniform(self.rngs.mix(), ())", "part = jax.random.uniform(", None),
     (AUGMENT, "mixed with itself", "x = share * x + (1.0 - share) * x[other]", "x = share * x + (1.0 - share) * x", "x = part * x +", None),
     (AUGMENT, "order reversed for drawn", "other = jax.random.permutation(self.rngs.order(), B)", "other = jnp.arange(B)[::-1]", "x = part * x +", ("other = jnp.arange(B)", "x = share * x")),
+    (COPIES, "target starts with numbers of its own", "self.target = Target(self.online[...])", "self.target = Target(start(rngs.params(), (D, F)))", ("target = self.variable(", 'online = self.param("online"'), None),
+    (COPIES, "target starts at zero", "self.target = Target(self.online[...])", "self.target = Target(jnp.zeros((D, F)))", "target = self.variable(", None),
+    (COPIES, "heads of their own for copies", "head = nnx.Linear(F, F, rngs=rngs)\n        self.kernel = nnx.Param(jnp.tile(head.kernel[...], (M, 1, 1)))", "heads = nnx.vmap(lambda r: nnx.Linear(F, F, rngs=r))(rngs.split(M))\n        self.kernel = nnx.Param(heads.kernel[...])", ("mixed = nn.vmap(", 'h = mixed(F, name="heads")'), ("heads = nnx.vmap(", "self.kernel = nnx.Param(")),
+    (COPIES, "update lost", "        if train:\n            new = jax.lax.stop_gradient(self.online[...])\n            self.target[...] = 0.99 * self.target[...] + 0.01 * new\n", "", "target.value = 0.99 *", ("goal = jax.lax.stop_gradient(jnp.tanh(x @ self.target", "self.target = Target(", "h = jnp.einsum(")),
+    (COPIES, "wrong decay", "0.99 * self.target[...] + 0.01 * new", "0.9 * self.target[...] + 0.1 * new", "target.value = 0.99 *", None),
+    (DROP, "two weights start equal", "self.query = nnx.LinearGeneral(D, (H, K), rngs=rngs)\n        self.key = nnx.LinearGeneral(D, (H, K), rngs=rngs)", "once = jax.random.key(5)\n        self.query = nnx.LinearGeneral(D, (H, K), rngs=nnx.Rngs(once))\n        self.key = nnx.LinearGeneral(D, (H, K), rngs=nnx.Rngs(once))", ('q = nn.DenseGeneral((H, K), name="q")', 'k = nn.DenseGeneral((H, K), name="k")'), ("once = jax", "self.query = nnx.LinearGeneral(", "self.key = nnx.LinearGeneral(")),
+    (DROP, "two weights start equal", "self.value = nnx.LinearGeneral(D, (H, K), rngs=rngs)\n", "self.value = nnx.LinearGeneral(D, (H, K), rngs=rngs)\n        self.value.kernel[...] = self.key.kernel[...]\n", ('k = nn.DenseGeneral((H, K), name="k")', 'v = nn.DenseGeneral((H, K), name="v")'), ("self.value.kernel[...] = self.key", "self.value = nnx.LinearGeneral(", "self.key = nnx.LinearGeneral(")),
     (NET, "wrong dropout rate", "nnx.Dropout(0.5, deterministic=True", "nnx.Dropout(0.4, deterministic=True", "y = nn.Dropout(0.5", ("self.drop = nnx", "y = self.drop(y)")),
     (NET, "other broadcast_dims", "nnx.Dropout(0.5, deterministic=True", "nnx.Dropout(0.5, broadcast_dims=(0,), deterministic=True", "y = nn.Dropout(0.5", ("self.drop = nnx", "y = self.drop(y)")),
     (NET, "dropout gone", "        y = self.drop(y)\n", "", "y = nn.Dropout(0.5", ("y = self.rms(y)", "return self.head(y)")),

@@ -15,6 +15,7 @@ from shared.report.result import PASSES
 from tests.ports import (
     augment,
     codebook,
+    copies,
     deep,
     dropout,
     layouts,
@@ -1153,6 +1154,7 @@ WORDS = {
     "two towers": towers.PAIR,
     "a codebook that training moves": codebook.PAIR,
     "augmented images": augment.PAIR,
+    "what starts as a copy": copies.PAIR,
     "members and examples": replicas.PAIR,
 }
 
