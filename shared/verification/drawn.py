@@ -17,6 +17,9 @@ from shared.verification.ported import Ported
 from shared.verification.programs import called, program
 from shared.weights.weight_map import TURNED, Entry
 
+# What makes true and false of a number, or whole numbers.
+_CUTS = COMPARISONS | {"floor", "ceil"}
+
 
 def with_draws(pure: PurePair) -> PurePair:
     """`pure` with what its models draw among their leaves: numbers to be given, as weights are."""
@@ -73,7 +76,7 @@ def _compared(graph: Graph) -> set[View]:
         sources = [made[arg] for arg, _ in node.args if made.get(arg)]
         if view is not None:
             made[node] = {view} if is_draw(view.leaf) else set()
-        elif node.op in COMPARISONS and len(sources) == 1:
+        elif node.op in _CUTS and len(sources) == 1:
             found |= sources[0]
         elif len(sources) == 1:
             made[node] = sources[0]

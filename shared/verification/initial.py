@@ -52,8 +52,10 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
             note += f"; draw each from a key of its own: rngs.split({count})"
         place = Divergence(
             note,
-            linen.spot_of_several(other.linen) if alone == "linen" else linen.spot(other.linen),
-            nnx.spot_of_several(other.nnx) if alone == "nnx" else nnx.spot(other.nnx),
+            linen.spot_of_several(other.linen, entry.linen)
+            if alone == "linen"
+            else linen.spot(other.linen),
+            nnx.spot_of_several(other.nnx, entry.nnx) if alone == "nnx" else nnx.spot(other.nnx),
         )
         return Check(NAME, "different", worst_leaf=other.nnx.leaf, note=note), place
     if explained:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.models.pair import PurePair
+from shared.program.draws import is_draw
+from shared.program.view import View
 from shared.report.result import Verification
 from shared.verification.checks.forward import check_forward
 from shared.verification.decision.unseen import decide_unseen
@@ -17,9 +19,12 @@ from shared.weights.crossing import Crossing, find_crossing
 from shared.weights.find import find, find_again, find_rolled
 from shared.weights.fused import Fused, find_fused
 from shared.weights.pieces import Found
+from shared.weights.pins import fitting
 from shared.weights.weight_map import Entry
 
 Options = Mapping[str, Any]
+# How many orders of axes are tried for draws that have other shapes.
+_LAYOUTS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +134,47 @@ def as_mapped(pure: PurePair, options: Options, entries: Sequence[Entry]) -> Map
     nnx = dataclasses.replace(nnx, graph=found.nnx)
     ported = Ported(pure, linen, nnx, found.entries, **options)
     return Mapped(ported, found, seconds=time.perf_counter() - started)
+
+
+def with_draws_laid_out(pure: PurePair, options: Options, tried: Sequence[Tried]) -> Mapped | None:
+    """The map with those draws paired that have other shapes, as masks before and after a reshape.
+
+    None where that does not help.
+    """
+    found = tried[-1].mapped.found
+    left = found.linen_left, found.nnx_left
+    if not all(left) or not all(is_draw(view.leaf) for view in (*left[0], *left[1])):
+        return None
+    if len(left[0]) != len(left[1]):
+        return None
+    for which in range(_LAYOUTS):
+        pairs = [
+            _laid_out(*pair, tried[-1].mapped.ported, which) for pair in zip(*left, strict=True)
+        ]
+        entries = [entry for entry in pairs if entry is not None]
+        if len(entries) < len(left[0]):
+            return None
+        paired = dataclasses.replace(
+            found, entries=(*found.entries, *entries), linen_left=(), nnx_left=()
+        )
+        other = dataclasses.replace(ported, entries=paired.entries)
+        if _passes(other):
+            return dataclasses.replace(tried[-1].mapped, ported=other, found=paired)
+    return None
+
+
+def _laid_out(linen: View, nnx: View, ported: Ported, which: int) -> Entry | None:
+    """Two draws as one, the first laid out in one of the ways in which it fits the other."""
+    shapes = (
+        tuple(view.shape_in(model.leaves[view.leaf].shape))
+        for view, model in ((linen, ported.linen), (nnx, ported.nnx))
+    )
+    ways = list(fitting(*shapes))
+    if not ways:
+        return None
+    steps = tuple(ways[min(which, len(ways) - 1)])
+    laid_out = linen.then(steps, ported.linen.leaves[linen.leaf].shape)
+    return Entry(laid_out, nnx, "draw")
 
 
 def with_turned_draws(pure: PurePair, options: Options, tried: Sequence[Tried]) -> Mapped | None:

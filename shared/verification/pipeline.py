@@ -26,6 +26,7 @@ from shared.verification.mapping import (
     scan_by_scan,
     unrolled,
     unrolled_as_scanned,
+    with_draws_laid_out,
     with_turned_draws,
 )
 from shared.verification.placement import place_by_values
@@ -35,13 +36,17 @@ from shared.verification.verdict import conclude, verdict_of
 from shared.weights.storage import other_kinds
 from shared.weights.weight_map import WeightMap
 
+_WAYS_OF_DRAWS = {
+    "draws laid out": with_draws_laid_out,
+    "draws turned": with_turned_draws,
+}
 # In this order, until the port is the model with the map.
 _WAYS = {
     "map scan by scan": scan_by_scan,
     "the same map, unrolled": unrolled_as_scanned,
     "map": unrolled,
     "another map": by_values,
-    "masks turned": with_turned_draws,
+    **_WAYS_OF_DRAWS,
 }
 
 
@@ -142,7 +147,7 @@ def _with_training_mode(found: Verification, options: Options, progress: Progres
         return dataclasses.replace(found, checks=[*found.checks, check], remark=remark)
     mapped = as_mapped(pure, options, found.ported.weights.entries)
     checks = ("programs",) if are_the_same(mapped.ported) else in_training.CHECKS
-    ways = {in_training.NAME: lambda *_: mapped, "masks turned": with_turned_draws}
+    ways = {in_training.NAME: lambda *_: mapped, **_WAYS_OF_DRAWS}
     trained = _verified(pure, checks, options, progress, ways)
     return in_training.merged(found, trained, time.perf_counter() - started)
 

@@ -9,6 +9,9 @@ import numpy as np
 from shared.program.draws import is_draw
 from shared.weights.weight_map import Entry
 
+# What share of all numbers is small, or large.
+_EXTREME = 256
+
 
 class Sample(NamedTuple):
     """Numbers to compute with.
@@ -40,6 +43,9 @@ def fill(
     rng = np.random.default_rng(seed)
     first = {path: _random(rng, path, spec) for path, spec in linen.items()}
     second = {path: _random(rng, path, spec) for path, spec in nnx.items()}
+    for i, (path, bits) in enumerate(first.items()):
+        if is_draw(path):
+            _spread(rng, bits, seed + i)
     copy_weights(entries, first, second)
     return first, second
 
@@ -79,6 +85,20 @@ def _random(rng: np.random.Generator, path: str, spec: Any) -> np.ndarray:
     else:
         values = 0.3 * values
     return np.array(values, spec.dtype)
+
+
+def _spread(rng: np.random.Generator, bits: np.ndarray, which: int) -> None:
+    """Makes some of `bits` small and some large: of few, chance leaves out a case of the model.
+
+    One number alone is small, large or as it is, by `which`.
+    """
+    flat, most = bits.reshape(-1), int(np.iinfo(bits.dtype).max)
+    small, large = flat // _EXTREME, most - flat // _EXTREME
+    if flat.size == 1:
+        flat[0] = (small[0], large[0], flat[0])[which % 3]
+    elif flat.size:
+        one, other = rng.choice(flat.size, 2, replace=False)
+        flat[one], flat[other] = small[one], large[other]
 
 
 def random_bits(rng: np.random.Generator, spec: Any) -> np.ndarray:

@@ -100,10 +100,18 @@ class Start:
         stack = self._lines(view)
         return _spot(stack[0], self._values[view.leaf][0]) if stack else None
 
-    def spot_of_several(self, view: View) -> Spot | None:
-        """The line that makes several weights of the kind: a loop, a transform, a key for all."""
+    def spot_of_several(self, view: View, other: View | None = None) -> Spot | None:
+        """The line that makes several weights of the kind: a key for all, a loop, a transform.
+
+        Args:
+          view: one of these weights.
+          other: another one.
+        """
         stack = self._lines(view)
-        place = next((place for place in stack if _makes_several(place)), None)
+        place = next((place for place in stack if _KEYS.search(place.source)), None)
+        if place is None and other is not None and stack[:1] != self._lines(other)[:1]:
+            return self.spot(view)  # each is made by a line of its own
+        place = place or next((place for place in stack if _makes_several(place)), None)
         return _spot(place, self._values[view.leaf][0]) if place else self.spot_of_stack(view)
 
     def spot_of_stack(self, view: View) -> Spot | None:
@@ -136,8 +144,9 @@ class Start:
         return np.asarray(view.of(np.asarray(values[value[0]][value[1]])))
 
 
-# What makes several at once, or a key.
-_SEVERAL = re.compile(r"\b(vmap|scan|Rngs|key|PRNGKey|broadcast_to|for)\b")
+# What makes a key, and what makes several weights at once.
+_KEYS = re.compile(r"\b(Rngs|random\.key|PRNGKey)\(")
+_SEVERAL = re.compile(r"\b(vmap|scan|broadcast_to|for)\b")
 
 
 def _makes_several(place: Place) -> bool:

@@ -95,6 +95,7 @@ def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
         or locate_in(ported, ported.programs)
         or result_types_apart(ported)
         or place_of_what_is_left(ported)
+        or _of_draws_left(mapped)
     )
 
 
@@ -111,6 +112,20 @@ def _of_keys(mapped: Mapped) -> Divergence | None:
         drawn_at(mapped.ported.linen_program.graph, entry.linen),
         drawn_at(mapped.ported.nnx_program.graph, entry.nnx),
     )
+
+
+def _of_draws_left(mapped: Mapped) -> Divergence | None:
+    """Draws that have no counterpart, where nothing else tells where the programs part."""
+    sides = (
+        (mapped.ported.linen_program.graph, mapped.found.linen_left),
+        (mapped.ported.nnx_program.graph, mapped.found.nnx_left),
+    )
+    spots = [
+        next((drawn_at(graph, view) for view in left if is_draw(view.leaf)), None)
+        for graph, left in sides
+    ]
+    reason = "a random draw without a counterpart"
+    return Divergence(reason, spots[0], spots[1]) if any(spots) else None
 
 
 def _of_weights(mapped: Mapped) -> Divergence | None:

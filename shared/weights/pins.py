@@ -5,7 +5,7 @@ import difflib
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from shared.errors import InputError
 from shared.program.layout import Step
@@ -63,23 +63,24 @@ def read_pins(
 
 def _does_not_fit(linen: str, nnx: str, one: Shape, other: Shape) -> str:
     """What is said of a pin of two shapes, with the pin that fits if there is one."""
-    steps = "".join(map(str, _fitting(one, other)))
+    steps = "".join(map(str, next(iter(fitting(one, other)), ())))
     said = f"weight_map: {linen} has shape {one}, which does not fit {other}, that of {nnx}"
     return f'{said}; write "{linen}{steps}": "{nnx}"' if steps else said
 
 
-def _fitting(one: Shape, other: Shape) -> list[Step]:
-    """How `one` is laid out as `other`: its axes in another order, or put together; [] if not."""
+def fitting(one: Shape, other: Shape) -> Iterator[list[Step]]:
+    """The ways in which `one` is laid out as `other`: axes in another order, or put together."""
     a, b = (tuple(size for size in shape if size != 1) for shape in (one, other))
     if sorted(a) == sorted(b):
-        orders = itertools.permutations(range(len(a)))
-        order = next(order for order in orders if tuple(a[axis] for axis in order) == b)
-        steps = [Step("reshape", a), Step("transpose", order), Step("reshape", other)]
-        changes = (a != one, order != tuple(range(len(a))), b != other)
-        return [step for step, changed in zip(steps, changes, strict=True) if changed]
+        for order in itertools.permutations(range(len(a))):
+            if tuple(a[axis] for axis in order) == b:
+                steps = [Step("reshape", a), Step("transpose", order), Step("reshape", other)]
+                changes = (a != one, order != tuple(range(len(a))), b != other)
+                yield [step for step, changed in zip(steps, changes, strict=True) if changed]
+        return
     ends = [set(itertools.accumulate(shape, operator.mul)) for shape in (a, b)]
-    together = math.prod(a) == math.prod(b) and (ends[0] <= ends[1] or ends[1] <= ends[0])
-    return [Step("reshape", other)] if together else []
+    if math.prod(a) == math.prod(b) and (ends[0] <= ends[1] or ends[1] <= ends[0]):
+        yield [Step("reshape", other)]
 
 
 def check_pinned(entries: Sequence[Entry], leaves: tuple[Leaves, Leaves]) -> None:

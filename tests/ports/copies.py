@@ -1,4 +1,4 @@
-"""What starts as a copy: heads of one kernel, and a target network with the numbers of the other."""
+"""What starts as a copy: heads of one kernel, a target network with the numbers of the other."""
 
 import jax
 import jax.numpy as jnp

@@ -34,6 +34,10 @@ def drawn_otherwise(both: Both, x: Node, y: Node) -> tuple[Node, Node] | None:
     Followed through operations of one kind: what differs is then made where it is drawn.
     """
     for _ in range(_REACH):
+        if {x.op, y.op} == {"select_n", "choose"}:
+            # By one condition for each element, or by one for all.
+            (p, _), (q, _) = x.args[0], y.args[0]
+            return (p, q) if _is_drawn(both.a, p) and _is_drawn(both.b, q) else None
         if x.op != y.op or len(x.args) != len(y.args):
             return None
         differing = [pair for pair in both.operands(x, y) if not both.same(*pair)]
