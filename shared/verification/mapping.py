@@ -147,10 +147,9 @@ def with_draws_laid_out(pure: PurePair, options: Options, tried: Sequence[Tried]
         return None
     if len(left[0]) != len(left[1]):
         return None
+    ported = tried[-1].mapped.ported
     for which in range(_LAYOUTS):
-        pairs = [
-            _laid_out(*pair, tried[-1].mapped.ported, which) for pair in zip(*left, strict=True)
-        ]
+        pairs = [_laid_out(*pair, ported, which) for pair in zip(*left, strict=True)]
         entries = [entry for entry in pairs if entry is not None]
         if len(entries) < len(left[0]):
             return None
