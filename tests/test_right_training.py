@@ -1161,6 +1161,8 @@ WORDS = {
 PAIRS = {**BLOCKS, **WORDS, **KEYS, **SEVERAL, **STARTS, **STACKS, **NAMES, **TRAINING, **LIFTS}
 
 
+# Ports of before the method `split` have it.
+@pytest.mark.filterwarnings("ignore:The 'split' argument of 'fork':DeprecationWarning")
 @pytest.mark.quick(
     "key split",
     "mask of uniform numbers",

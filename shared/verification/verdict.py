@@ -91,6 +91,7 @@ def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
     return (
         _of_weights(mapped)
         or _of_keys(mapped)
+        or _of_draws_apart(mapped)
         or place
         or locate_in(ported, ported.programs)
         or result_types_apart(ported)
@@ -114,8 +115,16 @@ def _of_keys(mapped: Mapped) -> Divergence | None:
     )
 
 
+def _of_draws_apart(mapped: Mapped) -> Divergence | None:
+    """Draws of other shapes, where each side has as many that have no counterpart."""
+    left = mapped.found.linen_left, mapped.found.nnx_left
+    if len(left[0]) != len(left[1]) or not all(is_draw(v.leaf) for v in (*left[0], *left[1])):
+        return None
+    return _of_draws_left(mapped)
+
+
 def _of_draws_left(mapped: Mapped) -> Divergence | None:
-    """Draws that have no counterpart, where nothing else tells where the programs part."""
+    """The first draws that have no counterpart."""
     sides = (
         (mapped.ported.linen_program.graph, mapped.found.linen_left),
         (mapped.ported.nnx_program.graph, mapped.found.nnx_left),
@@ -124,8 +133,10 @@ def _of_draws_left(mapped: Mapped) -> Divergence | None:
         next((drawn_at(graph, view) for view in left if is_draw(view.leaf)), None)
         for graph, left in sides
     ]
-    reason = "a random draw without a counterpart"
-    return Divergence(reason, spots[0], spots[1]) if any(spots) else None
+    if not any(spots):
+        return None
+    said = [f"{spot.op.removeprefix('draw ')}" if spot else "none" for spot in spots]
+    return Divergence(f"draws of {said[0]} in Linen, {said[1]} in NNX", spots[0], spots[1])
 
 
 def _of_weights(mapped: Mapped) -> Divergence | None:
