@@ -24,7 +24,7 @@ from shared.report.result import Check
 from shared.verification.limits import Limits
 from shared.verification.outputs import Outputs, pair_outputs
 from shared.verification.programs import Program, program
-from shared.verification.sample import Sample, copy_weights, fill, has_nan
+from shared.verification.sample import Sample, at_end, copy_weights, fill, has_nan
 from shared.weights.weight_map import Entry, WeightMap, leaf_names
 
 # Of how many evaluations, of either program, the values are kept.
@@ -171,31 +171,38 @@ class Ported:
         return any(map(_is_scalar, self.linen.leaves.values()))
 
     def sample(
-        self, number: int, inputs: float = 1, weights: float = 1, scalars: float | None = None
+        self,
+        number: int,
+        inputs: float = 1,
+        weights: float = 1,
+        scalars: float | None = None,
+        end: str = "",
     ) -> Sample:
         """Random weights and inputs, those that are floating times `weights` and `inputs`.
 
-        Weights of one number are `scalars`, if that is given.
+        Weights of one number are `scalars`, if that is given; uniform draws are near one `end`.
         """
 
         def times(factor: float, x: Any) -> Any:
             is_large = factor != 1 and jnp.issubdtype(x.dtype, jnp.inexact)
             return (x * factor).astype(x.dtype) if is_large else x
 
-        def weight(x: Any) -> Any:
+        def weight(path: str, x: Any) -> Any:
+            if is_draw(path):
+                return at_end(x, end) if end else x
             if scalars is not None and _is_scalar(x):
                 return np.full_like(x, scalars)
             return np.asarray(times(weights, x))
 
         linen, nnx = (
-            {path: weight(x) for path, x in s.items()} for s in self.random_leaves(number)
+            {path: weight(path, x) for path, x in s.items()} for s in self.random_leaves(number)
         )
         copy_weights(self.entries, linen, nnx)  # one number of Linen may be one of several of NNX
         flat, tree = jax.tree.flatten(self.inputs(number))
         given = jax.tree.unflatten(
             tree, [x if i in self.pair.masks else times(inputs, x) for i, x in enumerate(flat)]
         )
-        made_of = (number, inputs, weights, scalars)
+        made_of = (number, inputs, weights, scalars, end)
         return Sample(linen, nnx, given, made_of)
 
     def values(self, side: int, graph: Graph, sample: Sample) -> Values:

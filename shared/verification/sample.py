@@ -20,20 +20,20 @@ class Sample(NamedTuple):
       linen: {path: array} of Linen's weights; nnx: the same numbers in those of NNX.
       inputs: of both.
       made_of: the number of the sample; what its inputs, its weights and those weights that are one
-        number have been multiplied by, or set to.
+        number have been multiplied by, or set to; of which end its draws are.
       casts: whether casts to less than float32 round.
     """
 
     linen: dict[str, Any]
     nnx: dict[str, Any]
     inputs: tuple
-    made_of: tuple[int, float, float, float | None] = (0, 1, 1, None)
+    made_of: tuple[int, float, float, float | None, str] = (0, 1, 1, None, "")
     casts: bool = True
 
     @property
     def is_large(self) -> bool:
-        """Whether they are larger than what a model usually meets."""
-        return self.made_of[1:] != (1, 1, None)
+        """Whether they are larger, or draws rarer, than what a model usually meets."""
+        return self.made_of[1:] != (1, 1, None, "")
 
 
 def fill(
@@ -104,6 +104,12 @@ def _spread(rng: np.random.Generator, bits: np.ndarray, which: int) -> None:
 def random_bits(rng: np.random.Generator, spec: Any) -> np.ndarray:
     """All numbers of the type of `spec`, equally often."""
     return rng.integers(0, np.iinfo(spec.dtype).max, spec.shape, spec.dtype, endpoint=True)
+
+
+def at_end(bits: np.ndarray, end: str) -> np.ndarray:
+    """Random bits that make uniform numbers near 0, "low", or near 1, "high"."""
+    low = bits >> (8 * bits.dtype.itemsize // 4)
+    return np.asarray(low if end == "low" else ~low)
 
 
 def has_nan(x: Any) -> bool:

@@ -14,6 +14,8 @@ from shared.verification.ported import Ported
 LARGE = ((10.0, 1.0), (100.0, 3.0))
 # What weights that are one number are set to: limits of a temperature, exp(4.6) say, are reached.
 LARGE_SCALARS = (10.0, -10.0)
+# Near which end all uniform draws are: a mask of few examples is all true, or all false.
+ENDS = {"low": "small", "high": "large"}
 
 _UNSEEN = "they part where no sample shows it: a constant, another branch"
 
@@ -57,6 +59,10 @@ def _unseen_forward(ported: Ported) -> tuple[str, Divergence | None]:
         place = locate(ported, programs, ported.sample(0, scalars=scalar), outputs)
         if place is not None:
             return f"they part where weights that are one number are {scalar:g}", place
+    for end, size in ENDS.items() if decides(ported) and ported.draws else ():
+        place = locate(ported, programs, ported.sample(0, end=end), outputs)
+        if place is not None:
+            return f"they part where all uniform draws are {size}", place
     return "", None
 
 
