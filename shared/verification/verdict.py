@@ -14,6 +14,9 @@ from shared.verification.locate.result_types import result_types_apart
 from shared.verification.mapping import Mapped
 from shared.weights.storage import in_other_collections
 
+# To show what random numbers of which few matter do.
+_MORE_SAMPLES = 24
+
 
 def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) -> Verification:
     """What is known of a pair with the weights of one map.
@@ -95,9 +98,19 @@ def _place(mapped: Mapped, place: Divergence | None) -> Divergence | None:
         or place
         or locate_in(ported, ported.programs)
         or result_types_apart(ported)
+        or _of_rare_draws(mapped)
         or place_of_what_is_left(ported)
         or _of_draws_left(mapped)
     )
+
+
+def _of_rare_draws(mapped: Mapped) -> Divergence | None:
+    """Where one side draws what seldom matters: more samples show it."""
+    if not any(is_draw(path) for path in (*mapped.linen_left, *mapped.nnx_left)):
+        return None
+    ported = mapped.ported
+    places = (locate_in(ported, ported.programs, sample=i) for i in range(1, _MORE_SAMPLES))
+    return next(filter(None, places), None)
 
 
 def _of_keys(mapped: Mapped) -> Divergence | None:
