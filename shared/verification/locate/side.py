@@ -99,7 +99,20 @@ class Side:
             # What an epsilon is added to may have been bounded or reshaped before, by one of both.
             twins += [y for arg, _ in node.args for y in _near(self.marks[arg][0], tables)]
         kin = [user for twin in twins for user in other.users[twin]]
-        return [(node, user) for user in kin if self._conflict(node, user, other)][:1]
+        found = [user for user in kin if self._conflict(node, user, other)]
+        return [(node, self._used_alike(node, found, other))] if found else []
+
+    def _used_alike(self, node: Node, found: list[Node], other: "Side") -> Node:
+        """Of several that have another constant, the one that is used as `node` is."""
+        uses = self._uses(node)
+        return min(found, key=lambda y: uses.isdisjoint(other._uses(y)))
+
+    def _uses(self, node: Node) -> set[tuple]:
+        """What is done with a value, and with which others."""
+        return {
+            (user.op, *(self.name_of[arg] for arg, _ in user.args if arg is not node))
+            for user in self.users[node]
+        }
 
     def _choose_kin(self, node: Node, near: list[Node], other: "Side") -> bool:
         """Takes what does the same with the same operands, whatever else has the value, if any."""
@@ -126,7 +139,11 @@ class Side:
         fitting = [y for y in near if y not in conflicting]
         kin = [y for y in fitting if y.op == node.op]
         if conflicting and not kin:
-            self.conflicts.append((node, conflicting[0]))
+            twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
+            users = [user for twin in twins for user in other.users[twin]]
+            # By chance another one may have the same value on these numbers.
+            every = [y for y in users if self._conflict(node, y, other)] or conflicting
+            self.conflicts.append((node, self._used_alike(node, every, other)))
         else:
             self.twin[node] = (kin or fitting)[0]
 
