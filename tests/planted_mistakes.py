@@ -277,9 +277,12 @@ def run(row, folder, quickly=False, checks=ALL):
 
 @contextlib.contextmanager
 def without_xla():
-    """Outputs are computed operation by operation, as where a backend cannot run a model."""
+    """Models are computed operation by operation, as where a backend cannot run them."""
     cannot = CannotRunError("it is not asked to")
-    with mock.patch("shared.verification.runs.run_forward", side_effect=cannot):
+    with (
+        mock.patch("shared.verification.runs.run_forward", side_effect=cannot),
+        mock.patch("shared.verification.runs.run", side_effect=cannot),
+    ):
         yield
 
 

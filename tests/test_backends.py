@@ -1,5 +1,7 @@
 """What a backend cannot run, or rounds because it was asked to, is no fault of the port."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,6 +9,8 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
+from shared.models.gradients import CannotRunError
+from tests.ports import deep
 
 X = (jax.ShapeDtypeStruct((2, 5, 8), "float32"),)
 
@@ -60,3 +64,19 @@ def test_a_precision_that_a_product_asks_for_by_name_does_not_round_the_exact_va
 
 def test_with_it_a_wrong_scale_is_a_difference():
     assert verify(pair(jnp.bfloat16, scale=0.51), ("programs", "forward")).verdict == "different"
+
+
+def test_a_scan_that_this_backend_cannot_run_is_unrolled():
+    """One iteration stands for all in the programs, and cannot be computed."""
+    cannot = CannotRunError("it is not asked to")
+    with (
+        mock.patch("shared.verification.runs.run_forward", side_effect=cannot),
+        mock.patch("shared.verification.runs.run", side_effect=cannot),
+    ):
+        found = verify(deep.PAIR, ("forward", "gradients"), samples=1)
+    assert {check.name: check.status for check in found.checks} == {
+        "structure": "equal",
+        "forward": "equal",
+        "gradients": "equal",
+    }
+    assert found.ported.is_unrolled

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import one_line, where_raised
+from shared.models.gradients import CannotRunError
 from shared.models.pair import Pair, PurePair, pure_pair
 from shared.report.result import Check, DifferentError, Divergence, Verification
 from shared.verification import in_training, initial, metadata
@@ -118,7 +119,10 @@ def _examine(mapped: Mapped, checks: Sequence[str], progress: Progress) -> Verif
     if not ported.is_unrolled:
         if structure.status == "different" or not are_the_same(ported):
             return None
-        made += make(ported, checks, progress)
+        try:
+            made += make(ported, checks, progress)
+        except CannotRunError:
+            return None  # to be computed operation by operation
         exact = all(check.status in ("identical", "equal") for check in made)
         return conclude(mapped, made, None) if exact else None
     if structure.status != "different":

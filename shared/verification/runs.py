@@ -35,7 +35,7 @@ def results_of_both(ported: Ported, leaves: tuple[Any, Any], inputs: tuple) -> l
                 return [results for results, _ in gradients_of_both(ported, leaves, inputs)]
             return [run_forward(model, leaves[i], inputs) for i, model in models]
         except CannotRunError as error:
-            ported.cannot_run.append(str(error))
+            _note(ported, error)
     shapes = [jax.eval_shape(model.apply, model.leaves, inputs) for _, model in models]
     return [_by_operation(ported.programs[i], shapes[i], leaves[i], inputs) for i in (0, 1)]
 
@@ -47,6 +47,7 @@ def gradients_of_both(
 
     Raises:
       NoGradientError: JAX cannot differentiate one of the models.
+      CannotRunError: XLA cannot run one, and its scans are not unrolled.
     """
     models, masks = list(enumerate((ported.linen, ported.nnx))), ported.pair.masks
     if ported.can_run:
@@ -59,13 +60,20 @@ def gradients_of_both(
                 for i, model in models
             ]
         except CannotRunError as error:
-            ported.cannot_run.append(str(error))
+            _note(ported, error)
     gradients = []
     for i, model in models:
         function = gradients_of(model, ported.losses(i), masks)
         shapes = jax.eval_shape(function, model.leaves, inputs)
         gradients.append(_by_operation(ported.backward[i], shapes, leaves[i], inputs))
     return list(zip(results_of_both(ported, leaves, inputs), gradients, strict=True))
+
+
+def _note(ported: Ported, error: CannotRunError) -> None:
+    """Notes that the models cannot be run; a scan has to be unrolled to be computed otherwise."""
+    if not ported.is_unrolled:
+        raise error
+    ported.cannot_run.append(str(error))
 
 
 def _by_operation(
