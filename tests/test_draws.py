@@ -11,7 +11,8 @@ from flax import nnx
 
 from shared import Pair, find_weight_map, verify
 from shared.models.pair import pure_pair
-from shared.program.draws import Draws, is_draw
+from shared.program.drawn_leaves import is_draw
+from shared.program.draws import Draws
 from shared.program.trace import trace
 from shared.report.result import PASSES
 from shared.verification.drawn import with_draws

@@ -11,8 +11,9 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.program.canonical import Names
-from shared.program.distribution import Terms, name_of
+from shared.program.distribution import name_of
 from shared.program.draws import Draws
+from shared.program.made_of import Terms
 from shared.program.trace import trace
 from shared.report.result import PASSES
 from shared.verification import same_distribution

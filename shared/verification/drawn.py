@@ -8,7 +8,8 @@ import jax
 
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
-from shared.program.draws import Draws, draws, is_draw
+from shared.program.drawn_leaves import is_draw
+from shared.program.draws import Draws, draws
 from shared.program.graph import Graph, Node
 from shared.program.jax_programs import COMPARISONS
 from shared.program.traced_once import TracedOnce

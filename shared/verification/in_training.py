@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.report.result import PASSES, STATUSES, Check, Verification
 
 NAME = "training_mode"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.models.pair import PurePair
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.view import View
 from shared.report.result import Verification
 from shared.verification.checks.forward import check_forward

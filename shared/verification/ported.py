@@ -14,7 +14,7 @@ from shared.models.gradients import NoGradientError, gradients_of, run_forward
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel
 from shared.program.canonical import Names, value_names
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node
 from shared.program.unfuse import unfuse

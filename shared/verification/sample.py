@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.weights.weight_map import Entry
 
 # What share of all numbers is small, or large.

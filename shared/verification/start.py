@@ -10,10 +10,11 @@ import numpy as np
 from shared.models.pair import PurePair
 from shared.models.pure import PureModel, Sources
 from shared.program.canonical import Names
-from shared.program.distribution import Source, Term, Terms, name_of
+from shared.program.distribution import Source, Term, name_of
 from shared.program.draws import Draws
 from shared.program.evaluate import evaluate
 from shared.program.graph import Node, needed_for
+from shared.program.made_of import Terms
 from shared.program.source import Place, Stack
 from shared.program.trace import trace
 from shared.program.view import View

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from shared.program.draws import draws_by_itself, is_draw
+from shared.program.drawn_leaves import is_draw
+from shared.program.draws import draws_by_itself
 from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
 from shared.verification.decision.places import locate_in

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.flatten import flatten
 from shared.program.graph import Graph
 from shared.program.unfuse import unfuse

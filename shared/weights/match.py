@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from shared.program.canonical import Names, label, local, names_by_use, uses, value_names
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.weights.names import layer_of, likenesses, similarity, template, words

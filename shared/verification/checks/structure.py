@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.errors import InputError
 from shared.models.pure import described
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.report.result import NAMED, Check
 from shared.verification.drawn import of_one_key
 from shared.verification.ported import Ported

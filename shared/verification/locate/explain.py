@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.program.canonical import Names, not_reshaped, only_reshapes, params_that_matter
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.graph import (
     Node,
     Value,

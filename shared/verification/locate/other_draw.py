@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.graph import Node, is_start
 from shared.program.source import Place
 from shared.program.view import View

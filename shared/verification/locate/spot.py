@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shared.program.draws import is_draw
+from shared.program.drawn_leaves import is_draw
 from shared.program.graph import Graph, Node
 from shared.program.source import Place, users_place
 from shared.program.view import View
