@@ -16,7 +16,7 @@ from shared.program.draws import Draws
 from shared.program.made_of import Terms
 from shared.program.trace import trace
 from shared.report.result import PASSES
-from shared.verification import same_distribution
+from shared.verification import same_distribution, start
 from tests.ports import resnet, transformer
 
 F, N = 8, 3
@@ -202,6 +202,15 @@ def test_one_draw_is_compared_by_its_quantiles():
 def test_two_draws_are_compared_by_a_test():
     found = compared(by_hand(0.02), box_muller(0.02))
     assert (found.is_same, found.how.startswith("a test of 262144 and 262144")) == (True, True)
+
+
+def test_what_is_too_large_is_not_drawn(monkeypatch):
+    monkeypatch.setattr(start, "MAX_SIZE", F * F - 1)
+    found = of_kernels(initializers.orthogonal(), initializers.orthogonal(1.5))
+    assert found.verdict == "identical"
+    assert found.checks[-1].status == "undecided"
+    assert "params/dense/kernel is not compared" in found.checks[-1].note
+    assert of_kernels(NORMAL, by_hand(0.03)).verdict == "different"
 
 
 class Layer(nn.Module):

@@ -54,4 +54,6 @@ def _worst(checks: Sequence[Check]) -> Check:
 
 
 def _note(trained: Verification, worst: Check) -> str:
-    return "" if trained.verdict == "identical" else f"{worst.name}: {worst.note or worst.status}"
+    if worst.status in ("identical", "equal"):
+        return trained.checks[0].note
+    return f"{worst.name}: {worst.note or worst.status}"

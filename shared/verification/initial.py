@@ -8,12 +8,13 @@ from shared.program.distribution import Source, name_of
 from shared.program.graph import held_by
 from shared.report.result import NAMED, Check, Divergence
 from shared.verification.ported import Ported
-from shared.verification.same_distribution import REPEATED, Comparison, compare
+from shared.verification.same_distribution import EQUAL, REPEATED, Comparison, compare
 from shared.verification.start import Start
 from shared.weights.fused import is_cut_by_flax
 from shared.weights.weight_map import Entry
 
 NAME = "initial"
+TOO_LARGE = "of more numbers than are drawn to be compared"
 AS_ONE = "starts with the numbers of"
 
 
@@ -26,7 +27,7 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
     pure, entries = ported.pair, ported.weights.entries
     linen, nnx = (Start(model, pure) for model in (pure.linen, pure.nnx))
     every, tested = _unlike(linen, nnx, entries)
-    explained = _explained(ported, linen, nnx, [entry for entry, _ in every])
+    explained = _explained(ported, linen, nnx, every)
     meant = {entry for group in explained.values() for entry in group}
     if unlike := [(entry, how) for entry, how in every if entry not in meant]:
         entry, how = unlike[0]
@@ -69,6 +70,7 @@ def check_initial(ported: Ported) -> tuple[Check, Divergence | None]:
     return Check(NAME, "equal" if tested else "identical", note=note), None
 
 
+_NOT_RUN = "{} is not compared"
 _FUSED = "Flax draws {}, of which Linen has the parts, otherwise"
 _CHANGED = "Linen's init has called the model, and changed {}"
 _PINNED = "{} starts otherwise, and is mapped by weight_map"
@@ -83,7 +85,7 @@ def is_cause(place: Divergence) -> bool:
 
 
 def _explained(
-    ported: Ported, linen: Start, nnx: Start, entries: Sequence[Entry]
+    ported: Ported, linen: Start, nnx: Start, unlike: Sequence[tuple[Entry, str]]
 ) -> dict[str, list[Entry]]:
     """What starts otherwise and is no difference for that: {why: entries}.
 
@@ -95,8 +97,10 @@ def _explained(
     changed = _changed(ported)
     pinned = {entry.linen.leaf for entry in ported.entries if "user" in entry.by}
     found: dict[str, list[Entry]] = collections.defaultdict(list)
-    for entry in entries:
-        if (entry.linen.part or entry.nnx.part) and is_cut_by_flax(*graphs, entry):
+    for entry, how in unlike:
+        if how == TOO_LARGE:
+            found[_NOT_RUN].append(entry)
+        elif (entry.linen.part or entry.nnx.part) and is_cut_by_flax(*graphs, entry):
             found[_FUSED].append(entry)
         elif entry.linen.leaf in changed:
             found[_CHANGED].append(entry)
@@ -134,13 +138,17 @@ def _unlike(
         key = name_of(names, a), name_of(names, b)
         if key[0] == key[1]:
             continue
+        is_run = not (a.is_elementwise and b.is_elementwise)
+        if is_run and (linen.is_too_large(entry.linen) or nnx.is_too_large(entry.nnx)):
+            unlike.setdefault((entry.linen.leaf, entry.nnx.leaf), (entry, TOO_LARGE))
+            continue
         if key not in known:
             known[key] = compare(a, b, (linen.sampler(entry.linen), nnx.sampler(entry.nnx)))
         is_same, how = known[key]
-        if is_same:
-            tested.add(how)
-        else:
+        if not is_same:
             unlike.setdefault((entry.linen.leaf, entry.nnx.leaf), (entry, how))
+        elif how != EQUAL:
+            tested.add(how)
     return list(unlike.values()), tested
 
 

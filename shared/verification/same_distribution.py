@@ -18,6 +18,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from shared.program.distribution import Source, Term, numbers
 
+EQUAL = "equal"
 REPEATED = "the same numbers several times"
 ERROR_RATE = 1e-9
 SAMPLES = 2**18
@@ -99,7 +100,7 @@ def _constants(a: Term, b: Term, samplers: tuple[Sampler, Sampler]) -> Compariso
     else:
         x, y = (sampler(1)[0] for sampler in samplers)
     if np.array_equal(x, y):
-        return Comparison(True, "equal")
+        return Comparison(True, EQUAL)
     if x.shape == y.shape and _are_near(x, y):
         return Comparison(True, f"equal to {SAME_TABLE:g}")
     return Comparison(False, f"{_constant(x)} in Linen, {_constant(y)} in NNX")

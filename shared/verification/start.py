@@ -1,6 +1,7 @@
 """What a model starts with, from the program of its initialisers."""
 
 import functools
+import math
 import re
 
 import jax
@@ -24,8 +25,10 @@ from shared.verification.locate.statement import loops_around
 from shared.verification.same_distribution import Sampler
 from shared.verification.sample import random_bits
 
-# How often an initialiser that computes with arrays is run, for numbers to test.
+# How often an initialiser that computes with arrays is run, for numbers to test; and of how many
+# numbers at most.
 MAX_DRAWN = 64
+MAX_SIZE = 2**24
 
 
 @functools.cache
@@ -63,13 +66,18 @@ class Start:
         """How what `view` takes of a weight is made."""
         return self._terms.of(self._values[view.leaf], tuple(sorted(view.index)))
 
+    def is_too_large(self, view: View) -> bool:
+        """Whether a weight is too large to be drawn, where its initialiser has to be run."""
+        needed = needed_for(self._graph, self._values[view.leaf][0]).nodes
+        return any(math.prod(aval.shape) > MAX_SIZE for node in needed for aval in node.avals)
+
     def sources(self, view: View) -> frozenset[Source]:
         """The keys that it is drawn of; where they are not known, its numbers stand for them."""
         term = self.term(view)
         if not any(each.kind == "whole" and each.place for each in term.all()):
             every = frozenset().union(*(bits.sources for bits in term.bits))
             return frozenset((key, (*place, *view.part)) for key, place in every)
-        if not term.bits:
+        if not term.bits or self.is_too_large(view):
             return frozenset()
         return frozenset([(self._drawn(view, 0).tobytes(), ())])
 
