@@ -14,6 +14,7 @@ from flax import nnx
 from shared.errors import InputError
 from shared.models.nnx_training import switch
 from shared.models.pure import Pieces, PureModel, arrays
+from shared.models.random_state import random_state
 from shared.models.sources import nnx_sources
 from shared.models.switches import Switches
 from shared.program.traced_once import TracedOnce
@@ -119,7 +120,11 @@ def nnx_model(
             made = _values(port.make(), pieces.leaves.keys() - tables.keys())
         return made | {p: jnp.asarray(tables[p]) for p in pieces.leaves.keys() & tables.keys()}
 
-    kept = initial(random | fixed, ())
+    def start(leaves, inputs):
+        with nnx.use_eager_sharding(False):
+            return _values(port.make(), random)
+
+    kept = initial(fixed, ()) | random_state(TracedOnce(start), random)
     own = {p: _value(value) for p, (_, value) in held.items() if p not in random | fixed}
     pieces = Pieces(own)
     leaves = {p: jax.ShapeDtypeStruct(x.shape, x.dtype) for p, x in pieces.leaves.items()}
