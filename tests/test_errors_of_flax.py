@@ -240,3 +240,69 @@ def test_what_jax_lists_is_cut_at_a_word():
     assert text.startswith("first line: operation operation")
     assert text.endswith("operation ... (--verbose shows the rest)")
     assert len(text) < 1_050
+
+
+# (what is put in front of the pair, the pair, what the line says, what is to be done).
+OF_RANDOM_NUMBERS = {
+    "a key where an array is meant": (
+        "",
+        "Model(), Base, (jax.random.key(0),)",
+        "IndexError: tuple index out of range, in Linen's init and call on (key<fry>[],)",
+        "there is a key among the inputs; where the model means an array, Pair.inputs may be a "
+        "function of a key: lambda key: (jax.random.normal(key, shape),)",
+    ),
+    "keys where an array is meant": (
+        "",
+        "Model(), Base, (jax.random.split(jax.random.key(0), F),)",
+        "in Linen's init and call on (key<fry>[4],)",
+        "there is a key among the inputs",
+    ),
+    "a stream that a lift of Linen's does not hand down": (
+        "class Lifted(nn.Module):\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n"
+        "        lifted = nn.vmap(Model, variable_axes={'params': None}, split_rngs={})\n"
+        "        return lifted()(x)\n",
+        'Lifted(), Base, (jax.ShapeDtypeStruct((3, F), "float32"),)',
+        'InvalidRngError: Dense_0 needs PRNG for "params"',
+        "name 'params' there; further streams of a call are named in the pair: "
+        "Pair(streams=('params',))",
+    ),
+    "a stream that the port's Rngs lack": (
+        "class Port(Base):\n"
+        "    layer = staticmethod(lambda rngs: nnx.Dropout(0.5, rngs=nnx.Rngs(params=0)))\n",
+        'Model(), Port, (jax.ShapeDtypeStruct((3, F), "float32"),)',
+        "No RngStream named 'dropout' found in Rngs",
+        "build the port with the rngs that Pair.nnx is given: it has a stream for every name",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_RANDOM_NUMBERS)
+def test_what_is_said_of_keys_and_streams(name, tmp_path, capsys):
+    before, pair, said, to_do = OF_RANDOM_NUMBERS[name]
+    linen, port, inputs = pair.split(", ", 2)
+    path = tmp_path / "port.py"
+    path.write_text(
+        f"{HEAD}\n{before}\nPAIR = Pair({linen}, lambda rngs: {port}(rngs), {inputs})\n"
+    )
+    assert main(["verify", f"--pair={path}:PAIR"]) == 3
+    line = capsys.readouterr().err
+    assert (line.count("\n"), said in line, to_do in line) == (1, True, True), line
+
+
+def test_a_stream_that_linen_looks_for_is_named_in_the_pair(tmp_path):
+    source = """
+class Looks(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        if not self.has_rng("noise"):
+            raise ValueError("needs noise")
+        return nn.Dense(F)(x)
+
+X = (jax.ShapeDtypeStruct((3, F), "float32"),)
+PAIR = Pair(Looks(), lambda rngs: Base(rngs), X, streams=("noise",))
+"""
+    path = tmp_path / "port.py"
+    path.write_text(HEAD + source)
+    assert main(["verify", f"--pair={path}:PAIR"]) == 0
