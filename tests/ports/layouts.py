@@ -43,7 +43,7 @@ class Turned(nnx.Module):
     """A dense layer with its kernel as (out, in)."""
 
     def __init__(self, n_in, n_out, rngs):
-        self.weight = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (n_out, n_in)))
+        self.weight = nnx.Param(OF_THE_LAST_AXIS(rngs.params(), (n_out, n_in)))
         self.bias = nnx.Param(jnp.zeros(n_out))
 
     def __call__(self, x):
@@ -97,6 +97,8 @@ class MixTurned(nnx.Module):
         return x @ self.kernel[...].T + self.bias[...]
 
 
+# The initialiser of a kernel that has its inputs on the last axis.
+OF_THE_LAST_AXIS = nnx.initializers.lecun_normal(in_axis=-1, out_axis=-2)
 HEADS_IN_RESULTS = Pair(linen=Model(), nnx=lambda rngs: Port(rngs), inputs=TOKENS)
 OUT_IN = Pair(linen=Model(), nnx=lambda rngs: Port(rngs, Turned), inputs=TOKENS)
 ONE_TURNED = Pair(linen=Model(), nnx=lambda rngs: OneTurned(rngs), inputs=TOKENS)
