@@ -5,10 +5,31 @@ import re
 
 import jax
 import numpy as np
+import pytest
 
 from shared import find_weight_map
 from shared.models.pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
+
+
+def planted_rows(bugs, rank):
+    """The rows of a table of mistakes, those marked that are one more of a kind and of a model.
+
+    Args:
+      bugs: (pair, kind, ...) of each.
+      rank: of a model, the lower the sooner it stands for a kind.
+    """
+    first = {}
+    for row in sorted(bugs, key=lambda row: rank(row[0].split(".")[0])):
+        first.setdefault(("kind", row[1]), row)
+        first.setdefault(("model", row[0]), row)
+    kept = [id(row) for row in first.values()]
+    for i, row in enumerate(bugs):
+        # Mistakes in one model go to one process: they share what is known of Linen's side.
+        marks = [pytest.mark.xdist_group(row[0])]
+        if id(row) not in kept:
+            marks.append(pytest.mark.thorough)
+        yield pytest.param(row, id=f"{row[0]}-{row[1]}-{i}", marks=marks)
 
 
 def random_variables(case, seed=0, dtype=np.float32):

@@ -1,6 +1,7 @@
 """`verify` finds mistakes that only training shows: the verdict is right in all of the table."""
 
 import pytest
+from helpers import planted_rows
 from planted_mistakes import PORTS, load, run, without_xla
 from planted_training_mistakes import BUGS, LINES_MISSED
 
@@ -13,23 +14,14 @@ from shared.verification.pipeline import verify
 SLOW = ("mixer", "vae", "depth", "ensemble", "convnet", "resnet", "t5", "llama")
 
 
-def rows():
-    """Every row, those marked that are one more of a kind."""
-    order = {model: i for i, model in enumerate(SLOW, start=1)}
-    first = {}
-    for row in sorted(BUGS, key=lambda row: order.get(row[0].split(".")[0], 0)):
-        first.setdefault(("kind", row[1]), row)
-        first.setdefault(("model", row[0]), row)
-    kept = [id(row) for row in first.values()]
-    for i, row in enumerate(BUGS):
-        # Mistakes in one model go to one process: they share what is known of Linen's side.
-        marks = [pytest.mark.xdist_group(row[0])]
-        if id(row) not in kept:
-            marks.append(pytest.mark.thorough)
-        yield pytest.param(row, id=f"{row[0]}-{row[1]}-{i}", marks=marks)
+def rank(model):
+    return 1 + SLOW.index(model) if model in SLOW else 0
 
 
-@pytest.mark.parametrize("row", list(rows()))
+ROWS = list(planted_rows(BUGS, rank))
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_bug_is_found(row, tmp_path, pytestconfig):
     if pytestconfig.getoption("thorough"):
         said = run(row, tmp_path, checks=ALL_CHECKS)
@@ -46,7 +38,7 @@ def test_bug_is_found(row, tmp_path, pytestconfig):
 
 
 def test_each_kind_and_each_model_is_run_without_thorough():
-    kept = [param.values[0] for param in rows() if len(param.marks) == 1]
+    kept = [param.values[0] for param in ROWS if len(param.marks) == 1]
     assert {row[1] for row in kept} == {row[1] for row in BUGS}
     assert {row[0] for row in kept} == {row[0] for row in BUGS}
 
