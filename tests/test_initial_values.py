@@ -390,3 +390,34 @@ def test_what_a_call_changes_linens_init_has_changed_once():
     found = verify(Pair(Counts(), lambda rngs: PortCounts(rngs), X), samples=1)
     assert found.verdict == "identical"
     assert "Linen's init has called the model" in found.checks[-1].note
+
+
+class Members(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        many = nn.vmap(
+            nn.Dense,
+            in_axes=None,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            axis_size=N,
+        )
+        return many(F)(x).mean(0)
+
+
+class PortMembers(nnx.Module):
+    def __init__(self, rngs, make):
+        self.members = make(rngs)
+
+    def __call__(self, x):
+        return nnx.vmap(lambda member, x: member(x), in_axes=(0, None))(self.members, x).mean(0)
+
+
+@pytest.mark.parametrize(("way", "verdict"), [("split", "identical"), ("no axis", "different")])
+def test_members_that_both_sides_have_in_one_array(way, verdict):
+    _, make = {**OWN, **SHARED}[way]
+    pair = Pair(Members(), lambda rngs: PortMembers(rngs, make), X)
+    found = verify(pair, ("programs", "initial"), samples=1)
+    assert found.verdict == verdict
+    if verdict == "different":
+        assert found.divergence.reason.endswith("the same numbers several times in NNX alone")

@@ -58,3 +58,26 @@ def test_a_switch_behind_a_star_is_switched_by_its_name():
 
     args, words = Switches(training=True).call(call, (1, 2, 3), {"train": False})
     assert (args, words) == ((1, 2, 3), {"train": True})
+
+
+class Norm(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x))
+
+
+class PortNorm(nnx.Module):
+    def __init__(self, rngs, frozen):
+        self.dense, self.norm = nnx.Linear(4, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+        self.frozen = frozen
+
+    def __call__(self, x, train=False):
+        return self.norm(self.dense(x), use_running_average=self.frozen or not train)
+
+
+def test_what_is_fixed_inside_of_a_training_call_is_left_as_it_is():
+    right = verify(Pair(Norm(), lambda rngs: PortNorm(rngs, False), X), samples=1)
+    assert (right.verdict, right.checks[-2].name) == ("identical", "training_mode")
+    frozen = verify(Pair(Norm(), lambda rngs: PortNorm(rngs, True), X), samples=1)
+    assert (frozen.verdict, frozen.remark) == ("different", "equal when deterministic")
+    assert "self.norm(self.dense(x)" in frozen.divergence.nnx.source
