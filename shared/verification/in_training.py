@@ -39,7 +39,9 @@ def merged(found: Verification, trained: Verification, seconds: float) -> Verifi
             verdict="different",
             checks=checks,
             divergence=trained.divergence,
-            remark="; ".join(filter(None, ("equal when deterministic", trained.remark))),
+            remark="; ".join(
+                filter(None, ("equal when deterministic", trained.remark, found.remark))
+            ),
             aligned=trained.aligned,
         )
     verdict = found.verdict
