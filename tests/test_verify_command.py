@@ -10,6 +10,8 @@ import pytest
 from test_bad_input import answer
 
 from shared.cli import main
+from shared.cli import verify as cli_verify
+from shared.verification.checks.table import ALL_CHECKS
 
 MLP = Path(__file__).parent / "ports" / "mlp.py"
 
@@ -222,3 +224,8 @@ def test_where_nothing_is_compared_no_numbers_are_shown(tmp_path, monkeypatch, c
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["updates", "equal", "nothing", "to", "compare"] in rows
     assert ["forward", "equal", "0", "0"] in rows
+
+
+def test_the_checks_that_the_flag_takes_are_those_there_are():
+    """They are written twice, for the command line is read without JAX."""
+    assert cli_verify.CHECKS == ALL_CHECKS
