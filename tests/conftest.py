@@ -26,6 +26,11 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "quick(*ids): the parameters that are run without --thorough"
     )
+    config.addinivalue_line(
+        "markers",
+        "in_turn: without --thorough, its parameters are combined in turn: each is run, not each "
+        "with each",
+    )
     settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
 
 
@@ -33,7 +38,8 @@ def pytest_collection_modifyitems(config, items):
     """Leaves out what is one more of a kind, unless it is named, and counts it as deselected."""
     if config.getoption("--thorough") or any("::" in word for word in config.args):
         return
-    left = [item for item in items if is_one_more(item)]
+    combined = in_turn(items)
+    left = [item for item in items if is_one_more(item) or combined.get(item) is False]
     kept = [item for item in items if item not in left]
     # Where all of a test is left out, an id of its marker is none of its parameters.
     whole = {item.function for item in left if item.get_closest_marker("quick")}
@@ -50,7 +56,25 @@ def is_one_more(item):
     return item.get_closest_marker("thorough") or (quick and item.callspec.id not in quick.args)
 
 
-for name, examples in (("quick", 4), ("thorough", 20)):
+def in_turn(items):
+    """Of each test that is marked so, whether it is one of those that are run without --thorough.
+
+    Of parameters of n and m values those are run that are met in max(n, m) steps through both.
+    """
+    of_function = {}
+    for item in items:
+        if item.get_closest_marker("in_turn"):
+            of_function.setdefault(item.function, []).append(item)
+    kept = {}
+    for those in of_function.values():
+        indices = [tuple(item.callspec.indices.values()) for item in those]
+        sizes = [max(each) + 1 for each in zip(*indices, strict=True)]
+        steps = {tuple(i % size for size in sizes) for i in range(max(sizes))}
+        kept |= {item: place in steps for item, place in zip(those, indices, strict=True)}
+    return kept
+
+
+for name, examples in (("quick", 2), ("thorough", 20)):
     settings.register_profile(
         name, deadline=None, derandomize=True, print_blob=True, max_examples=examples
     )

@@ -13,7 +13,7 @@ from shared.trees import flatten, unflatten
 
 
 def planted_rows(bugs, rank):
-    """The rows of a table of mistakes, those marked that are one more of a kind and of a model.
+    """The rows of a table of mistakes, those marked that are one more of a kind.
 
     Args:
       bugs: (pair, kind, ...) of each.
@@ -21,8 +21,7 @@ def planted_rows(bugs, rank):
     """
     first = {}
     for row in sorted(bugs, key=lambda row: rank(row[0].split(".")[0])):
-        first.setdefault(("kind", row[1]), row)
-        first.setdefault(("model", row[0]), row)
+        first.setdefault(row[1], row)
     kept = [id(row) for row in first.values()]
     for i, row in enumerate(bugs):
         # Mistakes in one model go to one process: they share what is known of Linen's side.

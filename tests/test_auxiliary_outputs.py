@@ -99,7 +99,7 @@ def test_statistics_and_sown_values_are_compared_layer_by_layer(model, port):
     assert "not compared" not in updates.note
 
 
-@pytest.mark.quick("scan-list")
+@pytest.mark.thorough
 @pytest.mark.parametrize("port", [Port, PortScan], ids=["list", "scanned"])
 @pytest.mark.parametrize("model", [Scanned(), Loop()], ids=["scan", "loop"])
 def test_a_loss_whose_gradient_is_stopped_is_found(model, port):

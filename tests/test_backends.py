@@ -62,6 +62,7 @@ def test_a_precision_that_a_product_asks_for_by_name_does_not_round_the_exact_va
     assert verify(pair(dtype)).verdict in ("equal", "close")
 
 
+@pytest.mark.thorough
 def test_with_it_a_wrong_scale_is_a_difference():
     assert verify(pair(jnp.bfloat16, scale=0.51), ("programs", "forward")).verdict == "different"
 

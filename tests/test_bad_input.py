@@ -353,6 +353,9 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
     assert "längd" in out
 
 
+@pytest.mark.quick(
+    "layout-JAX_PLATFORMS-bogus-check JAX_PLATFORMS", "forward-JAX_DISABLE_JIT-1-unset it"
+)
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [("JAX_PLATFORMS", "bogus", "check JAX_PLATFORMS"), ("JAX_DISABLE_JIT", "1", "unset it")],
@@ -371,6 +374,7 @@ def test_an_environment_that_cannot_work(name, value, message, command):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.quick("words0", "words2")
 @pytest.mark.parametrize("words", [["--impl=nnx"], ["--impl=nnx", "--format=json"], ["--help"]])
 def test_a_full_disk_behind_stdout(words):
     with open("/dev/full", "w") as full:

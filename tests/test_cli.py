@@ -210,6 +210,7 @@ SCRIPT = [str(Path(sys.executable).parent / "composed-lifts")]
 MODULE = [sys.executable, "-m", "shared"]
 
 
+@pytest.mark.quick("script")
 @pytest.mark.parametrize("command", [SCRIPT, MODULE], ids=["script", "module"])
 def test_as_a_process(command):
     done = subprocess.run([*command, "--impl=nnx", "--format=json"], capture_output=True, text=True)
@@ -226,6 +227,7 @@ def test_a_reader_that_stops_reading_is_no_error():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.thorough
 def test_output_that_knows_no_blocks():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*SCRIPT, "--impl=linen"], capture_output=True, env=environment)

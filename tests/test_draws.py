@@ -379,6 +379,7 @@ class PortSampled(nnx.Module):
         return route * jax.nn.one_hot(drawn, 3) * size, x[:, order]
 
 
+@pytest.mark.thorough
 def test_routing_and_sampling():
     assert compared(Sampled(), PortSampled).verdict == "identical"
     found = compared(Sampled(), lambda rngs: PortSampled(rngs, shape=3.0))

@@ -24,11 +24,10 @@ def test_forward_is_equal(linen, nnx, case):
     check_forward_equal(linen, nnx, case)
 
 
-@pytest.mark.parametrize(
-    ("num_layers", "features", "batch_size"),
-    [(1, 5, 4), (3, 1, 4), (3, 5, 0), (3, 5, 1), (24, 4, 2)],
-)
-def test_forward_is_equal_at_the_edges(linen, nnx, case, num_layers, features, batch_size):
+@pytest.mark.in_turn
+@pytest.mark.parametrize("sizes", [(1, 5, 4), (3, 1, 4), (3, 5, 0), (3, 5, 1), (24, 4, 2)])
+def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
+    num_layers, features, batch_size = sizes
     case = dataclasses.replace(
         case, num_layers=num_layers, features=features, batch_size=batch_size
     )
@@ -57,6 +56,7 @@ def test_the_function_of_the_exercise(convert):
     assert_identical(*received)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("fault", FORWARD_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with pytest.raises(AssertionError, match="not bitwise equal"):

@@ -65,6 +65,7 @@ def test_one_pin_speaks_for_all_layers():
     assert verify(fused.stack(**pins), samples=1).verdict in PASSES
 
 
+@pytest.mark.thorough
 def test_gru_by_hand_is_equal_once_its_map_is_said():
     pair = fused.recurrent(
         nn.GRUCell(fused.F),
@@ -139,6 +140,7 @@ class Apart(nn.Module):
         return nn.Dense(fused.F, name="out")(nn.softmax(scores) @ value)
 
 
+@pytest.mark.thorough
 def test_what_is_fused_on_an_axis_of_the_result_needs_a_pin_as_well():
     inputs = (jax.ShapeDtypeStruct((2, 3, fused.F), "float32"),)
     pair = Pair(Apart(), lambda rngs: FusedByAxis(rngs), inputs)

@@ -31,6 +31,7 @@ FAULTS = GRADIENT_FAULTS | {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with pytest.raises(AssertionError, match="not bitwise equal"):

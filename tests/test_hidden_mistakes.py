@@ -90,6 +90,7 @@ def test_a_hidden_mistake_is_found(name):
     assert verify(pair(linen, nnx)).verdict == "different"
 
 
+@pytest.mark.thorough
 def test_an_epsilon_that_half_precision_rounds_away():
     right, wrong = narrow_norm(1e-6), narrow_norm(1e-5)
     assert verify(pair(right, right, dtype=jnp.bfloat16)).verdict == "identical"

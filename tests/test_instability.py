@@ -80,6 +80,7 @@ def fast(x):
     return (x - mean) * jax.lax.rsqrt(square - mean**2 + 1e-6)
 
 
+@pytest.mark.quick("linen-300.0", "nnx-1000.0")
 @pytest.mark.parametrize("mean", [300.0, 1000.0])
 @pytest.mark.parametrize("fast", ["linen", "nnx"])
 def test_the_side_that_loses_digits_is_named(fast, mean):

@@ -57,6 +57,7 @@ def test_one_square_kernel_that_alone_is_transposed_is_a_mistake():
     assert found.divergence.nnx.source == "return x @ self.kernel[...].T + self.bias[...]"
 
 
+@pytest.mark.quick("turned")
 @pytest.mark.parametrize(
     "pair", [layouts.HEADS_IN_RESULTS, layouts.OUT_IN], ids=["heads", "turned"]
 )

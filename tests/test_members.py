@@ -66,6 +66,7 @@ class PortSummedBackwards(members.ListedPort):
         self.sparse = SummedBackwards(rngs)
 
 
+@pytest.mark.thorough
 def test_experts_in_another_order_are_told_by_their_gates():
     pair = dataclasses.replace(members.LISTED_EXPERTS, nnx=lambda rngs: PortSummedBackwards(rngs))
     found = verify(pair, samples=1)

@@ -264,6 +264,7 @@ class PortLayers(nnx.Module):
         return jnp.tanh(x)
 
 
+@pytest.mark.thorough
 def test_weights_that_names_do_not_tell_apart_go_in_the_order_of_their_use():
     assert (
         verify(Pair(Layers(), lambda rngs: PortLayers(0.5, rngs), X), samples=1).verdict in PASSES
@@ -307,6 +308,7 @@ def smoothed(smoothing):
     return then
 
 
+@pytest.mark.thorough
 def test_what_is_right_but_written_in_another_way_takes_no_blame():
     assert verify(dense.then(penalised, smoothed(0.1), X), samples=1).verdict in PASSES
     found = verify(dense.then(penalised, smoothed(0.2), X), samples=1)

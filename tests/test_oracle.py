@@ -51,6 +51,7 @@ def test_one_example_by_hand():
     assert activation.tolist() == [[9, 0]]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("fault", sorted(FORWARD_FAULTS))
 def test_planted_fault_is_caught(fault, linen, case):
     variables, x = random_variables(case), random_batch(case)

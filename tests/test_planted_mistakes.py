@@ -7,8 +7,8 @@ from planted_mistakes import BUGS, LINES_MISSED, PORTS, load, run
 from shared.report.result import PASSES
 from shared.verification.pipeline import verify
 
-# Models that take little time come first: of each kind of mistake the first row is run, and of each
-# model; the others with --thorough.
+# Models that take little time come first: of each kind of mistake the first row is run, the
+# others with --thorough.
 QUICK = ("mlp", "convnet", "choices", "mixer", "resnet", "vae", "ensemble", "experts", "layouts")
 
 
@@ -27,21 +27,12 @@ def test_bug_is_found(row, tmp_path, pytestconfig):
     assert (said["linen"][1] and said["nnx"][1]) != missed, said
 
 
-def test_each_kind_and_each_model_is_run_without_thorough():
+def test_each_kind_is_run_without_thorough():
     kept = [param.values[0] for param in ROWS if len(param.marks) == 1]
     assert {row[1] for row in kept} == {row[1] for row in BUGS}
-    assert {row[0] for row in kept} == {row[0] for row in BUGS}
 
 
-@pytest.mark.quick(
-    "mlp.PAIR",
-    "convnet.PAIR",
-    "choices.PAIR",
-    "choices.LOOP",
-    "mixer.PAIR",
-    "experts.PAIR",
-    "vae.PAIR",
-)
+@pytest.mark.quick("mlp.PAIR", "choices.PAIR", "choices.LOOP", "experts.PAIR", "vae.PAIR")
 @pytest.mark.parametrize("pair", sorted({row[0] for row in BUGS}))
 def test_ports_without_a_bug_pass(pair):
     file, name = pair.split(".")

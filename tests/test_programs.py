@@ -25,6 +25,7 @@ def test_programs_are_the_same(linen, nnx, case):
     check_same_program(linen, nnx, case)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("fault", PROGRAM_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with pytest.raises(AssertionError):

@@ -334,6 +334,7 @@ class PortHeads(nnx.Module):
         return self.out(mixed.reshape(8, 16, 32))
 
 
+@pytest.mark.thorough
 def test_a_gradient_of_zero_in_another_shape_is_decided_without_rounding():
     """The bias of keys has none: softmax cancels it. What float32 leaves of it is rounding."""
     inputs = (jax.ShapeDtypeStruct((8, 16, 32), "float32"),)

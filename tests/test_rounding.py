@@ -67,6 +67,7 @@ def test_a_port_that_rounds_less_is_close():
             assert check.note.startswith("equal but for rounding, which moves Linen by 0.")
 
 
+@pytest.mark.thorough
 def test_what_is_there_without_rounding_is_different():
     found = verify(calls(factor=15.0))
     assert found.verdict == "different"
@@ -177,6 +178,7 @@ class PortGelu(nnx.Module):
         return self.last(x)
 
 
+@pytest.mark.thorough
 def test_an_exact_gelu_for_the_one_of_tanh_is_a_mistake_however_near_it_is():
     pair = Pair(Gelu(), lambda rngs: PortGelu(rngs), PAIR.inputs)
     found = verify(pair)

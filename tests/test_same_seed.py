@@ -101,6 +101,7 @@ def test_a_draw_that_was_not_named_is_an_error():
         linen_rngs(0, draws=(), num_scans=0).params.fork()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("fault", INIT_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with pytest.raises(AssertionError, match="not bitwise equal"):

@@ -70,6 +70,7 @@ def test_a_bias_that_nnx_has_not_is_named():
     assert said[answer.INITIAL].kind == answer.STARTED
 
 
+@pytest.mark.thorough
 def test_weights_that_the_call_changes_are_named():
     said = answers(ROWS["SpectralNorm"], "float32")
     assert said[answer.STATE] == Answer(

@@ -134,6 +134,7 @@ def mean_over(labels_that_count):
     return then
 
 
+@pytest.mark.thorough
 def test_labels_to_ignore_are_among_the_samples():
     inputs = (*X, jax.ShapeDtypeStruct((4,), "int32"))
     ignores = mean_over(lambda labels: labels != -100)
@@ -142,6 +143,7 @@ def test_labels_to_ignore_are_among_the_samples():
     assert verify(pair(ignores, all_count, inputs)).verdict == "different"
 
 
+@pytest.mark.thorough
 def test_numbers_below_zero_are_left_out_where_they_make_none():
     def then(x, labels):
         at = jnp.take_along_axis(x, labels[:, None], axis=-1)[:, 0]
@@ -182,6 +184,7 @@ def selects(last):
     return then
 
 
+@pytest.mark.thorough
 def test_a_whole_number_that_is_given_is_not_the_only_one():
     inputs = (*X, jnp.int32(1))
     assert verify(pair(chooses(jnp.abs), selects(jnp.abs), inputs)).verdict == "equal"
@@ -266,6 +269,7 @@ class PortImages(nnx.Module):
         return x
 
 
+@pytest.mark.thorough
 def test_training_with_large_gradients_does_not_explode():
     def images(key):
         return (255.0 * jax.random.uniform(key, (16, 192)),)
