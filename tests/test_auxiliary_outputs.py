@@ -84,7 +84,7 @@ def pair(model, port=Port, **options):
     return Pair(model, lambda rngs: port(rngs, **options), INPUTS)
 
 
-@pytest.mark.quick("scan-scanned", "loop-list")
+@pytest.mark.quick("scan-scanned")
 @pytest.mark.parametrize("port", [Port, PortScan], ids=["list", "scanned"])
 @pytest.mark.parametrize("model", [Scanned(), Scanned(1), Loop()], ids=["scan", "axis 1", "loop"])
 def test_statistics_and_sown_values_are_compared_layer_by_layer(model, port):
@@ -129,6 +129,7 @@ def test_a_wrong_sown_value_is_found(model):
     assert "2.0 * jnp.sum" in found.divergence.nnx.source
 
 
+@pytest.mark.thorough
 def test_a_loss_that_the_port_does_not_return_is_a_difference():
     found = verify(pair(Scanned(), sows=False), samples=1)
     assert found.verdict == "different"

@@ -173,6 +173,7 @@ def test_output_goes_through_a_link(run, tmp_path):
     assert np.load(target).shape == (8, 8)
 
 
+@pytest.mark.thorough
 def test_empty_batch(run):
     for case in CASES:
         documents = [

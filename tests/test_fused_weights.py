@@ -56,6 +56,7 @@ def test_a_map_that_takes_key_for_query_is_different():
     assert verify(fused.attention(**crossed), samples=1).verdict == "different"
 
 
+@pytest.mark.thorough
 def test_one_pin_speaks_for_all_layers():
     pins = {
         "params/ScanAttention_0/query/kernel[0]": "params/blocks/0/qkv/kernel[:, 0:4]",

@@ -49,6 +49,7 @@ def test_kernels_as_pytorch_has_them():
     assert ways["up/bias"] == "unstack axis 0 at 0"
 
 
+@pytest.mark.thorough
 def test_one_square_kernel_that_alone_is_transposed_is_a_mistake():
     found = verify(layouts.ONE_TURNED, samples=1)
     assert found.verdict == "different"

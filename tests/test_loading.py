@@ -83,6 +83,7 @@ def test_update_takes_the_pure_dict(weights, variables, expected):
     np.testing.assert_allclose(outputs_of(port), expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_replace_by_pure_dict_takes_it(weights, variables, expected):
     port = Port(nnx.Rngs(5))
     state = nnx.state(port)

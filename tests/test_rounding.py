@@ -74,6 +74,7 @@ def test_what_is_there_without_rounding_is_different():
     assert found.divergence.nnx.source == "x = factor * self.dense(x).astype(scores)"
 
 
+@pytest.mark.thorough
 def test_a_port_that_rounds_more_is_different_and_it_is_said_to_be_rounding():
     found = verify(dataclasses.replace(calls(scores=HALF), nnx=lambda rngs: PortSharp(rngs)))
     assert found.verdict == "different"

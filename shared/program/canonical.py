@@ -231,20 +231,19 @@ def local(
     for node in graph.nodes:
         for position, (arg, _) in enumerate(node.args):
             consumers[arg].append((node, 0 if node.op in COMMUTATIVE else position))
+    neighbours = [
+        (node, node.args, node.op in COMMUTATIVE, consumers[node]) for node in graph.nodes
+    ]
     colours = [colour]
     for _ in range(rounds):
-        colour = colours[-1]
-        colours.append(
-            {
-                node: names(
-                    colour[node],
-                    *_in_order(node, [(colour[arg], which) for arg, which in node.args]),
-                    "used",
-                    *sorted((colour[user], position) for user, position in consumers[node]),
-                )
-                for node in graph.nodes
-            }
-        )
+        before, colour = colour, {}
+        for node, args, any_order, users in neighbours:
+            operands = [(before[arg], which) for arg, which in args]
+            used = [(before[user], position) for user, position in users]
+            operands.sort() if any_order else None
+            used.sort()
+            colour[node] = names(before[node], *operands, "used", *used)
+        colours.append(colour)
     return colours
 
 

@@ -5,7 +5,6 @@ and the call stack of an equation, are not: they are all here, as found in jax 0
 `tests/test_jax_programs.py` fails where a release changes them.
 """
 
-import functools
 import itertools
 import re
 import types
@@ -166,7 +165,11 @@ def programs_in(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
             yield value
 
 
-def frames(source_info: Any) -> list[tuple[str, int, str, int]]:
+# File, line, function and column of a call.
+Frame = tuple[str, int, str, int]
+
+
+def frames(source_info: Any) -> list[Frame]:
     """(file, line, function, column) of the calls that an equation comes from, innermost first.
 
     Of an equation in a program that another equation calls, those up to that call.
@@ -174,14 +177,22 @@ def frames(source_info: Any) -> list[tuple[str, int, str, int]]:
     if source_info.traceback is None:
         return []
     return [
-        (code.co_filename, *_position(code, code.co_filename, instruction))
+        _frame(code, instruction)
         for code, instruction in zip(*source_info.traceback.raw_frames(), strict=True)
     ]
 
 
-@functools.cache
-def _position(code: types.CodeType, file: str, instruction: int) -> tuple[int, str, int]:
-    """Where an instruction is. Code of two files is equal in Python: `file` tells it apart."""
-    # An instruction takes two bytes.
-    line, _, column, _ = next(itertools.islice(code.co_positions(), instruction // 2, None))
-    return line or code.co_firstlineno, code.co_qualname, column or 0
+# Code of two files may be equal in Python, and takes long to hash: it is told by its identity,
+# which stays its own as long as it is kept.
+_FRAMES: dict[tuple[int, int], tuple[types.CodeType, Frame]] = {}
+
+
+def _frame(code: types.CodeType, instruction: int) -> Frame:
+    """Where an instruction is."""
+    key = (id(code), instruction)
+    if key not in _FRAMES:
+        # An instruction takes two bytes.
+        line, _, column, _ = next(itertools.islice(code.co_positions(), instruction // 2, None))
+        place = (line or code.co_firstlineno, code.co_qualname, column or 0)
+        _FRAMES[key] = code, (code.co_filename, *place)
+    return _FRAMES[key][1]

@@ -1,6 +1,7 @@
 """Where in the user's files an operation was written."""
 
 import dataclasses
+import functools
 import linecache
 import os
 import sysconfig
@@ -9,7 +10,7 @@ from typing import Any
 import flax
 import jax
 
-from shared.program.jax_programs import frames
+from shared.program.jax_programs import Frame, frames
 
 _JAX, _FLAX = (os.path.dirname(str(module.__file__)) + os.sep for module in (jax, flax))
 # The one file of JAX that tells an initialiser from numbers that are drawn by hand.
@@ -68,11 +69,15 @@ Stack = tuple[Place, ...]
 
 def places(source_info: Any) -> Stack:
     """The call stack of an equation, innermost first, without lines of JAX and ours."""
-    return tuple(
-        Place(*frame)
-        for frame in frames(source_info)
-        if frame[0] == _INITIALIZERS or not frame[0].startswith((_JAX, _OURS))
-    )
+    found = map(_place, frames(source_info))
+    return tuple(place for place in found if place is not None)
+
+
+@functools.cache
+def _place(frame: Frame) -> Place | None:
+    """A call, unless it is one of JAX or of ours."""
+    is_behind = frame[0].startswith((_JAX, _OURS)) and frame[0] != _INITIALIZERS
+    return None if is_behind else Place(*frame)
 
 
 def users_place(stack: Stack) -> Place | None:
