@@ -38,26 +38,18 @@ class Shared(nnx.Module):
 
         # Linen's split_rngs is the split, its variable_axes the axes of Block. The vmap, with
         # neither for params, has no part in making them.
-        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False)
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
     def scan_layer(self, x: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(self.layers, nnx.Param)
-
-        def one_layer(x, params):
-            return nnx.merge(graphdef, params)(x)
-
-        return nnx.scan(one_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, params)
+        scan = nnx.scan(Block.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+        return scan(self.layers, x)
 
     # Vmap: one example becomes B, all with the same params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(self, nnx.Param)
-
-        def one_example(params, x):
-            return nnx.merge(graphdef, params).scan_layer(x)
-
-        return nnx.vmap(one_example, in_axes=(None, 0), out_axes=0)(params, x_batch)
+        vmap = nnx.vmap(Shared.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
+        return vmap(self, x_batch)
 
 
 class Reversed(nnx.Module):
@@ -68,24 +60,17 @@ class Reversed(nnx.Module):
             return None, Block(features, rngs=rngs)
 
         # As in `Shared`: only the scan splits and maps.
-        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False)
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Vmap: one example becomes B, all with the same params.
     @staticmethod
     def batched_layer(block: Block, x_batch: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(block, nnx.Param)
-
-        def one_example(params, x):
-            return nnx.merge(graphdef, params)(x)
-
-        return nnx.vmap(one_example, in_axes=(None, 0), out_axes=0)(params, x_batch)
+        vmap = nnx.vmap(Block.__call__, in_axes=(None, 0), out_axes=0, graph=False)
+        return vmap(block, x_batch)
 
     # Scan: one layer becomes N, each with its own params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(self.layers, nnx.Param)
-
-        def one_layer(x_batch, params):
-            return Reversed.batched_layer(nnx.merge(graphdef, params), x_batch)
-
-        return nnx.scan(one_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x_batch, params)
+        batched_layer = Reversed.batched_layer
+        scan = nnx.scan(batched_layer, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+        return scan(self.layers, x_batch)

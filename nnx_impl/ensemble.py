@@ -15,30 +15,25 @@ class Ensemble(nnx.Module):
             return None, Block(features, rngs=rngs)
 
         def init_stack(rngs):
-            scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+            scan = nnx.scan(
+                init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False
+            )
             _, layers = scan(None, rngs.split(num_layers))
             return layers
 
         # Linen's split_rngs is True: split. Its variable_axes are 0: out_axes.
-        self.layers = nnx.vmap(init_stack, in_axes=0, out_axes=0)(rngs.split(batch_size))
+        vmap = nnx.vmap(init_stack, in_axes=0, out_axes=0, graph=False)
+        self.layers = vmap(rngs.split(batch_size))
 
     # Scan: one layer becomes N, each with its own params.
     def scan_layer(self, x: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(self.layers, nnx.Param)
-
-        def one_layer(x, params):
-            return nnx.merge(graphdef, params)(x)
-
-        return nnx.scan(one_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, params)
+        scan = nnx.scan(Block.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+        return scan(self.layers, x)
 
     # Vmap: one example becomes B, each with its own params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(self, nnx.Param)
-
-        def one_example(params, x):
-            return nnx.merge(graphdef, params).scan_layer(x)
-
-        return nnx.vmap(one_example, in_axes=(0, 0), out_axes=0)(params, x_batch)
+        vmap = nnx.vmap(Ensemble.scan_layer, in_axes=(0, 0), out_axes=0, graph=False)
+        return vmap(self, x_batch)
 
 
 class ReversedEnsemble(nnx.Module):
@@ -50,30 +45,23 @@ class ReversedEnsemble(nnx.Module):
 
         def init_layer(_, rngs):
             # Linen's split_rngs is True: split. Its variable_axes are 0: out_axes.
-            vmap = nnx.vmap(init_member, in_axes=0, out_axes=0)
+            vmap = nnx.vmap(init_member, in_axes=0, out_axes=0, graph=False)
             return None, vmap(rngs.split(batch_size))
 
-        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False)
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Vmap: one example becomes B, each with its own params.
     @staticmethod
     def ensemble_layer(members: Block, x_batch: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(members, nnx.Param)
-
-        def one_example(params, x):
-            return nnx.merge(graphdef, params)(x)
-
-        return nnx.vmap(one_example, in_axes=(0, 0), out_axes=0)(params, x_batch)
+        vmap = nnx.vmap(Block.__call__, in_axes=(0, 0), out_axes=0, graph=False)
+        return vmap(members, x_batch)
 
     # Scan: one layer becomes N, each with its own params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        graphdef, params = nnx.split(self.layers, nnx.Param)
-
-        def one_layer(x_batch, params):
-            return ReversedEnsemble.ensemble_layer(nnx.merge(graphdef, params), x_batch)
-
-        return nnx.scan(one_layer, in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x_batch, params)
+        ensemble_layer = ReversedEnsemble.ensemble_layer
+        scan = nnx.scan(ensemble_layer, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+        return scan(self.layers, x_batch)
 
 
 class IdenticalCopies(Ensemble):
@@ -84,12 +72,14 @@ class IdenticalCopies(Ensemble):
             return None, Block(features, rngs=rngs)
 
         def init_stack(rngs):
-            scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+            scan = nnx.scan(
+                init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False
+            )
             _, layers = scan(None, rngs.split(num_layers))
             return layers
 
         # Linen's split_rngs is False: the same rngs for all. Its variable_axes are 0: out_axes.
-        vmap = nnx.vmap(init_stack, in_axes=None, out_axes=0, axis_size=batch_size)
+        vmap = nnx.vmap(init_stack, in_axes=None, out_axes=0, axis_size=batch_size, graph=False)
         self.layers = vmap(rngs)
 
     # Scan and vmap: those of `Ensemble`.
@@ -103,11 +93,14 @@ class Confused(Shared):
             return None, Block(features, rngs=rngs)
 
         def init_stack(rngs):
-            scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+            scan = nnx.scan(
+                init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False
+            )
             _, layers = scan(None, rngs.split(num_layers))
             return layers
 
         # Linen's split_rngs is True: split. Its variable_axes are None: out_axes. This raises.
-        self.layers = nnx.vmap(init_stack, in_axes=0, out_axes=None)(rngs.split(batch_size))
+        vmap = nnx.vmap(init_stack, in_axes=0, out_axes=None, graph=False)
+        self.layers = vmap(rngs.split(batch_size))
 
     # Scan and vmap: those of `Shared`, to which the rngs of init mean nothing.
