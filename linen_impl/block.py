@@ -5,7 +5,7 @@ from flax import linen as nn
 
 
 class Block(nn.Module):
-    """`relu(Dense(x))`: (features,) -> (features,).
+    """`relu(x @ kernel + bias)`: (features,) -> (features,).
 
     The call has the shape that `nn.scan` asks of its body: (carry, x) -> (carry, y).
     """

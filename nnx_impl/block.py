@@ -5,7 +5,7 @@ from flax import nnx
 
 
 class Block(nnx.Module):
-    """`relu(Linear(x))`: (features,) -> (features,).
+    """`relu(x @ kernel + bias)`: (features,) -> (features,).
 
     A plain layer: what `nnx.scan` asks of its body is asked of a function around it.
     """

@@ -6,10 +6,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from nnx_impl.rngs import linen_rngs, native_rngs
+from nnx_impl.rngs import linen_rngs, linen_streams, native_rngs
+from shared.batch import is_key
 from shared.cases import Case
-from shared.interface import Init, Variables
+from shared.interface import COLLECTIONS, Init, Updates, Variables
 from shared.trees import check_same_shapes
+
+TYPES = (nnx.Param, nnx.BatchStat, nnx.Cache)  # those of COLLECTIONS, in its order
 
 
 def init(case: Case, seed: int, init: Init = "linen") -> Variables:
@@ -18,25 +21,49 @@ def init(case: Case, seed: int, init: Init = "linen") -> Variables:
         "linen": lambda: linen_rngs(seed, case.draws, case.num_scans),
         "native": lambda: native_rngs(seed),
     }[init]()
-    model = build(case, rngs)
-    return {"params": nnx.to_pure_dict(nnx.state(model, nnx.Param))}
+    return variables_of(build(case, rngs))
 
 
-def apply(case: Case, variables: Variables, x_batch: jax.Array) -> jax.Array:
-    """The activation of `case`: (B, F) -> (B, F). See `shared.interface`."""
+def apply(case: Case, variables: Variables, *inputs: jax.Array) -> tuple[Any, Updates]:
+    """The outputs and updates of `case`. See `shared.interface`."""
     # A confused model cannot be made, only called: its graph is that of the case whose params fit.
     abstract = nnx.eval_shape(lambda: build(case.params_case, native_rngs(seed=0)))
-    graphdef, params = nnx.split(abstract, nnx.Param)
-    check_same_shapes({"params": nnx.to_pure_dict(params)}, variables)
-    nnx.replace_by_pure_dict(params, variables["params"])
-    return model_class(case).__call__(nnx.merge(graphdef, params), x_batch)
+    check_same_shapes(variables_of(abstract), variables)
+    graphdef, *states = nnx.split(abstract, *TYPES)
+    for name, state in zip(COLLECTIONS, states, strict=True):
+        nnx.replace_by_pure_dict(state, variables.get(name, {}))
+    model = nnx.merge(graphdef, *states)
+    call = model_class(case).__call__ if case.call is None else getattr(pattern(case), case.call)
+    args, streams = arguments(case, inputs)
+    outputs = call(model, *args, **streams)
+    updates = {name: tree for name, tree in variables_of(model).items() if name != "params"}
+    return outputs, updates
+
+
+def arguments(case: Case, inputs: tuple) -> tuple[tuple, dict[str, nnx.Rngs]]:
+    """What the module is called with, and its random streams: Linen's."""
+    named = list(zip(case.inputs, inputs, strict=True))
+    args = tuple(value for row, value in named if not is_key(row))
+    streams = {row.name: (value, row.draws, case.num_scans) for row, value in named if is_key(row)}
+    return args, {"rngs": linen_streams(streams)} if streams else {}
+
+
+def variables_of(model: nnx.Module) -> dict[str, Any]:
+    """The variables of a model by collection, those that are empty left out."""
+    trees = [nnx.to_pure_dict(nnx.state(model, kind)) for kind in TYPES]
+    return {name: tree for name, tree in zip(COLLECTIONS, trees, strict=True) if tree}
 
 
 def build(case: Case, rngs: nnx.Rngs) -> nnx.Module:
     """The module of `case`, with its variables."""
-    return model_class(case)(**case.model_sizes, rngs=rngs)
+    return model_class(case)(**case.arguments, rngs=rngs)
 
 
 def model_class(case: Case) -> Any:
     """The class of the module of `case`."""
-    return getattr(importlib.import_module(f"nnx_impl.{case.pattern}"), case.model)
+    return getattr(pattern(case), case.model)
+
+
+def pattern(case: Case) -> Any:
+    """The file of `case`."""
+    return importlib.import_module(f"nnx_impl.{case.pattern}")

@@ -1,5 +1,6 @@
 """From a seed to the random streams that a model is initialised with."""
 
+from collections.abc import Mapping
 from typing import Self
 
 import jax
@@ -22,8 +23,21 @@ def linen_rngs(seed: int, draws: tuple[str, ...], num_scans: int) -> "LinenRngs"
         twice, kernel then bias: ("Dense_0", "Dense_0").
       num_scans: how many `nn.scan` the Linen twin has around the layer.
     """
-    words = linen_keys.draw_words(draws, num_scans)
-    return LinenRngs(LinenStream(jax.random.key(seed), tag="params", words=words))
+    return linen_streams({"params": (jax.random.key(seed), draws, num_scans)})
+
+
+def linen_streams(streams: Mapping[str, tuple[jax.Array, tuple[str, ...], int]]) -> "LinenRngs":
+    """The same of several streams: {name: (key, draws, num_scans)}.
+
+    For a call, say: with `{"dropout": (key, ("Dropout_0",), 1)}` a `nnx.Dropout` in a stack drops
+    what Linen drops with `rngs={"dropout": key}`.
+    """
+    return LinenRngs(
+        {
+            name: LinenStream(key, tag=name, words=linen_keys.draw_words(draws, num_scans))
+            for name, (key, draws, num_scans) in streams.items()
+        }
+    )
 
 
 def native_rngs(seed: int) -> nnx.Rngs:
@@ -60,11 +74,12 @@ class LinenStream(nnx.RngStream):
 
 
 class LinenRngs(nnx.Rngs):
-    """An `nnx.Rngs` to construct modules with: its one stream is `params`, its one lift `split`."""
+    """An `nnx.Rngs` whose streams are Linen's; its one lift is `split`."""
 
-    def __init__(self, params: LinenStream):
-        # The parent's constructor would rebuild the stream as a plain `nnx.RngStream`.
-        self.params = params
+    def __init__(self, streams: Mapping[str, LinenStream]):
+        # The parent's constructor would rebuild each stream as a plain `nnx.RngStream`.
+        for name, stream in streams.items():
+            setattr(self, name, stream)
 
     def split(self, k: int | tuple[int, ...]) -> "LinenRngs":  # type: ignore[override]
-        return LinenRngs(self.params.split(k))
+        return LinenRngs({name: self[name].split(k) for name in self})

@@ -1,10 +1,11 @@
 """The batch that a forward pass runs on: (B, F), float32, checked."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from shared.cases import Case
+from shared.cases import Case, Input
 from shared.errors import InputError
 from shared.files import LoadedArray
 
@@ -30,6 +31,39 @@ def seeded_batch(case: Case, seed: int) -> Batch:
     """Standard normal examples at the sizes of `case`, the same for both implementations."""
     x = np.random.default_rng(seed).standard_normal(case.input_shape, dtype=np.float32)
     return Batch(x, f"standard normal, seed {seed}")
+
+
+def seeded_inputs(case: Case, seed: int, x: Any = None) -> tuple:
+    """The inputs of a call: the batch `x`, or a seeded one, and what else the case takes.
+
+    Arrays are standard normal; a key is that of the seed.
+    """
+    import jax
+
+    first = seeded_batch(case, seed).x if x is None else x
+    rng = np.random.default_rng((seed, 1))
+    others = [
+        jax.random.key(seed)
+        if is_key(row)
+        else rng.standard_normal(case.shape(row), dtype=np.float32)
+        for row in case.inputs[1:]
+    ]
+    return (first, *others)
+
+
+def zero_inputs(case: Case) -> tuple:
+    """Inputs of zeros, to initialise with."""
+    import jax
+    import jax.numpy as jnp
+
+    return tuple(
+        jax.random.key(0) if is_key(row) else jnp.zeros(case.shape(row)) for row in case.inputs
+    )
+
+
+def is_key(row: Input) -> bool:
+    """Whether an input is the key of a random stream."""
+    return row.dtype == "key"
 
 
 def check_batch(loaded: LoadedArray, features: int | None = None) -> Batch:

@@ -4,17 +4,40 @@ A new case is a constructor of the same name in both twins of a pattern file, an
 """
 
 import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One input of a forward pass.
+
+    Attributes:
+      name: of the argument; of a key the random stream.
+      axes: the name of each axis.
+      dtype: "float32", or "key" for a key of `jax.random`.
+      draws: of a key, Linen's scope of each draw of one layer, in the order in which NNX draws.
+    """
+
+    name: str
+    axes: tuple[str, ...] = ()
+    dtype: str = "float32"
+    draws: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One param of a single layer: its name, the same in both implementations, and its axes."""
+    """One leaf of the variables: how its path ends in both implementations, and its axes."""
 
     name: str
     axes: tuple[str, ...]
 
 
-BLOCK_LEAVES = (Leaf("kernel", ("in", "out")), Leaf("bias", ("out",)))
+def dense(*lifted: str) -> tuple[Leaf, ...]:
+    """The params of a dense layer behind the axes that the lifts put in front of them."""
+    return Leaf("kernel", (*lifted, "in", "out")), Leaf("bias", (*lifted, "out"))
+
+
+BATCH = Input("x", ("batch", "features"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,48 +49,67 @@ class Case:
       pattern: the twin file, without `.py`, that holds the constructor.
       model: the constructor's name, the same in both twins.
       lifts: the lifts from the outside in.
-      lifted_axes: the axes that the lifts put in front of each leaf's own.
       lesson: what the case teaches.
+      leaves: the variables, with the name of each axis.
+      layer: what a layer computes.
+      inputs: of a forward pass, the batch first.
       model_args: the sizes that the constructor takes.
-      leaves: the params of one layer.
-      draws: Linen's scope of each random draw of one layer, in the order in which NNX draws.
+      options: its other arguments.
+      call: a function of the twin file that makes the call; without, the module is called.
+      in_parent: whether the Linen stack stands in a parent, which takes and returns the batch. A
+        lifted class that stands alone is called as its body is: with a carry and what is scanned.
+      draws: Linen's scope of each random draw of the init of one layer, in the order in which NNX
+        draws.
       num_scans: how many `nn.scan` are around a layer.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
+      oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
       num_layers: N. features: F. batch_size: B.
+      sizes: of further axes.
     """
 
     name: str
     pattern: str
     model: str
     lifts: str
-    lifted_axes: tuple[str, ...]
     lesson: str
+    leaves: tuple[Leaf, ...] = dense("layers")
+    layer: str = "relu(x @ kernel + bias)"
+    inputs: tuple[Input, ...] = (BATCH,)
     model_args: tuple[str, ...] = ("num_layers", "features")
-    leaves: tuple[Leaf, ...] = BLOCK_LEAVES
+    options: tuple[tuple[str, Any], ...] = ()
+    call: str | None = None
+    in_parent: bool = False
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
     num_scans: int = 1
     params_of: str | None = None
+    oracle: str | None = "relu_stack"
     num_layers: int = 4
     features: int = 8
     batch_size: int = 8
+    sizes: tuple[tuple[str, int], ...] = ()
 
     @property
-    def input_shape(self) -> tuple[int, int]:
-        return (self.batch_size, self.features)
+    def size_of(self) -> dict[str, int]:
+        """What the constructor may take: num_layers, features, batch_size and further sizes."""
+        sizes = {name: getattr(self, name) for name in ("num_layers", "features", "batch_size")}
+        return sizes | dict(self.sizes)
 
     @property
-    def model_sizes(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {name: getattr(self, name) for name in self.model_args}
+        return {name: self.size_of[name] for name in self.model_args} | dict(self.options)
 
     @property
     def axis_sizes(self) -> dict[str, int]:
-        """The size of each named axis of the params."""
+        """The size of each named axis."""
         return {
             "layers": self.num_layers,
             "members": self.batch_size,
+            "batch": self.batch_size,
+            "features": self.features,
             "in": self.features,
             "out": self.features,
+            **dict(self.sizes),
         }
 
     @property
@@ -78,13 +120,30 @@ class Case:
         sizes = {name: getattr(self, name) for name in ("num_layers", "features", "batch_size")}
         return dataclasses.replace(CASES[self.params_of], **sizes)
 
-    def leaf_axes(self, leaf: Leaf) -> tuple[str, ...]:
-        """The name of each axis of `leaf` once lifted: ("layers", "in", "out")."""
-        return self.lifted_axes + leaf.axes
+    def shape(self, named: Leaf | Input) -> tuple[int, ...]:
+        """The shape of a leaf of the variables, or of an input: (N, F, F)."""
+        return tuple(self.axis_sizes[axis] for axis in named.axes)
 
-    def leaf_shape(self, leaf: Leaf) -> tuple[int, ...]:
-        """The shape of `leaf` once lifted: (N, F, F)."""
-        return tuple(self.axis_sizes[axis] for axis in self.leaf_axes(leaf))
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of the batch: (B, F)."""
+        return self.shape(self.inputs[0])
+
+    @property
+    def lifted_axes(self) -> tuple[str, ...]:
+        """The axes that the lifts put into the params."""
+        return tuple(axis for axis in self.leaves[0].axes if axis in ("layers", "members"))
+
+    def leaf(self, path: str) -> Leaf:
+        """The row of the leaf at `path`: of those that it may end with the longest.
+
+        Raises:
+          KeyError: there is none.
+        """
+        rows = [row for row in self.leaves if f"/{path}".endswith(f"/{row.name}")]
+        if not rows:
+            raise KeyError(f"case {self.name!r} has no row for the leaf {path}")
+        return max(rows, key=lambda row: len(row.name))
 
 
 _WITH_MEMBERS = ("num_layers", "features", "batch_size")
@@ -97,7 +156,6 @@ CASES: dict[str, Case] = {
             pattern="composed",
             model="Shared",
             lifts="vmap(scan)",
-            lifted_axes=("layers",),
             lesson="One stack serves every example: scan gives params a layer axis, vmap leaves "
             "them whole.",
         ),
@@ -106,7 +164,6 @@ CASES: dict[str, Case] = {
             pattern="composed",
             model="Reversed",
             lifts="scan(vmap)",
-            lifted_axes=("layers",),
             lesson="For shared params the order of the lifts does not matter: same tree, same "
             "numbers.",
         ),
@@ -115,7 +172,7 @@ CASES: dict[str, Case] = {
             pattern="ensemble",
             model="Ensemble",
             lifts="vmap(scan)",
-            lifted_axes=("members", "layers"),
+            leaves=dense("members", "layers"),
             lesson="Mapped and split: example i goes through stack i only, and the batch size is "
             "part of the params.",
             model_args=_WITH_MEMBERS,
@@ -125,7 +182,7 @@ CASES: dict[str, Case] = {
             pattern="ensemble",
             model="ReversedEnsemble",
             lifts="scan(vmap)",
-            lifted_axes=("layers", "members"),
+            leaves=dense("layers", "members"),
             lesson="For own params the order matters: the leading axes swap, and keys are split in "
             "the other order.",
             model_args=_WITH_MEMBERS,
@@ -135,7 +192,7 @@ CASES: dict[str, Case] = {
             pattern="ensemble",
             model="IdenticalCopies",
             lifts="vmap(scan)",
-            lifted_axes=("members", "layers"),
+            leaves=dense("members", "layers"),
             lesson="Mapped but not split: the members start as equal copies, silently, and are "
             "trained apart.",
             model_args=_WITH_MEMBERS,
@@ -145,7 +202,6 @@ CASES: dict[str, Case] = {
             pattern="ensemble",
             model="Confused",
             lifts="vmap(scan)",
-            lifted_axes=("layers",),
             lesson="Split but not mapped: init fails, for B sets of params do not fit in one; "
             "apply draws nothing, so on the params of `shared` it works.",
             model_args=_WITH_MEMBERS,

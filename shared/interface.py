@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 IMPLEMENTATIONS = ("linen", "nnx")
 INITS = ("linen", "native")
 
+# The collections of variables that are there before a call.
+COLLECTIONS = ("params", "batch_stats", "cache")
+
 Variables = Mapping[str, Any]
+Updates = Mapping[str, Any]
 Init = Literal["linen", "native"]
 
 
@@ -20,7 +24,7 @@ class Implementation(Protocol):
     """One way to write the cases. Laws, for every case:
 
     * `init` of both implementations makes equal variables, up to the names of their leaves;
-    * `apply` of both gives equal activations, and equal gradients, on equal variables;
+    * `apply` of both gives equal outputs and updates, and equal gradients, on equal variables;
     * both functions are pure and can be jitted, differentiated and mapped.
     """
 
@@ -38,14 +42,30 @@ class Implementation(Protocol):
         """
         ...
 
-    def apply(self, case: Case, variables: Variables, x_batch: "jax.Array") -> "jax.Array":
-        """The activation: (B, F) -> (B, F), in the dtype of `x_batch`.
+    def apply(
+        self, case: Case, variables: Variables, *inputs: "jax.Array"
+    ) -> "tuple[Any, Updates]":
+        """The outputs and the updated collections of one call.
+
+        Args:
+          case: what to call.
+          variables: all of them.
+          *inputs: those of `case.inputs`: the batch (B, F) first.
+
+        Returns:
+          outputs: the activation (B, F), in the dtype of the batch; or a tuple that begins with it.
+          updates: of the collections beside `params`, the variables after the call.
 
         Raises:
-          InputError: a leaf of `variables` is missing, extra, of another shape or not floating.
-          ValueError, TypeError: `x_batch` does not fit the params.
+          InputError: a leaf of `variables` is missing, extra, of another shape or dtype.
+          ValueError, TypeError: the inputs do not fit the params.
         """
         ...
+
+
+def activation_of(outputs: Any) -> "jax.Array":
+    """The activation among the outputs of a call."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def load_implementation(name: str) -> Implementation:

@@ -43,10 +43,11 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same_shapes(expected: Mapping[str, Any], received: Mapping[str, Any]) -> None:
-    """Stops at leaves that are missing, extra of another shape or not floating, all listed.
+    """Stops at leaves that are missing, extra, of another shape or not floating, all listed.
 
     Raises:
-      InputError: the two trees differ in a path or a shape, or a number is not floating.
+      InputError: the two trees differ in a path or a shape, or a number is not floating where the
+        expected one is.
     """
     want, have = flatten(expected), flatten(received)
     problems = [f"{path}: missing, expected {want[path].shape}" for path in want.keys() - have]
@@ -59,7 +60,8 @@ def check_same_shapes(expected: Mapping[str, Any], received: Mapping[str, Any]) 
     problems += [
         f"{path}: expected floating numbers, received {jnp.result_type(have[path])}"
         for path in want.keys() & have.keys()
-        if not jnp.issubdtype(jnp.result_type(have[path]), jnp.floating)
+        if jnp.issubdtype(want[path].dtype, jnp.floating)
+        and not jnp.issubdtype(jnp.result_type(have[path]), jnp.floating)
     ]
     if problems:
         raise InputError("variables do not fit the model: " + "; ".join(sorted(problems)))

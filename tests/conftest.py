@@ -1,12 +1,12 @@
 """Every test sees every case, at sizes that all differ: no axis passes for another."""
 
-import dataclasses
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # results are compared bit for bit
 
 import jax
 import pytest
+from helpers import small
 from hypothesis import settings
 
 from shared.cases import CASES
@@ -92,7 +92,7 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
 def case(request):
-    return dataclasses.replace(request.param, num_layers=3, features=5, batch_size=4)
+    return small(request.param)
 
 
 @pytest.fixture(scope="session")

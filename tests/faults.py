@@ -23,9 +23,11 @@ class Faulty:
     def init(self, case, seed, init="linen"):
         return self.on_init(case, self.base.init(case, seed, init))
 
-    def apply(self, case, variables, x_batch):
-        y = self.base.apply(case, self.on_variables(case, variables), x_batch)
-        return self.on_output(x_batch, y)
+    def apply(self, case, variables, x_batch, *more):
+        outputs, updates = self.base.apply(case, self.on_variables(case, variables), x_batch, *more)
+        if isinstance(outputs, tuple):
+            return (self.on_output(x_batch, outputs[0]), *outputs[1:]), updates
+        return self.on_output(x_batch, outputs), updates
 
 
 def _on(name, change):
@@ -41,22 +43,23 @@ def _on(name, change):
     return changed
 
 
-def _layers_axis(case):
-    return case.lifted_axes.index("layers")
+def _flipped(case, kernel):
+    return jnp.flip(kernel, case.leaf("kernel").axes.index("layers"))
 
 
 def _same_everywhere(case, kernel):
-    first = jnp.take(kernel, jnp.array([0]), axis=_layers_axis(case))
+    first = jnp.take(kernel, jnp.array([0]), axis=case.leaf("kernel").axes.index("layers"))
     return jnp.broadcast_to(first, kernel.shape)
 
 
+def _turned(case, kernel):
+    axes = case.leaf("kernel").axes
+    return jnp.swapaxes(kernel, axes.index("in"), axes.index("out"))
+
+
 FORWARD_FAULTS = {
-    "transposed square kernel": {
-        "on_variables": _on("kernel", lambda _, w: jnp.swapaxes(w, -1, -2))
-    },
-    "layers swapped": {
-        "on_variables": _on("kernel", lambda case, w: jnp.flip(w, _layers_axis(case)))
-    },
+    "transposed square kernel": {"on_variables": _on("kernel", _turned)},
+    "layers swapped": {"on_variables": _on("kernel", _flipped)},
     "dropped bias": {"on_variables": _on("bias", lambda _, b: b * 0)},
     "lost scale": {"on_variables": _on("kernel", lambda _, w: w * 1.0001)},
     "residual left in": {"on_output": lambda x, y: y + x},
@@ -70,8 +73,8 @@ GRADIENT_FAULTS = {
 }
 INIT_FAULTS = {
     "shared key for all layers": {"on_init": _on("kernel", _same_everywhere)},
-    "layers swapped": {"on_init": _on("kernel", lambda case, w: jnp.flip(w, _layers_axis(case)))},
-    "transposed square kernel": {"on_init": _on("kernel", lambda _, w: jnp.swapaxes(w, -1, -2))},
+    "layers swapped": {"on_init": _on("kernel", _flipped)},
+    "transposed square kernel": {"on_init": _on("kernel", _turned)},
     "bias not zero": {"on_init": _on("bias", lambda _, b: b + 1e-6)},
     "negative zero": {"on_init": _on("bias", lambda _, b: -b)},
 }

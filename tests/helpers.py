@@ -1,5 +1,6 @@
 """Random values for every leaf, comparison by bits, and the text of a lowered program."""
 
+import dataclasses
 import functools
 import re
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared import find_weight_map
+from shared.batch import is_key, seeded_inputs
 from shared.models.pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
 
@@ -31,13 +33,21 @@ def planted_rows(bugs, rank):
         yield pytest.param(row, id=f"{row[0]}-{row[1]}-{i}", marks=marks)
 
 
+def small(case):
+    """`case` at sizes that all differ: no axis passes for another."""
+    return dataclasses.replace(case, num_layers=3, features=5, batch_size=4)
+
+
 def random_variables(case, seed=0, dtype=np.float32):
     """Linen's variables with random values in every leaf: initial zeros would hide a lost bias."""
     rng = np.random.default_rng(seed)
-    leaves = {
-        path: (rng.standard_normal(leaf.shape) * 0.5).astype(dtype)
-        for path, leaf in weights_of(case).linen.items()
-    }
+    leaves = {}
+    for path, leaf in weights_of(case).linen.items():
+        values = rng.standard_normal(leaf.shape) * 0.5
+        if path.endswith("/var"):
+            values = np.abs(values) + 0.1
+        is_floating = np.issubdtype(leaf.dtype, np.floating)
+        leaves[path] = values.astype(dtype) if is_floating else np.zeros(leaf.shape, leaf.dtype)
     return unflatten(leaves)
 
 
@@ -72,6 +82,57 @@ def random_batch(case, seed=1, dtype=np.float32):
     return np.random.default_rng(seed).standard_normal(case.input_shape).astype(dtype)
 
 
+def random_inputs(case, seed=1, dtype=np.float32):
+    """The batch and what else the case takes, its arrays in `dtype`."""
+    inputs = seeded_inputs(case, seed, random_batch(case, seed))
+    return tuple(
+        x if is_key(row) else x.astype(dtype) for row, x in zip(case.inputs, inputs, strict=True)
+    )
+
+
+def run(implementation, case, variables, inputs):
+    """Outputs and updates of a call, the updates in Linen's names."""
+    outputs, updates = implementation.apply(case, variables, *inputs)
+    return outputs, updates_to_linen(case, updates)
+
+
+def updates_to_linen(case, updates):
+    """Updated collections of either implementation, in Linen's names."""
+    weights, given = weights_of(case), flatten(updates)
+    if given.keys() <= weights.linen.keys():
+        return unflatten(given)
+    rest = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in weights.nnx.items()}
+    moved = weights.to_linen(unflatten(rest | given))
+    return {name: moved[name] for name in updates}
+
+
+def vjp(implementation, case, variables, inputs):
+    """Outputs and updates, and the gradient by the params and by the inputs that have one."""
+    has_gradient = [not is_key(row) for row in case.inputs]
+
+    def of(params, arrays):
+        arrays = iter(arrays)
+        args = [next(arrays) if has else x for has, x in zip(has_gradient, inputs, strict=True)]
+        return run(implementation, case, {**variables, "params": params}, args)
+
+    arrays = [x for has, x in zip(has_gradient, inputs, strict=True) if has]
+    outputs, pull, updates = jax.vjp(of, variables["params"], arrays, has_aux=True)
+    return outputs, updates, pull
+
+
+def cotangents(outputs, seed=9):
+    """A random projection of the outputs: every number has its own weight."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda y: rng.standard_normal(y.shape).astype(y.dtype), outputs)
+
+
+def gradients(implementation, case, variables, inputs):
+    """Of a random projection of the outputs, those by the params in Linen's names."""
+    outputs, _, pull = vjp(implementation, case, variables, inputs)
+    params, arrays = pull(cotangents(outputs))
+    return updates_to_linen(case, {"params": params}), arrays
+
+
 def assert_identical(expected, received, what=""):
     """Two arrays or plain trees agree in every path, shape, dtype and bit."""
     expected, received = _leaves(expected), _leaves(received)
@@ -85,8 +146,8 @@ def assert_identical(expected, received, what=""):
 
 
 def _leaves(tree):
-    leaves = flatten(tree) if isinstance(tree, dict) else {"": tree}
-    return {path: np.asarray(leaf) for path, leaf in leaves.items()}
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x) for p, x in found}
 
 
 def lowered_text(function, *args):

@@ -50,9 +50,15 @@ def test_the_code_side_by_side_is_the_code():
         assert squeeze(block) in squeeze((ROOT / folder / "composed.py").read_text())
 
 
+# The patterns that README.md shows; the others are in the guide.
+EXERCISE = ("composed", "ensemble")
+
+
 def test_the_cases_are_the_cases():
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| ([\w, ]+) \|", README, flags=re.M)
-    expected = [(c.name, c.lifts, ", ".join(c.lifted_axes)) for c in CASES.values()]
+    expected = [
+        (c.name, c.lifts, ", ".join(c.lifted_axes)) for c in CASES.values() if c.pattern in EXERCISE
+    ]
     assert rows == expected
 
 

@@ -5,19 +5,27 @@ import dataclasses
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
-from helpers import assert_identical, linen_to_nnx, random_batch, random_variables
+from helpers import (
+    assert_identical,
+    linen_to_nnx,
+    random_batch,
+    random_inputs,
+    random_variables,
+    run,
+)
 
 import linen_impl
 import nnx_impl
 from shared.cases import CASES
+from shared.interface import activation_of
 
 
 def check_forward_equal(linen, nnx, case):
     for seed in range(3):
-        variables, x = random_variables(case, seed), random_batch(case, seed)
-        expected = linen.apply(case, variables, x)
-        assert np.any(expected), "a forward pass of zeros compares nothing"
-        assert_identical(expected, nnx.apply(case, linen_to_nnx(case, variables), x))
+        variables, inputs = random_variables(case, seed), random_inputs(case, seed)
+        expected = run(linen, case, variables, inputs)
+        assert np.any(activation_of(expected[0])), "a forward pass of zeros compares nothing"
+        assert_identical(expected, run(nnx, case, linen_to_nnx(case, variables), inputs))
 
 
 def test_forward_is_equal(linen, nnx, case):
@@ -31,10 +39,10 @@ def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
     case = dataclasses.replace(
         case, num_layers=num_layers, features=features, batch_size=batch_size
     )
-    variables, x = random_variables(case), random_batch(case)
-    expected = linen.apply(case, variables, x)
-    assert expected.shape == (batch_size, features)
-    assert_identical(expected, nnx.apply(case, linen_to_nnx(case, variables), x))
+    variables, inputs = random_variables(case), random_inputs(case)
+    expected = run(linen, case, variables, inputs)
+    assert activation_of(expected[0]).shape == case.input_shape
+    assert_identical(expected, run(nnx, case, linen_to_nnx(case, variables), inputs))
 
 
 @pytest.mark.parametrize("convert", [np.asarray, "jax", "float64"])

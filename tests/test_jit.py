@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from helpers import assert_identical, linen_to_nnx, random_batch, random_variables
+from helpers import assert_identical, linen_to_nnx, random_inputs, random_variables
 
 from linen_impl import composed as linen_composed
 from nnx_impl import composed as nnx_composed
@@ -18,13 +18,13 @@ def test_apply(name, case, request):
     traces = []
 
     @jax.jit
-    def apply(variables, x):
-        traces.append(x)
-        return implementation.apply(case, variables, x)
+    def apply(variables, inputs):
+        traces.append(inputs)
+        return implementation.apply(case, variables, *inputs)
 
     for seed in (0, 1):
-        x = random_batch(case, seed)
-        assert_identical(implementation.apply(case, variables, x), apply(variables, x))
+        inputs = random_inputs(case, seed)
+        assert_identical(implementation.apply(case, variables, *inputs), apply(variables, inputs))
     assert len(traces) == 1
 
 

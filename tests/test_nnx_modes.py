@@ -4,7 +4,16 @@ import flax
 import jax
 import pytest
 from flax import nnx as flax_nnx
-from helpers import assert_identical, linen_to_nnx, nnx_to_linen, random_batch, random_variables
+from helpers import (
+    assert_identical,
+    gradients,
+    linen_to_nnx,
+    nnx_to_linen,
+    random_batch,
+    random_inputs,
+    random_variables,
+    run,
+)
 
 import linen_impl
 import nnx_impl
@@ -45,20 +54,14 @@ def test_the_mode_takes_effect(mode):
     "confused-(False, False)",
 )
 def test_forward_and_gradients(linen, nnx, case, mode):
-    variables, x = random_variables(case), random_batch(case)
+    variables, inputs = random_variables(case), random_inputs(case)
     moved = linen_to_nnx(case, variables)
-
-    def run(implementation, variables):
-        apply = lambda v, x: implementation.apply(case, v, x)  # noqa: E731
-        activation, pull = jax.vjp(apply, variables, x)
-        return activation, pull(activation)
-
-    expected, (expected_grads, expected_input) = run(linen, variables)
+    expected = run(linen, case, variables, inputs)
+    expected_gradients = gradients(linen, case, variables, inputs)
     for wrap in (lambda f: f, jax.jit):
-        received, (grads, input_grad) = wrap(lambda v: run(nnx, v))(moved)
-        assert_identical(expected, received)
-        assert_identical(expected_grads, nnx_to_linen(case, grads))
-        assert_identical(expected_input, input_grad)
+        assert_identical(expected, wrap(lambda v: run(nnx, case, v, inputs))(moved))
+        received = wrap(lambda v: gradients(nnx, case, v, inputs))(moved)
+        assert_identical(expected_gradients, received)
 
 
 @pytest.mark.quick("shared-(True, True)", "shared-(False, False)")

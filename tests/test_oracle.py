@@ -6,25 +6,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
-from helpers import linen_to_nnx, random_batch, random_variables
+from helpers import linen_to_nnx, random_batch, random_inputs, random_variables, small
 
 import linen_impl
 import nnx_impl
 from shared import oracle
 from shared.cases import CASES
+from shared.interface import activation_of
+
+WITH_ORACLE = [case for case in CASES.values() if case.oracle]
 
 
-def check_against_oracle(case, activation, variables, x):
-    expected, bound = oracle.forward(case, variables, x)
+@pytest.fixture(params=WITH_ORACLE, ids=[case.name for case in WITH_ORACLE])
+def case(request):
+    return small(request.param)
+
+
+def check_against_oracle(case, outputs, variables, inputs):
+    expected, bound = oracle.forward(case, variables, *inputs)
+    activation = activation_of(outputs)
     error = np.abs(np.asarray(activation, np.float64) - expected)
     assert np.all(error <= bound), f"error {error.max():.3g}, bound there {bound.max():.3g}"
 
 
 def test_both_agree_with_numpy(linen, nnx, case):
-    variables, x = random_variables(case), random_batch(case)
-    check_against_oracle(case, linen.apply(case, variables, x), variables, x)
+    variables, inputs = random_variables(case), random_inputs(case)
+    check_against_oracle(case, linen.apply(case, variables, *inputs)[0], variables, inputs)
     moved = linen_to_nnx(case, variables)
-    check_against_oracle(case, nnx.apply(case, moved, x), variables, x)
+    check_against_oracle(case, nnx.apply(case, moved, *inputs)[0], variables, inputs)
 
 
 def test_the_function_of_the_exercise_agrees_with_numpy(linen):
@@ -34,11 +43,11 @@ def test_the_function_of_the_exercise_agrees_with_numpy(linen):
     for package in (linen_impl, nnx_impl):
         for given in (x, jnp.asarray(x), x.astype(np.float64)):
             flat = package.composed_lifts_forward(11, given, case.num_layers, case.features)
-            check_against_oracle(case, flat.reshape(case.input_shape), variables, x)
+            check_against_oracle(case, flat.reshape(case.input_shape), variables, (x,))
 
 
 def test_the_bound_is_tight_enough_to_mean_something(case):
-    expected, bound = oracle.forward(case, random_variables(case), random_batch(case))
+    expected, bound = oracle.forward(case, random_variables(case), *random_inputs(case))
     assert bound.max() < 1e-4 * np.abs(expected).max()
 
 
@@ -54,7 +63,7 @@ def test_one_example_by_hand():
 @pytest.mark.in_turn
 @pytest.mark.parametrize("fault", sorted(FORWARD_FAULTS))
 def test_planted_fault_is_caught(fault, linen, case):
-    variables, x = random_variables(case), random_batch(case)
+    variables, inputs = random_variables(case), random_inputs(case)
     faulty = Faulty(linen, **FORWARD_FAULTS[fault])
     with pytest.raises(AssertionError, match="bound there"):
-        check_against_oracle(case, faulty.apply(case, variables, x), variables, x)
+        check_against_oracle(case, faulty.apply(case, variables, *inputs)[0], variables, inputs)

@@ -3,19 +3,25 @@
 import jax
 import pytest
 from faults import PROGRAM_FAULTS, Faulty
-from helpers import linen_to_nnx, lowered_text, random_batch, random_variables
+from helpers import linen_to_nnx, lowered_text, random_inputs, random_variables
+
+from shared.interface import activation_of
 
 
 def check_same_program(linen, nnx, case):
-    variables, x = random_variables(case), random_batch(case)
-    args = ((linen, (variables, x)), (nnx, (linen_to_nnx(case, variables), x)))
+    variables, inputs = random_variables(case), random_inputs(case)
+    sides = ((linen, variables), (nnx, linen_to_nnx(case, variables)))
 
     def gradient(implementation):
-        return jax.grad(lambda v, x: implementation.apply(case, v, x).sum(), argnums=(0, 1))
+        def loss(params, variables):
+            outputs, _ = implementation.apply(case, {**variables, "params": params}, *inputs)
+            return activation_of(outputs).sum()
 
-    forward = [lowered_text(lambda v, x: impl.apply(case, v, x), *a) for impl, a in args]  # noqa: B023
+        return jax.grad(loss)
+
+    forward = [lowered_text(lambda v: impl.apply(case, v, *inputs), v) for impl, v in sides]  # noqa: B023
     assert forward[0] == forward[1]
-    backward = [lowered_text(gradient(impl), *a) for impl, a in args]
+    backward = [lowered_text(gradient(impl), v["params"], v) for impl, v in sides]
     assert backward[0] == backward[1]
     assert "stablehlo.while" in forward[0]
     assert len(backward[0]) > len(forward[0])

@@ -8,10 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty
-from helpers import assert_identical, linen_to_nnx, nnx_to_linen, random_batch, random_variables
+from helpers import (
+    assert_identical,
+    linen_to_nnx,
+    nnx_to_linen,
+    random_inputs,
+    random_variables,
+    updates_to_linen,
+    vjp,
+)
 from hypothesis import strategies as st
 
 from shared.cases import CASES
+from shared.interface import activation_of
 
 sizes = st.fixed_dictionaries(
     {
@@ -33,14 +42,14 @@ def test_forward_and_gradients(linen, nnx, name, sizes, seed, dtype):
 
 def check_equal(linen, nnx, case, seed, dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        variables, x = random_variables(case, seed, dtype), random_batch(case, seed, dtype)
-        expected, pull = jax.vjp(lambda v, x: linen.apply(case, v, x), variables, x)
+        variables, inputs = random_variables(case, seed, dtype), random_inputs(case, seed, dtype)
+        expected, updates, pull = vjp(linen, case, variables, inputs)
         moved = linen_to_nnx(case, variables)
-        received, pull_nnx = jax.vjp(lambda v, x: nnx.apply(case, v, x), moved, x)
-        assert expected.dtype == dtype
-        assert_identical(expected, received)
+        received, updates_nnx, pull_nnx = vjp(nnx, case, moved, inputs)
+        assert activation_of(expected).dtype == dtype
+        assert_identical((expected, updates), (received, updates_nnx))
         (a, b), (c, d) = pull(expected), pull_nnx(expected)
-        assert_identical(a, nnx_to_linen(case, c))
+        assert_identical({"params": a}, updates_to_linen(case, {"params": c}))
         assert_identical(b, d)
 
 

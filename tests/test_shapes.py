@@ -4,13 +4,14 @@ import jax
 import numpy as np
 import pytest
 from faults import SHAPE_FAULTS, Faulty
-from helpers import linen_to_nnx, random_batch, random_variables
+from helpers import linen_to_nnx, random_inputs, random_variables
 
+from shared.interface import activation_of
 from shared.trees import flatten
 
 
 def check_shapes(implementation, case, variables):
-    activation = implementation.apply(case, variables, random_batch(case))
+    activation = activation_of(implementation.apply(case, variables, *random_inputs(case))[0])
     assert activation.shape == case.input_shape
     assert activation.dtype == np.float32
 
@@ -25,8 +26,11 @@ def test_activation_has_the_shape_of_the_batch(linen, nnx, case):
 def test_params_have_the_lifted_axes_of_the_table(name, case, request):
     implementation = request.getfixturevalue(name)
     variables = jax.eval_shape(lambda: implementation.init(case.params_case, 0))
-    shapes = {path.rsplit("/", 1)[-1]: leaf.shape for path, leaf in flatten(variables).items()}
-    assert shapes == {leaf.name: case.leaf_shape(leaf) for leaf in case.leaves}
+    leaves = flatten(variables)
+    assert {path: leaf.shape for path, leaf in leaves.items()} == {
+        path: case.shape(case.leaf(path)) for path in leaves
+    }
+    assert {case.leaf(path).name for path in leaves} == {leaf.name for leaf in case.leaves}
 
 
 @pytest.mark.in_turn

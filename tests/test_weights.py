@@ -1,9 +1,20 @@
 """Weights move between the implementations without loss, or not at all."""
 
+import functools
+import operator
+
 import numpy as np
 import pytest
-from helpers import assert_identical, linen_to_nnx, nnx_to_linen, random_variables, weights_of
+from helpers import (
+    assert_identical,
+    linen_to_nnx,
+    nnx_to_linen,
+    random_inputs,
+    random_variables,
+    weights_of,
+)
 
+from shared.cases import CASES
 from shared.errors import InputError
 from shared.trees import check_same_shapes, flatten, unflatten
 
@@ -18,7 +29,8 @@ def test_there_and_back(case):
         assert flatten(back)[path] is leaf
 
 
-def test_every_missing_and_every_unknown_leaf_is_named(case):
+def test_every_missing_and_every_unknown_leaf_is_named():
+    case = CASES["shared"]
     variables = {"params": {"Dense_0": {"kernel": np.ones(1), "scale": np.ones(1)}}, "a": {"b": 1}}
     with pytest.raises(InputError) as caught:
         linen_to_nnx(case, variables)
@@ -50,16 +62,14 @@ def test_shapes_are_compared_and_all_problems_listed():
     ids=["missing", "extra", "shape"],
 )
 def test_apply_refuses_variables_that_do_not_fit(linen, nnx, case, change, message):
-    x = np.ones(case.input_shape, np.float32)
-    variables = random_variables(case)
-    change(variables["params"]["Dense_0"])
-    with pytest.raises(InputError, match=message):
-        linen.apply(case, variables, x)
-
-    variables = linen_to_nnx(case, random_variables(case))
-    change(variables["params"]["layers"]["dense"])
-    with pytest.raises(InputError, match=message):
-        nnx.apply(case, variables, x)
+    inputs = random_inputs(case)
+    for implementation, moved in ((linen, lambda _, v: v), (nnx, linen_to_nnx)):
+        leaves = flatten(moved(case, random_variables(case)))
+        layer = next(path for path in leaves if path.endswith("/kernel")).rsplit("/", 1)[0]
+        variables = unflatten(leaves)
+        change(functools.reduce(operator.getitem, layer.split("/"), variables))
+        with pytest.raises(InputError, match=message):
+            implementation.apply(case, variables, *inputs)
 
 
 def test_a_name_with_a_separator_stays_a_name():

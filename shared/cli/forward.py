@@ -70,15 +70,18 @@ def run(values: flags.FlagValues) -> int:
     import numpy as np
 
     check_jax()
-    from shared.interface import load_implementation
+    from shared.batch import seeded_inputs
+    from shared.interface import activation_of, load_implementation
     from shared.report.document import print_json
     from shared.report.forward import ForwardReport
     from shared.report.params import params_rows
 
     implementation = load_implementation(values.impl)
     variables = _init(implementation, case, values.seed, values.init)
-    apply = jax.jit(lambda variables, x: implementation.apply(case, variables, x))
-    activation = np.asarray(apply(variables, batch.x))
+    inputs = seeded_inputs(case, values.seed, batch.x)
+    apply = jax.jit(lambda variables, inputs: implementation.apply(case, variables, *inputs))
+    outputs, _ = apply(variables, inputs)
+    activation = np.asarray(activation_of(outputs))
     report = ForwardReport(
         impl=values.impl,
         case=case,

@@ -49,7 +49,7 @@ def check_sizes(case: Case, source: str | None = None) -> Case:
       UsageError: the params or the batch would take more than `MAX_BYTES`.
       InputError: the same, where the sizes are those of the data in `source`.
     """
-    params = sum(math.prod(case.leaf_shape(leaf)) for leaf in case.leaves) * _FLOAT32_BYTES
+    params = sum(math.prod(case.shape(leaf)) for leaf in case.leaves) * _FLOAT32_BYTES
     batch = math.prod(case.input_shape) * _FLOAT32_BYTES
     for what, size in (("params", params), ("batch", batch)):
         if size > MAX_BYTES:

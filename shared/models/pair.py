@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
-from shared.batch import seeded_batch
+from shared.batch import seeded_inputs
 from shared.cases import Case
 from shared.errors import InputError, during
 from shared.interface import load_implementation
@@ -190,7 +189,8 @@ def pure_case(case: Case) -> PurePair:
         init = functools.partial(implementation.init, case.params_case, seed=0)
 
         def apply(leaves, inputs):
-            return implementation.apply(case, unflatten(leaves), *inputs), {}
+            outputs, updates = implementation.apply(case, unflatten(leaves), *inputs)
+            return outputs, flatten(updates)
 
         def initial(paths, inputs):
             leaves = flatten(init())
@@ -201,6 +201,6 @@ def pure_case(case: Case) -> PurePair:
     return PurePair(
         model("linen"),
         model("nnx"),
-        (jax.ShapeDtypeStruct(case.input_shape, jnp.float32),),
-        lambda seed, _: (seeded_batch(case, seed).x,),
+        jax.eval_shape(functools.partial(seeded_inputs, case, 0)),
+        lambda seed, _: seeded_inputs(case, seed),
     )

@@ -62,7 +62,7 @@ class ForwardReport:
             console, "in ", f"x {self.batch.x.shape} {self.batch.x.dtype}  {self.batch.source}"
         )
         _picture(console, self.batch.x, self.batch.feature_names)
-        print_line(console, "via", f"{case.lifts}: {count}, each layer relu(x @ kernel + bias)")
+        print_line(console, "via", f"{case.lifts}: {count}, each layer {case.layer}")
         print_params(console, {"params": self.params}, indent=5)
         digest = hashlib.sha256(self.activation.tobytes()).hexdigest()[:16]
         print_line(

@@ -26,9 +26,8 @@ class ParamRow:
 
 def params_rows(case: Case, variables: Mapping[str, Any]) -> list[ParamRow]:
     """The leaves of `variables`, arrays or abstract ones, each with the name of its axes."""
-    axes = {leaf.name: case.leaf_axes(leaf) for leaf in case.leaves}
     return [
-        ParamRow(path, tuple(leaf.shape), str(leaf.dtype), axes[path.rsplit("/", 1)[-1]])
+        ParamRow(path, tuple(leaf.shape), str(leaf.dtype), case.leaf(path).axes)
         for path, leaf in flatten(variables).items()
     ]
 
