@@ -146,6 +146,7 @@ class Case:
         return max(rows, key=lambda row: len(row.name))
 
 
+DROPOUT = Input("dropout", dtype="key", draws=("Dropout_0",))
 _WITH_MEMBERS = ("num_layers", "features", "batch_size")
 
 CASES: dict[str, Case] = {
@@ -206,6 +207,30 @@ CASES: dict[str, Case] = {
             "apply draws nothing, so on the params of `shared` it works.",
             model_args=_WITH_MEMBERS,
             params_of="shared",
+        ),
+        Case(
+            "dropout",
+            pattern="dropout",
+            model="OwnMasks",
+            lifts="vmap(scan)",
+            lesson="A lift that splits the stream gives each of its layers or examples a mask of "
+            "its own: split_rngs in Linen, `rngs.split` in NNX.",
+            layer="dropout(relu(x @ kernel + bias))",
+            inputs=(BATCH, DROPOUT),
+            options=(("rate", 0.25),),
+            oracle=None,
+        ),
+        Case(
+            "dropout_shared_masks",
+            pattern="dropout",
+            model="SharedMasks",
+            lifts="vmap(scan)",
+            lesson="A vmap that does not split the stream drops the same units of every example, "
+            "with no warning, in Linen and in NNX.",
+            layer="dropout(relu(x @ kernel + bias))",
+            inputs=(BATCH, DROPOUT),
+            options=(("rate", 0.25),),
+            oracle=None,
         ),
     )
 }

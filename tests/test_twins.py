@@ -47,7 +47,9 @@ def public_definitions(source):
             found[name] = signature(node)
         elif isinstance(node, ast.ClassDef):
             init = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-            found[name] = signature(init[0]) if init else fields(node)
+            base = ast.unparse(node.bases[0]) if node.bases else ""
+            inherited = found.get(base, fields(node))
+            found[name] = signature(init[0]) if init else inherited
         elif isinstance(node, ast.Assign):
             found[name] = "constant"
     return found

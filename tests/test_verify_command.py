@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_bad_input import answer
 
+from shared.cases import CASES
 from shared.cli import main
 from shared.cli import verify as cli_verify
 from shared.verification.checks.table import ALL_CHECKS
@@ -74,7 +75,7 @@ def test_all_cases(capsys):
     assert main(["verify", "--case=all", "--checks=programs", "--format=json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert {result["verdict"] for result in results} == {"identical"}
-    assert len(results) == 6
+    assert [result["name"] for result in results] == list(CASES)
 
 
 def test_what_the_file_prints_does_not_spoil_the_output(pair_file, capsys):

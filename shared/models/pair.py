@@ -187,16 +187,19 @@ def pure_case(case: Case) -> PurePair:
     def model(name: str) -> PureModel:
         implementation = load_implementation(name)
         init = functools.partial(implementation.init, case.params_case, seed=0)
+        specs = flatten(jax.eval_shape(init))
 
         def apply(leaves, inputs):
-            outputs, updates = implementation.apply(case, unflatten(leaves), *inputs)
+            # What is drawn is among the leaves too.
+            variables = {path: leaf for path, leaf in leaves.items() if path in specs}
+            outputs, updates = implementation.apply(case, unflatten(variables), *inputs)
             return outputs, flatten(updates)
 
         def initial(paths, inputs):
             leaves = flatten(init())
             return {path: leaves[path] for path in paths}
 
-        return PureModel(name, flatten(jax.eval_shape(init)), (), apply, initial)
+        return PureModel(name, specs, (), apply, initial)
 
     return PurePair(
         model("linen"),
