@@ -62,6 +62,7 @@ class Case:
         draws.
       num_scans: how many `nn.scan` are around a layer.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
+      float32_only: why the two are not the same in other floating dtypes; None where they are.
       oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
       num_layers: N. features: F. batch_size: B.
       sizes: of further axes.
@@ -82,6 +83,7 @@ class Case:
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
     num_scans: int = 1
     params_of: str | None = None
+    float32_only: str | None = None
     oracle: str | None = "relu_stack"
     num_layers: int = 4
     features: int = 8
@@ -132,7 +134,7 @@ class Case:
     @property
     def lifted_axes(self) -> tuple[str, ...]:
         """The axes that the lifts put into the params."""
-        return tuple(axis for axis in self.leaves[0].axes if axis in ("layers", "members"))
+        return tuple(axis for axis in self.leaves[0].axes if axis not in ("in", "out"))
 
     def leaf(self, path: str) -> Leaf:
         """The row of the leaf at `path`: of those that it may end with the longest.
@@ -147,6 +149,14 @@ class Case:
 
 
 DROPOUT = Input("dropout", dtype="key", draws=("Dropout_0",))
+NORM = (
+    *dense("layers"),
+    Leaf("scale", ("layers", "out")),
+    Leaf("mean", ("layers", "out")),
+    Leaf("var", ("layers", "out")),
+)
+NORM_DRAWS = ("Dense_0", "Dense_0", "BatchNorm_0", "BatchNorm_0")
+PROMOTED = "nnx.BatchNorm returns float32 of half precision, nn.BatchNorm what it was given"
 _WITH_MEMBERS = ("num_layers", "features", "batch_size")
 
 CASES: dict[str, Case] = {
@@ -231,6 +241,63 @@ CASES: dict[str, Case] = {
             inputs=(BATCH, DROPOUT),
             options=(("rate", 0.25),),
             oracle=None,
+        ),
+        Case(
+            "batch_norm",
+            pattern="batch_norm",
+            model="Synchronised",
+            lifts="vmap(scan)",
+            leaves=NORM,
+            lesson="The running statistics get a layer axis as the params do; the vmap shares "
+            "them, and needs axis_name for that: the means of the examples meet there.",
+            layer="relu(norm(x @ kernel + bias))",
+            options=(("train", True),),
+            draws=NORM_DRAWS,
+            float32_only=PROMOTED,
+            oracle=None,
+        ),
+        Case(
+            "batch_norm_eval",
+            pattern="batch_norm",
+            model="Synchronised",
+            lifts="vmap(scan)",
+            leaves=NORM,
+            lesson="With the running statistics examples do not meet, and nothing is updated.",
+            layer="relu(norm(x @ kernel + bias))",
+            options=(("train", False),),
+            draws=NORM_DRAWS,
+            float32_only=PROMOTED,
+            oracle="running_norm_stack",
+        ),
+        Case(
+            "remat",
+            pattern="remat",
+            model="Rematerialised",
+            lifts="vmap(scan(remat))",
+            lesson="A layer of the stack keeps its carry alone and computes the rest once more: "
+            "same values, and the same residuals on both sides.",
+            options=(("policy", "nothing_saveable"),),
+        ),
+        Case(
+            "remat_dots",
+            pattern="remat",
+            model="Rematerialised",
+            lifts="vmap(scan(remat))",
+            lesson="A policy names what is kept beside the carry: here the products.",
+            options=(("policy", "dots_saveable"),),
+        ),
+        Case(
+            "remat_scan",
+            pattern="remat",
+            model="NestedRemat",
+            lifts="vmap(remat_scan)",
+            leaves=dense("layers", "inner"),
+            lesson="nn.remat_scan is two scans, the outer one over a remat of the inner: N groups "
+            "of I layers keep N + I carries in the place of N * I.",
+            model_args=("num_layers", "inner", "features"),
+            in_parent=True,
+            num_scans=2,
+            sizes=(("inner", 2),),
         ),
     )
 }

@@ -56,8 +56,8 @@ def relu_stack(
     activation = np.array(x_batch, np.float64)
     bound = np.zeros_like(activation)
     for member, _ in enumerate(activation):
-        for layer in range(case.num_layers):
-            place = {"layers": layer, "members": member}
+        for layer, inner in np.ndindex(case.num_layers, case.size_of.get("inner", 1)):
+            place = {"layers": layer, "inner": inner, "members": member}
             x, w, b = activation[member], at("kernel", **place), at("bias", **place)
             carried = bound[member] @ np.abs(w)
             size = (np.abs(x) + bound[member]) @ np.abs(w) + np.abs(b)
@@ -66,4 +66,29 @@ def relu_stack(
     return activation, bound
 
 
-ORACLES: Mapping[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {"relu_stack": relu_stack}
+def running_norm_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """relu(norm(x @ kernel + bias)) with the running statistics.
+
+    The bound is that of `relu_stack`, and of five operations more. (With the statistics of a batch
+    there is no useful one: it grows with one over the smallest variance, layer after layer.)
+    """
+    dense = (case.features + 1) * unit_roundoff
+    x, bound = np.array(x_batch, np.float64), np.zeros(np.shape(x_batch))
+    for layer in range(case.num_layers):
+        w, b = at("kernel", layers=layer), at("Dense_0/bias", layers=layer)
+        scale, shift = at("scale", layers=layer), at("BatchNorm_0/bias", layers=layer)
+        mean, variance = at("mean", layers=layer), at("var", layers=layer)
+        factor = scale / np.sqrt(variance + 1e-5)
+        size = (np.abs(x) + bound) @ np.abs(w) + np.abs(b)
+        bound = np.abs(factor) * (bound @ np.abs(w) + dense * size)
+        bound += 5 * unit_roundoff * (np.abs(factor) * (size + np.abs(mean)) + np.abs(shift))
+        x = np.maximum((x @ w + b - mean) * factor + shift, 0)
+    return x, bound
+
+
+ORACLES: Mapping[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "relu_stack": relu_stack,
+    "running_norm_stack": running_norm_stack,
+}

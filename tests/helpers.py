@@ -44,10 +44,12 @@ def random_variables(case, seed=0, dtype=np.float32):
     leaves = {}
     for path, leaf in weights_of(case).linen.items():
         values = rng.standard_normal(leaf.shape) * 0.5
-        if path.endswith("/var"):
-            values = np.abs(values) + 0.1
+        if path.endswith(("/var", "/scale")):
+            values = np.abs(values) + 0.5
+        is_param = path.startswith("params/")
         is_floating = np.issubdtype(leaf.dtype, np.floating)
-        leaves[path] = values.astype(dtype) if is_floating else np.zeros(leaf.shape, leaf.dtype)
+        kind = dtype if is_param and is_floating else leaf.dtype
+        leaves[path] = (values if is_floating else np.zeros(leaf.shape)).astype(kind)
     return unflatten(leaves)
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 from shared.batch import seeded_inputs
 from shared.cases import Case
 from shared.errors import InputError, during
-from shared.interface import load_implementation
+from shared.interface import Implementation, load_implementation
 from shared.models.inputs import abstract_inputs, masks, sample_inputs
 from shared.models.linen import linen_model
 from shared.models.nnx import ARRAY, built, nnx_model
@@ -181,11 +181,11 @@ def _pure_linen(pair: Pair, inputs: tuple) -> PureModel:
         return without_sown(with_frozen(), inputs, with_frozen)
 
 
-def pure_case(case: Case) -> PurePair:
-    """The two implementations of a built-in case."""
+def pure_case(case: Case, load: Callable[[str], Implementation] = load_implementation) -> PurePair:
+    """The two implementations of a built-in case, which `load` finds by name."""
 
     def model(name: str) -> PureModel:
-        implementation = load_implementation(name)
+        implementation = load(name)
         init = functools.partial(implementation.init, case.params_case, seed=0)
         specs = flatten(jax.eval_shape(init))
 
