@@ -299,5 +299,39 @@ CASES: dict[str, Case] = {
             num_scans=2,
             sizes=(("inner", 2),),
         ),
+        Case(
+            "layer_inputs",
+            pattern="layer_inputs",
+            model="Conditioned",
+            lifts="vmap(scan)",
+            lesson="What is scanned beside the carry has an axis of layers: a shift of each layer "
+            "in, a row of each out. What all layers take is broadcast: None in NNX.",
+            layer="relu(x @ kernel + bias + shift) * gain",
+            inputs=(BATCH, Input("shifts", ("layers", "features")), Input("gain", ("features",))),
+            options=(("reverse", False), ("unroll", 1)),
+            oracle="conditioned_stack",
+        ),
+        Case(
+            "layer_inputs_reverse",
+            pattern="layer_inputs",
+            model="Conditioned",
+            lifts="vmap(scan)",
+            lesson="reverse=True runs layer N - 1 first, on its own shift; params and rows stay in "
+            "the order of the layers. unroll changes the program and no number.",
+            layer="relu(x @ kernel + bias + shift) * gain",
+            inputs=(BATCH, Input("shifts", ("layers", "features")), Input("gain", ("features",))),
+            options=(("reverse", True), ("unroll", 2)),
+            oracle="conditioned_stack",
+        ),
+        Case(
+            "layer_inputs_axes",
+            pattern="layer_inputs",
+            model="OtherAxes",
+            lifts="vmap(scan)",
+            lesson="The axis of layers may be any, in and out, and so may that of the batch.",
+            layer="relu(x @ kernel + bias + shift) * gain",
+            inputs=(BATCH, Input("shifts", ("features", "layers")), Input("gain", ("features",))),
+            oracle="conditioned_stack",
+        ),
     )
 }

@@ -66,6 +66,26 @@ def relu_stack(
     return activation, bound
 
 
+def conditioned_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: Any, shifts: Any, gain: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """relu(x @ kernel + bias + shift) * gain, with a shift for each layer.
+
+    The bound is that of `relu_stack`, with a term more and a product.
+    """
+    layers = range(case.num_layers)
+    by_layer = np.moveaxis(shifts, case.inputs[1].axes.index("layers"), 0)
+    gamma = (case.features + 3) * unit_roundoff
+    x, bound = np.array(x_batch, np.float64), np.zeros(np.shape(x_batch))
+    for layer in reversed(layers) if dict(case.options).get("reverse") else layers:
+        w, b = at("kernel", layers=layer), at("bias", layers=layer)
+        shift = by_layer[layer].astype(np.float64)
+        size = (np.abs(x) + bound) @ np.abs(w) + np.abs(b) + np.abs(shift)
+        bound = (bound @ np.abs(w) + gamma * size) * np.abs(gain)
+        x = np.maximum(x @ w + b + shift, 0) * gain
+    return x, bound
+
+
 def running_norm_stack(
     case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -90,5 +110,6 @@ def running_norm_stack(
 
 ORACLES: Mapping[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "relu_stack": relu_stack,
+    "conditioned_stack": conditioned_stack,
     "running_norm_stack": running_norm_stack,
 }
