@@ -62,7 +62,9 @@ class Case:
         draws.
       num_scans: how many `nn.scan` are around a layer.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
+      no_gradient: what JAX says of a gradient by reverse mode, where there is none.
       float32_only: why the two are not the same in other floating dtypes; None where they are.
+      other_text: why the same programs are lowered to texts that differ; None where they do not.
       oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
       num_layers: N. features: F. batch_size: B.
       sizes: of further axes.
@@ -83,7 +85,9 @@ class Case:
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
     num_scans: int = 1
     params_of: str | None = None
+    no_gradient: str | None = None
     float32_only: str | None = None
+    other_text: str | None = None
     oracle: str | None = "relu_stack"
     num_layers: int = 4
     features: int = 8
@@ -157,6 +161,7 @@ NORM = (
 )
 NORM_DRAWS = ("Dense_0", "Dense_0", "BatchNorm_0", "BatchNorm_0")
 PROMOTED = "nnx.BatchNorm returns float32 of half precision, nn.BatchNorm what it was given"
+COLLECTIONS_FIRST = "Linen hands one collection after the other to a scan, NNX one variable"
 _WITH_MEMBERS = ("num_layers", "features", "batch_size")
 
 CASES: dict[str, Case] = {
@@ -254,6 +259,7 @@ CASES: dict[str, Case] = {
             options=(("train", True),),
             draws=NORM_DRAWS,
             float32_only=PROMOTED,
+            other_text=COLLECTIONS_FIRST,
             oracle=None,
         ),
         Case(
@@ -267,6 +273,7 @@ CASES: dict[str, Case] = {
             options=(("train", False),),
             draws=NORM_DRAWS,
             float32_only=PROMOTED,
+            other_text=COLLECTIONS_FIRST,
             oracle="running_norm_stack",
         ),
         Case(
@@ -332,6 +339,54 @@ CASES: dict[str, Case] = {
             layer="relu(x @ kernel + bias + shift) * gain",
             inputs=(BATCH, Input("shifts", ("features", "layers")), Input("gain", ("features",))),
             oracle="conditioned_stack",
+        ),
+        Case(
+            "control_flow",
+            pattern="control_flow",
+            model="Choosing",
+            lifts="vmap(scan)",
+            lesson="A branch gets the module and returns what the other does. In Linen it can make "
+            "no params under a vmap: they are made before.",
+            layer="k * (relu(h @ kernel + bias) or silu(h)), h = x @ kernel + bias",
+            draws=("dense", "dense"),
+            other_text="NNX hands the module to a branch in another order of its params",
+            oracle=None,
+        ),
+        Case(
+            "while_loop",
+            pattern="control_flow",
+            model="Repeating",
+            lifts="vmap(scan)",
+            lesson="Linen broadcasts variables into the loop, NNX carries the module through it. "
+            "Neither has a gradient by reverse mode.",
+            layer="relu(x @ kernel + bias), again for each positive number",
+            draws=("dense", "dense"),
+            no_gradient="Reverse-mode differentiation does not work for lax.while_loop",
+            other_text="NNX carries the module through the loop",
+            oracle=None,
+        ),
+        Case(
+            "custom_vjp",
+            pattern="custom_gradient",
+            model="Clipped",
+            lifts="vmap(scan)",
+            lesson="The way back is a function: of Linen's params, of NNX's module, which is the "
+            "tree of its gradients too.",
+            options=(("limit", 0.1),),
+        ),
+        Case(
+            "map_variables",
+            pattern="custom_gradient",
+            model="Transposed",
+            lifts="vmap(scan)",
+            leaves=(
+                Leaf("kernel", ("layers", "out", "in")),
+                Leaf("bias", ("layers", "out")),
+            ),
+            lesson="What is kept and what is used are two forms of one module: a lift in Linen, "
+            "`jax.tree.map` over the module in NNX.",
+            layer="relu(x @ kernel.T + bias)",
+            draws=("dense", "dense"),
         ),
     )
 }

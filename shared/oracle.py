@@ -30,10 +30,15 @@ def forward(
     leaves = {p: np.asarray(leaf, np.float64) for p, leaf in flatten(variables).items()}
 
     def at(name: str, **place: int) -> np.ndarray:
-        """The leaf whose path ends with `name`, at a place of those of its axes that are named."""
+        """The leaf whose path ends with `name`, at a place of those of its axes that are named.
+
+        A kernel is returned as (in, out), however it is kept.
+        """
         path = next(path for path in leaves if f"/{path}".endswith(f"/{name}"))
         axes = case.leaf(path).axes
-        return leaves[path][tuple(place.get(axis, slice(None)) for axis in axes)]
+        found = leaves[path][tuple(place.get(axis, slice(None)) for axis in axes)]
+        left = [axis for axis in axes if axis not in place]
+        return found.T if left == ["out", "in"] else found
 
     return ORACLES[str(case.oracle)](case, at, unit_roundoff, *inputs)
 

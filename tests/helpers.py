@@ -128,10 +128,22 @@ def cotangents(outputs, seed=9):
     return jax.tree.map(lambda y: rng.standard_normal(y.shape).astype(y.dtype), outputs)
 
 
-def gradients(implementation, case, variables, inputs):
-    """Of a random projection of the outputs, those by the params in Linen's names."""
+def pulled(implementation, case, variables, inputs):
+    """The gradient of a random projection of the outputs."""
     outputs, _, pull = vjp(implementation, case, variables, inputs)
-    params, arrays = pull(cotangents(outputs))
+    return pull(cotangents(outputs))
+
+
+def gradients(implementation, case, variables, inputs):
+    """Of a random projection of the outputs, those by the params in Linen's names.
+
+    Of a case that has none, that it is refused.
+    """
+    if case.no_gradient:
+        with pytest.raises(ValueError, match=case.no_gradient):
+            pulled(implementation, case, variables, inputs)
+        return {}, []
+    params, arrays = pulled(implementation, case, variables, inputs)
     return updates_to_linen(case, {"params": params}), arrays
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 from faults import FORWARD_FAULTS, GRADIENT_FAULTS, Faulty
-from helpers import assert_identical, gradients, linen_to_nnx, random_inputs, random_variables
+from helpers import (
+    assert_identical,
+    gradients,
+    linen_to_nnx,
+    random_inputs,
+    random_variables,
+    small,
+)
+
+from shared.cases import CASES
 
 
 def check_gradients_equal(linen, nnx, case):
@@ -22,8 +31,17 @@ FAULTS = GRADIENT_FAULTS | {
 }
 
 
+WITH_GRADIENT = [case for case in CASES.values() if not case.no_gradient]
+
+
+@pytest.fixture(params=WITH_GRADIENT, ids=[case.name for case in WITH_GRADIENT])
+def case_with_gradient(request):
+    return small(request.param)
+
+
 @pytest.mark.in_turn
 @pytest.mark.parametrize("fault", FAULTS)
-def test_planted_fault_is_caught(fault, linen, nnx, case):
+def test_planted_fault_is_caught(fault, linen, nnx, case_with_gradient):
+    case = case_with_gradient
     with pytest.raises(AssertionError, match="not bitwise equal"):
         check_gradients_equal(linen, Faulty(nnx, **FAULTS[fault]), case)

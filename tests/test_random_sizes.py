@@ -14,6 +14,7 @@ from helpers import (
     nnx_to_linen,
     random_inputs,
     random_variables,
+    run,
     small,
     updates_to_linen,
     vjp,
@@ -44,6 +45,11 @@ def test_forward_and_gradients(linen, nnx, name, sizes, seed, dtype):
 def check_equal(linen, nnx, case, seed, dtype):
     with jax.enable_x64(dtype == jnp.float64):
         variables, inputs = random_variables(case, seed, dtype), random_inputs(case, seed, dtype)
+        if case.no_gradient:
+            expected, updates = run(linen, case, variables, inputs)
+            assert activation_of(expected).dtype == dtype
+            received = run(nnx, case, linen_to_nnx(case, variables), inputs)
+            return assert_identical((expected, updates), received)
         expected, updates, pull = vjp(linen, case, variables, inputs)
         moved = linen_to_nnx(case, variables)
         received, updates_nnx, pull_nnx = vjp(nnx, case, moved, inputs)
