@@ -52,7 +52,7 @@ def test_the_gradients_of_params_are_clipped_example_by_example(linen, nnx):
 
 
 def test_what_map_variables_keeps_has_gone_through_both_functions():
-    """Without trans_out_fn what is kept is what the layer saw: the next call sees it mapped twice."""
+    """Without trans_out_fn what the layer saw is kept: the next call sees it mapped twice."""
 
     def init(**functions):
         dense = nn.map_variables(nn.Dense, "params", jnp_map(jnp.tanh), init=True, **functions)
