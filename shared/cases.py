@@ -388,5 +388,17 @@ CASES: dict[str, Case] = {
             layer="relu(x @ kernel.T + bias)",
             draws=("dense", "dense"),
         ),
+        Case(
+            "auxiliary",
+            pattern="auxiliary",
+            model="Observed",
+            lifts="vmap(scan)",
+            lesson="What a layer sows goes through each lift by an axis of its collection in "
+            "Linen, by capturing it inside of the scan and returning it in NNX.",
+            inputs=(BATCH, Input("hidden", ("batch", "layers", "features"))),
+            call="observe",
+            other_text="NNX captures in an order of its own",
+            oracle=None,
+        ),
     )
 }

@@ -19,6 +19,7 @@ ONLY_IN_NNX = {
     "rngs.linen_streams": "Linen derives its keys by itself",
     "implementation.TYPES": "Linen's collections are names",
     "implementation.variables_of": "Linen's init returns its variables",
+    "auxiliary.Loss": "Linen's collections are names",
     "implementation.model_class": "Linen's constructor is a function, it needs no class",
 }
 NO_PATTERNS = ("__init__.py", "implementation.py", "rngs.py")
@@ -28,6 +29,7 @@ OTHER_SIGNATURE = {
     "composed.forward": "Linen splits a model into module and variables, NNX into graph and state",
     "implementation.arguments": "random streams are a dict of keys in Linen, an object in NNX",
     "implementation.build": "in NNX to make a module is to initialise it",
+    "auxiliary.observe": "Linen's variables are beside its module, NNX's in it",
     "rngs.native_rngs": "each takes the streams of its own API",
     "rngs.linen_rngs": "NNX numbers its draws, Linen names them: NNX has to be told the names",
 }
