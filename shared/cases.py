@@ -59,7 +59,7 @@ class Case:
       in_parent: whether the Linen stack stands in a parent, which takes and returns the batch. A
         lifted class that stands alone is called as its body is: with a carry and what is scanned.
       draws: Linen's scope of each random draw of the init of one layer, in the order in which NNX
-        draws.
+        draws. With `{layer}` in their names they are those of each layer in turn.
       num_scans: how many `nn.scan` are around a layer.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
       oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
@@ -100,6 +100,14 @@ class Case:
         return {name: self.size_of[name] for name in self.model_args} | dict(self.options)
 
     @property
+    def all_draws(self) -> tuple[str, ...]:
+        """Linen's scope of each draw that one stream makes, in the order in which NNX draws."""
+        if not any("{layer}" in scope for scope in self.draws):
+            return self.draws
+        layers = range(self.num_layers)
+        return tuple(scope.format(layer=layer) for layer in layers for scope in self.draws)
+
+    @property
     def axis_sizes(self) -> dict[str, int]:
         """The size of each named axis."""
         return {
@@ -128,6 +136,12 @@ class Case:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of the batch: (B, F)."""
         return self.shape(self.inputs[0])
+
+    @property
+    def has_own_layers(self) -> bool:
+        """Whether each layer has params of its own: with none they are tied."""
+        in_list = any("{layer}" in scope for scope in self.draws)
+        return in_list or any("layers" in leaf.axes for leaf in self.leaves)
 
     @property
     def lifted_axes(self) -> tuple[str, ...]:
@@ -231,6 +245,27 @@ CASES: dict[str, Case] = {
             inputs=(BATCH, DROPOUT),
             options=(("rate", 0.25),),
             oracle=None,
+        ),
+        Case(
+            "scan_axis_1",
+            pattern="scan_axis",
+            model="ScanAxis1",
+            lifts="scan",
+            lesson="The layers may lie on any axis of their params: one word in Linen, in NNX the "
+            "axis of what comes out of the init and of what goes into the call.",
+            leaves=(Leaf("kernel", ("in", "layers", "out")), Leaf("bias", ("out", "layers"))),
+        ),
+        Case(
+            "layer_list",
+            pattern="layer_list",
+            model="LayerList",
+            lifts="loop",
+            lesson="A list of layers is no stack: each layer has a place of its own in the tree. "
+            "`stack` and `unstack` lead from one to the other.",
+            leaves=dense(),
+            in_parent=True,
+            draws=("layers_{layer}/Dense_0", "layers_{layer}/Dense_0"),
+            num_scans=0,
         ),
     )
 }

@@ -31,8 +31,12 @@ def forward(
 
     def at(name: str, **place: int) -> np.ndarray:
         """The leaf whose path ends with `name`, at a place of those of its axes that are named."""
-        path = next(path for path in leaves if f"/{path}".endswith(f"/{name}"))
-        axes = case.leaf(path).axes
+        paths = sorted(
+            (p for p in leaves if f"/{p}".endswith(f"/{name}")), key=lambda p: (len(p), p)
+        )
+        axes = case.leaf(paths[0]).axes
+        # Of a list of layers each has a leaf of its own, `layers_2` before `layers_10`.
+        path = paths[0 if "layers" in axes or len(paths) == 1 else place["layers"]]
         return leaves[path][tuple(place.get(axis, slice(None)) for axis in axes)]
 
     return ORACLES[str(case.oracle)](case, at, unit_roundoff, *inputs)

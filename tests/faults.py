@@ -1,11 +1,13 @@
 """Faults to plant in an implementation: a check that none of them trips proves nothing."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from shared.interface import Implementation
 from shared.trees import flatten, unflatten
@@ -43,13 +45,32 @@ def _on(name, change):
     return changed
 
 
-def _flipped(case, kernel):
-    return jnp.flip(kernel, case.leaf("kernel").axes.index("layers"))
+def _on_layers(change):
+    """A change to the kernels of all layers (N, ...), wherever their layer axis is."""
+
+    def changed(case, variables):
+        leaves = flatten(variables)
+        alone = [path for path in leaves if path.endswith("/kernel")]
+        for path in list(alone):
+            axes = case.leaf(path).axes
+            if "layers" in axes:
+                axis = axes.index("layers")
+                layers = change(jnp.moveaxis(jnp.asarray(leaves[path]), axis, 0))
+                leaves[path] = jnp.moveaxis(layers, 0, axis)
+                alone.remove(path)
+        if alone:  # those of a list
+            leaves |= zip(alone, change(jnp.stack([leaves[path] for path in alone])), strict=True)
+        return unflatten(leaves)
+
+    return changed
 
 
-def _same_everywhere(case, kernel):
-    first = jnp.take(kernel, jnp.array([0]), axis=case.leaf("kernel").axes.index("layers"))
-    return jnp.broadcast_to(first, kernel.shape)
+def _flipped(kernels):
+    return kernels[::-1]
+
+
+def _same_everywhere(kernels):
+    return jnp.broadcast_to(kernels[:1], kernels.shape)
 
 
 def _turned(case, kernel):
@@ -59,7 +80,7 @@ def _turned(case, kernel):
 
 FORWARD_FAULTS = {
     "transposed square kernel": {"on_variables": _on("kernel", _turned)},
-    "layers swapped": {"on_variables": _on("kernel", _flipped)},
+    "layers swapped": {"on_variables": _on_layers(_flipped)},
     "dropped bias": {"on_variables": _on("bias", lambda _, b: b * 0)},
     "lost scale": {"on_variables": _on("kernel", lambda _, w: w * 1.0001)},
     "residual left in": {"on_output": lambda x, y: y + x},
@@ -72,8 +93,8 @@ GRADIENT_FAULTS = {
     "straight-through output": {"on_output": lambda x, y: x + jax.lax.stop_gradient(y - x)},
 }
 INIT_FAULTS = {
-    "shared key for all layers": {"on_init": _on("kernel", _same_everywhere)},
-    "layers swapped": {"on_init": _on("kernel", _flipped)},
+    "shared key for all layers": {"on_init": _on_layers(_same_everywhere)},
+    "layers swapped": {"on_init": _on_layers(_flipped)},
     "transposed square kernel": {"on_init": _on("kernel", _turned)},
     "bias not zero": {"on_init": _on("bias", lambda _, b: b + 1e-6)},
     "negative zero": {"on_init": _on("bias", lambda _, b: -b)},
@@ -84,7 +105,16 @@ SHAPE_FAULTS = {
     "one example short": {"on_output": lambda x, y: y[:-1]},
     "half precision": {"on_output": lambda x, y: y.astype(jnp.float16)},
 }
+# Those that are none where all layers have the same params.
+OF_OWN_LAYERS = ("shared key for all layers", "layers swapped")
 PROGRAM_FAULTS = {
     "another operation": {"on_output": lambda x, y: y * 1.0000001},
     "layers swapped": FORWARD_FAULTS["layers swapped"],
 }
+
+
+def caught(case, fault, match=None):
+    """That a check fails; or, where the fault is none in a case, that it passes."""
+    if fault in OF_OWN_LAYERS and not case.has_own_layers:
+        return contextlib.nullcontext()
+    return pytest.raises(AssertionError, match=match)

@@ -1,7 +1,7 @@
 """On matched weights the gradients with respect to params and inputs are the same bits."""
 
 import pytest
-from faults import FORWARD_FAULTS, GRADIENT_FAULTS, Faulty
+from faults import FORWARD_FAULTS, GRADIENT_FAULTS, Faulty, caught
 from helpers import assert_identical, gradients, linen_to_nnx, random_inputs, random_variables
 
 
@@ -25,5 +25,5 @@ FAULTS = GRADIENT_FAULTS | {
 @pytest.mark.in_turn
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
-    with pytest.raises(AssertionError, match="not bitwise equal"):
+    with caught(case, fault, match="not bitwise equal"):
         check_gradients_equal(linen, Faulty(nnx, **FAULTS[fault]), case)
