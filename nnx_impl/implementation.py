@@ -18,7 +18,7 @@ TYPES = (nnx.Param, nnx.BatchStat, nnx.Cache)  # those of COLLECTIONS, in its or
 def init(case: Case, seed: int, init: Init = "linen") -> Variables:
     """The variables of `case`: {"params": {"layers": ...}}. See `shared.interface`."""
     rngs = {
-        "linen": lambda: linen_rngs(seed, case.all_draws, case.num_scans),
+        "linen": lambda: linen_rngs(seed, case.all_draws, case.num_scans, case.draws_outside),
         "native": lambda: native_rngs(seed),
     }[init]()
     return variables_of(build(case, rngs))

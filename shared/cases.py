@@ -14,7 +14,8 @@ class Input:
     Attributes:
       name: of the argument; of a key the random stream.
       axes: the name of each axis.
-      dtype: "float32", or "key" for a key of `jax.random`.
+      dtype: "float32", "int32", or "key" for a key of `jax.random`.
+      below: of integers, the axis whose size they are below.
       draws: of a key, Linen's scope of each draw of one layer, in the order in which NNX draws.
     """
 
@@ -22,6 +23,7 @@ class Input:
     axes: tuple[str, ...] = ()
     dtype: str = "float32"
     draws: tuple[str, ...] = ()
+    below: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Case:
       leaves: the variables, with the name of each axis.
       layer: what a layer computes.
       inputs: of a forward pass, the batch first.
+      output: the axes of the activation; None: those of the batch.
+      dtypes: of variables and inputs, those that the case computes in.
       model_args: the sizes that the constructor takes.
       options: its other arguments.
       call: a function of the twin file that makes the call; without, the module is called.
@@ -60,9 +64,13 @@ class Case:
         lifted class that stands alone is called as its body is: with a carry and what is scanned.
       draws: Linen's scope of each random draw of the init of one layer, in the order in which NNX
         draws. With `{layer}` in their names they are those of each layer in turn.
-      num_scans: how many `nn.scan` are around a layer.
+      draws_outside: the same of the draws beside the stack, outside of all lifts.
+      num_scans: how many `nn.scan` are around a layer whose params are its own. Tied ones are drawn
+        once, outside.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
       oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
+      fused: what the compiler fuses in a jitted run and then rounds otherwise than in an eager one.
+      reordered: why the text of the lowered programs has the same operations in another order.
       num_layers: N. features: F. batch_size: B.
       sizes: of further axes.
     """
@@ -75,14 +83,19 @@ class Case:
     leaves: tuple[Leaf, ...] = dense("layers")
     layer: str = "relu(x @ kernel + bias)"
     inputs: tuple[Input, ...] = (BATCH,)
+    output: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
     model_args: tuple[str, ...] = ("num_layers", "features")
     options: tuple[tuple[str, Any], ...] = ()
     call: str | None = None
     in_parent: bool = False
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
+    draws_outside: tuple[str, ...] = ()
     num_scans: int = 1
     params_of: str | None = None
     oracle: str | None = "relu_stack"
+    fused: str | None = None
+    reordered: str | None = None
     num_layers: int = 4
     features: int = 8
     batch_size: int = 8
@@ -136,6 +149,11 @@ class Case:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of the batch: (B, F)."""
         return self.shape(self.inputs[0])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the activation: (B, F)."""
+        return tuple(self.axis_sizes[axis] for axis in self.output or self.inputs[0].axes)
 
     @property
     def has_own_layers(self) -> bool:
@@ -266,6 +284,48 @@ CASES: dict[str, Case] = {
             in_parent=True,
             draws=("layers_{layer}/Dense_0", "layers_{layer}/Dense_0"),
             num_scans=0,
+        ),
+        Case(
+            "tied_layers",
+            pattern="tied",
+            model="TiedLayers",
+            lifts="scan",
+            lesson="variable_broadcast: one layer is run N times. In NNX it is an input of the "
+            "scan with no axis.",
+            leaves=dense(),
+            num_scans=0,
+            reordered="Linen's loop takes the params in the order of their use, that of NNX in the "
+            "order of their names",
+        ),
+        Case(
+            "tied_embedding",
+            pattern="tied",
+            model="TiedEmbedding",
+            lifts="scan",
+            lesson="A module that is used twice has one place in the tree: the table gets one "
+            "gradient, the sum of both uses.",
+            leaves=(Leaf("embedding", ("vocab", "features")), *dense("layers")),
+            inputs=(Input("tokens", ("batch",), dtype="int32", below="vocab"),),
+            output=("batch", "vocab"),
+            dtypes=("float32",),  # an `nnx.Embed` keeps the dtype that it was made with
+            model_args=("num_layers", "features", "vocab"),
+            in_parent=True,
+            draws=("layers/Dense_0", "layers/Dense_0"),
+            draws_outside=("Embed_0",),
+            oracle="tied_embedding",
+            fused="the transposed table into the dot; the scale of the initial table",
+            sizes=(("vocab", 11),),
+        ),
+        Case(
+            "nested",
+            pattern="nested",
+            model="NestedStack",
+            lifts="scan",
+            lesson="A lift puts its axis into every leaf below it, however deep: the tree under "
+            "it is that of one layer.",
+            layer="relu(relu(x @ up + bias) @ down + bias)",
+            draws=(*("blocks_up/Dense_0",) * 2, *("blocks_down/Dense_0",) * 2),
+            oracle="relu_pairs",
         ),
     )
 }

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from shared.batch import is_floating
 from shared.interface import Implementation
 from shared.trees import flatten, unflatten
 
@@ -39,7 +40,7 @@ def _on(name, change):
         leaves = flatten(variables)
         for path in leaves:
             if path.endswith("/" + name):
-                leaves[path] = change(case, jnp.asarray(leaves[path]))
+                leaves[path] = change(case.leaf(path), jnp.asarray(leaves[path]))
         return unflatten(leaves)
 
     return changed
@@ -58,7 +59,7 @@ def _on_layers(change):
                 layers = change(jnp.moveaxis(jnp.asarray(leaves[path]), axis, 0))
                 leaves[path] = jnp.moveaxis(layers, 0, axis)
                 alone.remove(path)
-        if alone:  # those of a list
+        if len(alone) > 1:  # those of a list
             leaves |= zip(alone, change(jnp.stack([leaves[path] for path in alone])), strict=True)
         return unflatten(leaves)
 
@@ -73,9 +74,13 @@ def _same_everywhere(kernels):
     return jnp.broadcast_to(kernels[:1], kernels.shape)
 
 
-def _turned(case, kernel):
-    axes = case.leaf("kernel").axes
-    return jnp.swapaxes(kernel, axes.index("in"), axes.index("out"))
+def _turned(row, kernel):
+    return jnp.swapaxes(kernel, row.axes.index("in"), row.axes.index("out"))
+
+
+def _added(x, y):
+    """y + x; each token to all of its scores."""
+    return y + jnp.reshape(x, jnp.shape(x) + (1,) * (y.ndim - jnp.ndim(x)))
 
 
 FORWARD_FAULTS = {
@@ -83,14 +88,17 @@ FORWARD_FAULTS = {
     "layers swapped": {"on_variables": _on_layers(_flipped)},
     "dropped bias": {"on_variables": _on("bias", lambda _, b: b * 0)},
     "lost scale": {"on_variables": _on("kernel", lambda _, w: w * 1.0001)},
-    "residual left in": {"on_output": lambda x, y: y + x},
+    "residual left in": {"on_output": _added},
     "examples permuted": {"on_output": lambda x, y: y[::-1]},
     "rounded to bfloat16": {"on_output": lambda x, y: y.astype(jnp.bfloat16).astype(y.dtype)},
 }
 GRADIENT_FAULTS = {
     "stop_gradient on the params": {"on_variables": lambda _, v: jax.lax.stop_gradient(v)},
     "stop_gradient on the output": {"on_output": lambda x, y: jax.lax.stop_gradient(y)},
-    "straight-through output": {"on_output": lambda x, y: x + jax.lax.stop_gradient(y - x)},
+    "residual left in the gradient by the inputs": {"on_output": _added},
+    "straight-through output": {
+        "on_output": lambda x, y: _added(x, jax.lax.stop_gradient(_added(-x, y)))
+    },
 }
 INIT_FAULTS = {
     "shared key for all layers": {"on_init": _on_layers(_same_everywhere)},
@@ -105,7 +113,8 @@ SHAPE_FAULTS = {
     "one example short": {"on_output": lambda x, y: y[:-1]},
     "half precision": {"on_output": lambda x, y: y.astype(jnp.float16)},
 }
-# Those that are none where all layers have the same params.
+# Those that are none: where no input has a gradient, and where all layers have the same params.
+OF_INPUT_GRADIENTS = ("residual left in the gradient by the inputs",)
 OF_OWN_LAYERS = ("shared key for all layers", "layers swapped")
 PROGRAM_FAULTS = {
     "another operation": {"on_output": lambda x, y: y * 1.0000001},
@@ -115,6 +124,9 @@ PROGRAM_FAULTS = {
 
 def caught(case, fault, match=None):
     """That a check fails; or, where the fault is none in a case, that it passes."""
-    if fault in OF_OWN_LAYERS and not case.has_own_layers:
+    none = () if case.has_own_layers else OF_OWN_LAYERS
+    if not any(map(is_floating, case.inputs)):
+        none += OF_INPUT_GRADIENTS
+    if fault in none:
         return contextlib.nullcontext()
     return pytest.raises(AssertionError, match=match)

@@ -41,7 +41,7 @@ def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
     )
     variables, inputs = random_variables(case), random_inputs(case)
     expected = run(linen, case, variables, inputs)
-    assert activation_of(expected[0]).shape == case.input_shape
+    assert activation_of(expected[0]).shape == case.output_shape
     assert_identical(expected, run(nnx, case, linen_to_nnx(case, variables), inputs))
 
 
