@@ -56,7 +56,11 @@ def variables_of(model: nnx.Module) -> dict[str, Any]:
 
 def build(case: Case, rngs: nnx.Rngs) -> nnx.Module:
     """The module of `case`, with its variables."""
-    return model_class(case)(**case.arguments, rngs=rngs)
+    model = model_class(case)(**case.arguments, rngs=rngs)
+    for row in case.inputs:
+        if row.init_axes is not None:
+            model.init_cache(case.init_shape(row))
+    return model
 
 
 def model_class(case: Case) -> Any:

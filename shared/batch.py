@@ -66,7 +66,7 @@ def zero_inputs(case: Case) -> tuple:
     return tuple(
         jax.random.key(0)
         if is_key(row)
-        else jnp.zeros(case.shape(row), None if is_floating(row) else row.dtype)
+        else jnp.zeros(case.init_shape(row), None if is_floating(row) else row.dtype)
         for row in case.inputs
     )
 

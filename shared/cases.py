@@ -16,6 +16,7 @@ class Input:
       axes: the name of each axis.
       dtype: "float32", "int32", or "key" for a key of `jax.random`.
       below: of integers, the axis whose size they are below.
+      init_axes: those of the zeros to initialise with, where they are others: they make the cache.
       draws: of a key, Linen's scope of each draw of one layer, in the order in which NNX draws.
     """
 
@@ -24,6 +25,7 @@ class Input:
     dtype: str = "float32"
     draws: tuple[str, ...] = ()
     below: str = ""
+    init_axes: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +147,10 @@ class Case:
         """The shape of a leaf of the variables, or of an input: (N, F, F)."""
         return tuple(self.axis_sizes[axis] for axis in named.axes)
 
+    def init_shape(self, row: Input) -> tuple[int, ...]:
+        """The shape of an input of zeros to initialise with."""
+        return tuple(self.axis_sizes[axis] for axis in row.init_axes or row.axes)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of the batch: (B, F)."""
@@ -178,7 +184,35 @@ class Case:
         return max(rows, key=lambda row: len(row.name))
 
 
+def attention(*lifted: str) -> tuple[Leaf, ...]:
+    """The params of a multi-head attention behind the axes that the lifts put in front of them."""
+    return (
+        *(Leaf(f"{name}/kernel", (*lifted, "in", *HEADS)) for name in ("query", "key", "value")),
+        *(Leaf(f"{name}/bias", (*lifted, *HEADS)) for name in ("query", "key", "value")),
+        Leaf("out/kernel", (*lifted, *HEADS, "out")),
+        Leaf("out/bias", (*lifted, "out")),
+    )
+
+
+def cache(*lifted: str) -> tuple[Leaf, ...]:
+    """The cache of a multi-head attention behind the axes that the lifts put in front of it."""
+    return (
+        Leaf("cached_key", (*lifted, "batch", "length", *HEADS)),
+        Leaf("cached_value", (*lifted, "batch", "length", *HEADS)),
+        Leaf("cache_index", lifted),
+    )
+
+
+HEADS = ("num_heads", "head_dim")
+TEXT = Input("x", ("batch", "length", "features"))
+TOKEN = Input("x", ("batch", "token", "features"), init_axes=TEXT.axes)
 DROPOUT = Input("dropout", dtype="key", draws=("Dropout_0",))
+_ATTENTION_DRAWS = tuple(
+    f"MultiHeadDotProductAttention_0/{name}"
+    for name in ("query", "key", "value", "out")
+    for _ in ("kernel", "bias")
+)
+_BY_NAME = "the loop of NNX takes the variables by name, that of Linen by collection and use"
 _WITH_MEMBERS = ("num_layers", "features", "batch_size")
 
 CASES: dict[str, Case] = {
@@ -294,8 +328,7 @@ CASES: dict[str, Case] = {
             "scan with no axis.",
             leaves=dense(),
             num_scans=0,
-            reordered="Linen's loop takes the params in the order of their use, that of NNX in the "
-            "order of their names",
+            reordered=_BY_NAME,
         ),
         Case(
             "tied_embedding",
@@ -326,6 +359,40 @@ CASES: dict[str, Case] = {
             layer="relu(relu(x @ up + bias) @ down + bias)",
             draws=(*("blocks_up/Dense_0",) * 2, *("blocks_down/Dense_0",) * 2),
             oracle="relu_pairs",
+        ),
+        Case(
+            "causal",
+            pattern="decode",
+            model="Causal",
+            lifts="scan",
+            lesson="Causal attention in a stack, the whole text at once: a mask hides from each "
+            "token what comes after it.",
+            leaves=attention("layers"),
+            layer="x + attention(x)",
+            inputs=(TEXT,),
+            model_args=("num_layers", "features", *HEADS),
+            draws=_ATTENTION_DRAWS,
+            oracle=None,
+            fused="the softmax and its gradient",
+            batch_size=4,
+            sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6)),
+        ),
+        Case(
+            "decode",
+            pattern="decode",
+            model="Decode",
+            lifts="scan",
+            lesson="The cache is a variable with a layer axis, as params are: Linen makes it in "
+            "init, as long as its input, NNX by `init_cache`, in a copy that the lift returns.",
+            leaves=(*attention("layers"), *cache("layers")),
+            layer="x + attention(x)",
+            inputs=(TOKEN,),
+            model_args=("num_layers", "features", *HEADS),
+            draws=_ATTENTION_DRAWS,
+            oracle=None,
+            batch_size=4,
+            sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6), ("token", 1)),
+            reordered=_BY_NAME,
         ),
     )
 }
