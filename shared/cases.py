@@ -59,6 +59,7 @@ class Case:
       inputs: of a forward pass, the batch first.
       output: the axes of the activation; None: those of the batch.
       dtypes: of variables and inputs, those that the case computes in.
+      computes_in: the dtype of the arithmetic, where it is not that of the variables and inputs.
       model_args: the sizes that the constructor takes.
       options: its other arguments.
       call: a function of the twin file that makes the call; without, the module is called.
@@ -87,6 +88,7 @@ class Case:
     inputs: tuple[Input, ...] = (BATCH,)
     output: tuple[str, ...] | None = None
     dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
+    computes_in: str | None = None
     model_args: tuple[str, ...] = ("num_layers", "features")
     options: tuple[tuple[str, Any], ...] = ()
     call: str | None = None
@@ -393,6 +395,18 @@ CASES: dict[str, Case] = {
             batch_size=4,
             sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6), ("token", 1)),
             reordered=_BY_NAME,
+        ),
+        Case(
+            "mixed_precision",
+            pattern="mixed_precision",
+            model="MixedPrecision",
+            lifts="scan",
+            lesson="A carry keeps its dtype: with params in float32 and layers in bfloat16 the "
+            "batch is cast before the scan.",
+            computes_in="bfloat16",
+            in_parent=True,
+            draws=("layers/Dense_0", "layers/Dense_0"),
+            oracle=None,
         ),
     )
 }
