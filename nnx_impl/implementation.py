@@ -18,7 +18,7 @@ TYPES = (nnx.Param, nnx.BatchStat, nnx.Cache)  # those of COLLECTIONS, in its or
 def init(case: Case, seed: int, init: Init = "linen") -> Variables:
     """The variables of `case`: {"params": {"layers": ...}}. See `shared.interface`."""
     rngs = {
-        "linen": lambda: linen_rngs(seed, case.draws, case.num_scans),
+        "linen": lambda: linen_rngs(seed, case.all_draws, case.num_scans, case.draws_outside),
         "native": lambda: native_rngs(seed),
     }[init]()
     return variables_of(build(case, rngs))
@@ -56,7 +56,11 @@ def variables_of(model: nnx.Module) -> dict[str, Any]:
 
 def build(case: Case, rngs: nnx.Rngs) -> nnx.Module:
     """The module of `case`, with its variables."""
-    return model_class(case)(**case.arguments, rngs=rngs)
+    model = model_class(case)(**case.arguments, rngs=rngs)
+    for row in case.inputs:
+        if row.init_axes is not None:
+            model.init_cache(case.init_shape(row))
+    return model
 
 
 def model_class(case: Case) -> Any:

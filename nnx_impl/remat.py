@@ -57,7 +57,7 @@ class NestedRemat(nnx.Module):
             return scan(None, rngs.split(inner))
 
         scan = nnx.scan(init_group, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False)
-        _, self.groups = scan(None, rngs.split(num_layers))
+        _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: a layer becomes I, a group.
     @staticmethod
@@ -69,7 +69,7 @@ class NestedRemat(nnx.Module):
     def remat_scan(self, x: jax.Array) -> jax.Array:
         group = nnx.remat(NestedRemat.scan_group, prevent_cse=False, graph=False)
         scan = nnx.scan(group, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.groups, x)
+        return scan(self.layers, x)
 
     # Vmap: one example becomes B, all with the same params.
     def __call__(self, x_batch: jax.Array) -> jax.Array:

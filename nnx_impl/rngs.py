@@ -10,7 +10,9 @@ from flax import nnx
 from shared import linen_keys
 
 
-def linen_rngs(seed: int, draws: tuple[str, ...], num_scans: int) -> "LinenRngs":
+def linen_rngs(
+    seed: int, draws: tuple[str, ...], num_scans: int, draws_outside: tuple[str, ...] = ()
+) -> "LinenRngs":
     """Streams that give an NNX module the initial params that Linen gives its twin.
 
     NNX numbers its draws in order of construction, Linen derives them from names. So the caller
@@ -22,8 +24,14 @@ def linen_rngs(seed: int, draws: tuple[str, ...], num_scans: int) -> "LinenRngs"
       draws: Linen's scope of each draw, in the order in which NNX draws. A `nnx.Linear` draws
         twice, kernel then bias: ("Dense_0", "Dense_0").
       num_scans: how many `nn.scan` the Linen twin has around the layer.
+      draws_outside: those beside a stack, which are made of the stream before it is split: an
+        embedding, say.
     """
-    return linen_streams({"params": (jax.random.key(seed), draws, num_scans)})
+    rngs = linen_streams({"params": (jax.random.key(seed), draws, num_scans)})
+    if draws_outside:
+        rngs.params.words_once_split = rngs.params.words
+        rngs.params.words = linen_keys.draw_words(draws_outside, num_scans=0)
+    return rngs
 
 
 def linen_streams(streams: Mapping[str, tuple[jax.Array, tuple[str, ...], int]]) -> "LinenRngs":
@@ -53,7 +61,7 @@ class LinenStream(nnx.RngStream):
 
     def __init__(self, key: jax.Array, *, tag: str, words: tuple[int, ...]):
         super().__init__(key, tag=tag)
-        self.words = words
+        self.words = self.words_once_split = words
         self.drawn = 0
 
     def __call__(self) -> jax.Array:
@@ -67,7 +75,8 @@ class LinenStream(nnx.RngStream):
         return jax.random.fold_in(self.key[...], jnp.uint32(word))
 
     def split(self, k: int | tuple[int, ...]) -> Self:
-        return type(self)(jax.random.split(self.key[...], k), tag=self.tag, words=self.words)
+        keys = jax.random.split(self.key[...], k)
+        return type(self)(keys, tag=self.tag, words=self.words_once_split)
 
     def fork(self, *, split: int | tuple[int, ...] | None = None) -> Self:
         raise TypeError("these streams cannot be forked; use `rngs.split`, or native `nnx.Rngs`")

@@ -29,8 +29,17 @@ class Batch:
 
 def seeded_batch(case: Case, seed: int) -> Batch:
     """Standard normal examples at the sizes of `case`, the same for both implementations."""
-    x = np.random.default_rng(seed).standard_normal(case.input_shape, dtype=np.float32)
-    return Batch(x, f"standard normal, seed {seed}")
+    row = case.inputs[0]
+    x = _seeded_array(case, row, np.random.default_rng(seed))
+    what = "standard normal" if is_floating(row) else f"below {case.axis_sizes[row.below]}"
+    return Batch(x, f"{what}, seed {seed}")
+
+
+def _seeded_array(case: Case, row: Input, rng: np.random.Generator) -> np.ndarray:
+    """Standard normal numbers, or integers below the size that the row names."""
+    if is_floating(row):
+        return rng.standard_normal(case.shape(row), dtype=np.float32)
+    return rng.integers(case.axis_sizes[row.below], size=case.shape(row), dtype=row.dtype)
 
 
 def seeded_inputs(case: Case, seed: int, x: Any = None) -> tuple:
@@ -43,9 +52,7 @@ def seeded_inputs(case: Case, seed: int, x: Any = None) -> tuple:
     first = seeded_batch(case, seed).x if x is None else x
     rng = np.random.default_rng((seed, 1))
     others = [
-        jax.random.key(seed)
-        if is_key(row)
-        else rng.standard_normal(case.shape(row), dtype=np.float32)
+        jax.random.key(seed) if is_key(row) else _seeded_array(case, row, rng)
         for row in case.inputs[1:]
     ]
     return (first, *others)
@@ -57,13 +64,21 @@ def zero_inputs(case: Case) -> tuple:
     import jax.numpy as jnp
 
     return tuple(
-        jax.random.key(0) if is_key(row) else jnp.zeros(case.shape(row)) for row in case.inputs
+        jax.random.key(0)
+        if is_key(row)
+        else jnp.zeros(case.init_shape(row), None if is_floating(row) else row.dtype)
+        for row in case.inputs
     )
 
 
 def is_key(row: Input) -> bool:
     """Whether an input is the key of a random stream."""
     return row.dtype == "key"
+
+
+def is_floating(row: Input) -> bool:
+    """Whether an input is of floating numbers: those have gradients, and come in every dtype."""
+    return row.dtype == "float32"
 
 
 def check_batch(loaded: LoadedArray, features: int | None = None) -> Batch:

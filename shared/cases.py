@@ -14,7 +14,9 @@ class Input:
     Attributes:
       name: of the argument; of a key the random stream.
       axes: the name of each axis.
-      dtype: "float32", or "key" for a key of `jax.random`.
+      dtype: "float32", "int32", or "key" for a key of `jax.random`.
+      below: of integers, the axis whose size they are below.
+      init_axes: those of the zeros to initialise with, where they are others: they make the cache.
       draws: of a key, Linen's scope of each draw of one layer, in the order in which NNX draws.
     """
 
@@ -22,6 +24,8 @@ class Input:
     axes: tuple[str, ...] = ()
     dtype: str = "float32"
     draws: tuple[str, ...] = ()
+    below: str = ""
+    init_axes: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +57,24 @@ class Case:
       leaves: the variables, with the name of each axis.
       layer: what a layer computes.
       inputs: of a forward pass, the batch first.
+      output: the axes of the activation; None: those of the batch.
+      dtypes: of variables and inputs, those that the case computes in.
+      computes_in: the dtype of the arithmetic, where it is not that of the variables and inputs.
       model_args: the sizes that the constructor takes.
       options: its other arguments.
       call: a function of the twin file that makes the call; without, the module is called.
       in_parent: whether the Linen stack stands in a parent, which takes and returns the batch. A
         lifted class that stands alone is called as its body is: with a carry and what is scanned.
       draws: Linen's scope of each random draw of the init of one layer, in the order in which NNX
-        draws.
-      num_scans: how many `nn.scan` are around a layer.
+        draws. With `{layer}` in their names they are those of each layer in turn.
+      draws_outside: the same of the draws beside the stack, outside of all lifts.
+      num_scans: how many `nn.scan` are around a layer whose params are its own. Tied ones are drawn
+        once, outside.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
       no_gradient: what JAX says of a gradient by reverse mode, where there is none.
-      float32_only: why the two are not the same in other floating dtypes; None where they are.
       other_text: why the same programs are lowered to texts that differ; None where they do not.
       oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
+      fused: what the compiler fuses in a jitted run and then rounds otherwise than in an eager one.
       num_layers: N. features: F. batch_size: B.
       sizes: of further axes.
     """
@@ -78,17 +87,21 @@ class Case:
     leaves: tuple[Leaf, ...] = dense("layers")
     layer: str = "relu(x @ kernel + bias)"
     inputs: tuple[Input, ...] = (BATCH,)
+    output: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] = ("float16", "bfloat16", "float32", "float64")
+    computes_in: str | None = None
     model_args: tuple[str, ...] = ("num_layers", "features")
     options: tuple[tuple[str, Any], ...] = ()
     call: str | None = None
     in_parent: bool = False
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
+    draws_outside: tuple[str, ...] = ()
     num_scans: int = 1
     params_of: str | None = None
     no_gradient: str | None = None
-    float32_only: str | None = None
     other_text: str | None = None
     oracle: str | None = "relu_stack"
+    fused: str | None = None
     num_layers: int = 4
     features: int = 8
     batch_size: int = 8
@@ -104,6 +117,14 @@ class Case:
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {name: self.size_of[name] for name in self.model_args} | dict(self.options)
+
+    @property
+    def all_draws(self) -> tuple[str, ...]:
+        """Linen's scope of each draw that one stream makes, in the order in which NNX draws."""
+        if not any("{layer}" in scope for scope in self.draws):
+            return self.draws
+        layers = range(self.num_layers)
+        return tuple(scope.format(layer=layer) for layer in layers for scope in self.draws)
 
     @property
     def axis_sizes(self) -> dict[str, int]:
@@ -130,10 +151,25 @@ class Case:
         """The shape of a leaf of the variables, or of an input: (N, F, F)."""
         return tuple(self.axis_sizes[axis] for axis in named.axes)
 
+    def init_shape(self, row: Input) -> tuple[int, ...]:
+        """The shape of an input of zeros to initialise with."""
+        return tuple(self.axis_sizes[axis] for axis in row.init_axes or row.axes)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of the batch: (B, F)."""
         return self.shape(self.inputs[0])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the activation: (B, F)."""
+        return tuple(self.axis_sizes[axis] for axis in self.output or self.inputs[0].axes)
+
+    @property
+    def has_own_layers(self) -> bool:
+        """Whether each layer has params of its own: with none they are tied."""
+        in_list = any("{layer}" in scope for scope in self.draws)
+        return in_list or any("layers" in leaf.axes for leaf in self.leaves)
 
     @property
     def lifted_axes(self) -> tuple[str, ...]:
@@ -152,6 +188,28 @@ class Case:
         return max(rows, key=lambda row: len(row.name))
 
 
+def attention(*lifted: str) -> tuple[Leaf, ...]:
+    """The params of a multi-head attention behind the axes that the lifts put in front of them."""
+    return (
+        *(Leaf(f"{name}/kernel", (*lifted, "in", *HEADS)) for name in ("query", "key", "value")),
+        *(Leaf(f"{name}/bias", (*lifted, *HEADS)) for name in ("query", "key", "value")),
+        Leaf("out/kernel", (*lifted, *HEADS, "out")),
+        Leaf("out/bias", (*lifted, "out")),
+    )
+
+
+def cache(*lifted: str) -> tuple[Leaf, ...]:
+    """The cache of a multi-head attention behind the axes that the lifts put in front of it."""
+    return (
+        Leaf("cached_key", (*lifted, "batch", "length", *HEADS)),
+        Leaf("cached_value", (*lifted, "batch", "length", *HEADS)),
+        Leaf("cache_index", lifted),
+    )
+
+
+HEADS = ("num_heads", "head_dim")
+TEXT = Input("x", ("batch", "length", "features"))
+TOKEN = Input("x", ("batch", "token", "features"), init_axes=TEXT.axes)
 DROPOUT = Input("dropout", dtype="key", draws=("Dropout_0",))
 NORM = (
     *dense("layers"),
@@ -160,8 +218,12 @@ NORM = (
     Leaf("var", ("layers", "out")),
 )
 NORM_DRAWS = ("Dense_0", "Dense_0", "BatchNorm_0", "BatchNorm_0")
-PROMOTED = "nnx.BatchNorm returns float32 of half precision, nn.BatchNorm what it was given"
-COLLECTIONS_FIRST = "Linen hands one collection after the other to a scan, NNX one variable"
+_ATTENTION_DRAWS = tuple(
+    f"MultiHeadDotProductAttention_0/{name}"
+    for name in ("query", "key", "value", "out")
+    for _ in ("kernel", "bias")
+)
+_BY_NAME = "the loop of NNX takes the variables by name, that of Linen by collection and use"
 _WITH_MEMBERS = ("num_layers", "features", "batch_size")
 
 CASES: dict[str, Case] = {
@@ -258,8 +320,8 @@ CASES: dict[str, Case] = {
             layer="relu(norm(x @ kernel + bias))",
             options=(("train", True),),
             draws=NORM_DRAWS,
-            float32_only=PROMOTED,
-            other_text=COLLECTIONS_FIRST,
+            dtypes=("float32",),  # nnx.BatchNorm returns float32 of half precision
+            other_text=_BY_NAME,
             oracle=None,
         ),
         Case(
@@ -272,8 +334,8 @@ CASES: dict[str, Case] = {
             layer="relu(norm(x @ kernel + bias))",
             options=(("train", False),),
             draws=NORM_DRAWS,
-            float32_only=PROMOTED,
-            other_text=COLLECTIONS_FIRST,
+            dtypes=("float32",),  # nnx.BatchNorm returns float32 of half precision
+            other_text=_BY_NAME,
             oracle="running_norm_stack",
         ),
         Case(
@@ -398,6 +460,114 @@ CASES: dict[str, Case] = {
             inputs=(BATCH, Input("hidden", ("batch", "layers", "features"))),
             call="observe",
             other_text="NNX captures in an order of its own",
+            oracle=None,
+        ),
+        Case(
+            "scan_axis_1",
+            pattern="scan_axis",
+            model="ScanAxis1",
+            lifts="scan",
+            lesson="The layers may lie on any axis of their params: one word in Linen, in NNX the "
+            "axis of what comes out of the init and of what goes into the call.",
+            leaves=(Leaf("kernel", ("in", "layers", "out")), Leaf("bias", ("out", "layers"))),
+        ),
+        Case(
+            "layer_list",
+            pattern="layer_list",
+            model="LayerList",
+            lifts="loop",
+            lesson="A list of layers is no stack: each layer has a place of its own in the tree. "
+            "`stack` and `unstack` lead from one to the other.",
+            leaves=dense(),
+            in_parent=True,
+            draws=("layers_{layer}/Dense_0", "layers_{layer}/Dense_0"),
+            num_scans=0,
+        ),
+        Case(
+            "tied_layers",
+            pattern="tied",
+            model="TiedLayers",
+            lifts="scan",
+            lesson="variable_broadcast: one layer is run N times. In NNX it is an input of the "
+            "scan with no axis.",
+            leaves=dense(),
+            num_scans=0,
+            other_text=_BY_NAME,
+        ),
+        Case(
+            "tied_embedding",
+            pattern="tied",
+            model="TiedEmbedding",
+            lifts="scan",
+            lesson="A module that is used twice has one place in the tree: the table gets one "
+            "gradient, the sum of both uses.",
+            leaves=(Leaf("embedding", ("vocab", "features")), *dense("layers")),
+            inputs=(Input("tokens", ("batch",), dtype="int32", below="vocab"),),
+            output=("batch", "vocab"),
+            dtypes=("float32",),  # an `nnx.Embed` keeps the dtype that it was made with
+            model_args=("num_layers", "features", "vocab"),
+            in_parent=True,
+            draws=("layers/Dense_0", "layers/Dense_0"),
+            draws_outside=("Embed_0",),
+            oracle="tied_embedding",
+            fused="the transposed table into the dot; the scale of the initial table",
+            sizes=(("vocab", 11),),
+        ),
+        Case(
+            "nested",
+            pattern="nested",
+            model="NestedStack",
+            lifts="scan",
+            lesson="A lift puts its axis into every leaf below it, however deep: the tree under "
+            "it is that of one layer.",
+            layer="relu(relu(x @ up + bias) @ down + bias)",
+            draws=(*("blocks_up/Dense_0",) * 2, *("blocks_down/Dense_0",) * 2),
+            oracle="relu_pairs",
+        ),
+        Case(
+            "causal",
+            pattern="decode",
+            model="Causal",
+            lifts="scan",
+            lesson="Causal attention in a stack, the whole text at once: a mask hides from each "
+            "token what comes after it.",
+            leaves=attention("layers"),
+            layer="x + attention(x)",
+            inputs=(TEXT,),
+            model_args=("num_layers", "features", *HEADS),
+            draws=_ATTENTION_DRAWS,
+            oracle=None,
+            fused="the softmax and its gradient",
+            batch_size=4,
+            sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6)),
+        ),
+        Case(
+            "decode",
+            pattern="decode",
+            model="Decode",
+            lifts="scan",
+            lesson="The cache is a variable with a layer axis, as params are: Linen makes it in "
+            "init, as long as its input, NNX by `init_cache`, in a copy that the lift returns.",
+            leaves=(*attention("layers"), *cache("layers")),
+            layer="x + attention(x)",
+            inputs=(TOKEN,),
+            model_args=("num_layers", "features", *HEADS),
+            draws=_ATTENTION_DRAWS,
+            oracle=None,
+            batch_size=4,
+            sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6), ("token", 1)),
+            other_text=_BY_NAME,
+        ),
+        Case(
+            "mixed_precision",
+            pattern="mixed_precision",
+            model="MixedPrecision",
+            lifts="scan",
+            lesson="A carry keeps its dtype: with params in float32 and layers in bfloat16 the "
+            "batch is cast before the scan.",
+            computes_in="bfloat16",
+            in_parent=True,
+            draws=("layers/Dense_0", "layers/Dense_0"),
             oracle=None,
         ),
     )

@@ -3,6 +3,7 @@
 Both implementations run on the same compiler, so they can agree on a wrong number.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,8 +35,12 @@ def forward(
 
         A kernel is returned as (in, out), however it is kept.
         """
-        path = next(path for path in leaves if f"/{path}".endswith(f"/{name}"))
-        axes = case.leaf(path).axes
+        paths = sorted(
+            (p for p in leaves if f"/{p}".endswith(f"/{name}")), key=lambda p: (len(p), p)
+        )
+        axes = case.leaf(paths[0]).axes
+        # Of a list of layers each has a leaf of its own, `layers_2` before `layers_10`.
+        path = paths[0 if "layers" in axes or len(paths) == 1 else place["layers"]]
         found = leaves[path][tuple(place.get(axis, slice(None)) for axis in axes)]
         left = [axis for axis in axes if axis not in place]
         return found.T if left == ["out", "in"] else found
@@ -55,15 +60,43 @@ def relu_stack(
     gamma(F + 1) * (|x| |W| + |b|), carried through the layers; relu makes no error larger.
     Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.
     """
-    num_terms = case.features + 1
-    gamma = num_terms * unit_roundoff / (1 - num_terms * unit_roundoff)
+    return _relu_stack(case, at, unit_roundoff, x_batch, scopes=("",))
 
+
+def relu_pairs(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same with two in each layer."""
+    scopes = ("blocks_up/Dense_0/", "blocks_down/Dense_0/")
+    return _relu_stack(case, at, unit_roundoff, x_batch, scopes)
+
+
+def tied_embedding(
+    case: Case, at: At, unit_roundoff: float, tokens: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the table that the tokens name, a stack, and the dot with every row."""
+    table = at("embedding")
+    x, carried = relu_stack(case, at, unit_roundoff, table[tokens])
+    size = (np.abs(x) + carried) @ np.abs(table.T)
+    return x @ table.T, carried @ np.abs(table.T) + _gamma(case.features, unit_roundoff) * size
+
+
+def _gamma(num_terms: int, unit_roundoff: float) -> float:
+    return num_terms * unit_roundoff / (1 - num_terms * unit_roundoff)
+
+
+def _relu_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray, scopes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    gamma = _gamma(case.features + 1, unit_roundoff)
     activation = np.array(x_batch, np.float64)
     bound = np.zeros_like(activation)
     for member, _ in enumerate(activation):
-        for layer, inner in np.ndindex(case.num_layers, case.size_of.get("inner", 1)):
+        indices = np.ndindex(case.num_layers, case.size_of.get("inner", 1))
+        for (layer, inner), scope in itertools.product(indices, scopes):
             place = {"layers": layer, "inner": inner, "members": member}
-            x, w, b = activation[member], at("kernel", **place), at("bias", **place)
+            w, b = at(f"{scope}kernel", **place), at(f"{scope}bias", **place)
+            x = activation[member]
             carried = bound[member] @ np.abs(w)
             size = (np.abs(x) + bound[member]) @ np.abs(w) + np.abs(b)
             bound[member] = carried + gamma * size
@@ -117,4 +150,6 @@ ORACLES: Mapping[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "relu_stack": relu_stack,
     "conditioned_stack": conditioned_stack,
     "running_norm_stack": running_norm_stack,
+    "relu_pairs": relu_pairs,
+    "tied_embedding": tied_embedding,
 }

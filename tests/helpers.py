@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared import find_weight_map
-from shared.batch import is_key, seeded_inputs
+from shared.batch import is_floating, seeded_inputs
 from shared.models.pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
 
@@ -86,9 +86,11 @@ def random_batch(case, seed=1, dtype=np.float32):
 
 def random_inputs(case, seed=1, dtype=np.float32):
     """The batch and what else the case takes, its arrays in `dtype`."""
-    inputs = seeded_inputs(case, seed, random_batch(case, seed))
+    x_batch = random_batch(case, seed) if is_floating(case.inputs[0]) else None
+    inputs = seeded_inputs(case, seed, x_batch)
     return tuple(
-        x if is_key(row) else x.astype(dtype) for row, x in zip(case.inputs, inputs, strict=True)
+        x.astype(dtype) if is_floating(row) else x
+        for row, x in zip(case.inputs, inputs, strict=True)
     )
 
 
@@ -110,7 +112,7 @@ def updates_to_linen(case, updates):
 
 def vjp(implementation, case, variables, inputs):
     """Outputs and updates, and the gradient by the params and by the inputs that have one."""
-    has_gradient = [not is_key(row) for row in case.inputs]
+    has_gradient = [is_floating(row) for row in case.inputs]
 
     def of(params, arrays):
         arrays = iter(arrays)

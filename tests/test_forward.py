@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from faults import FORWARD_FAULTS, Faulty
+from faults import FORWARD_FAULTS, Faulty, caught
 from helpers import (
     assert_identical,
     linen_to_nnx,
@@ -41,7 +41,7 @@ def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
     )
     variables, inputs = random_variables(case), random_inputs(case)
     expected = run(linen, case, variables, inputs)
-    assert activation_of(expected[0]).shape == case.input_shape
+    assert activation_of(expected[0]).shape == case.output_shape
     assert_identical(expected, run(nnx, case, linen_to_nnx(case, variables), inputs))
 
 
@@ -67,5 +67,5 @@ def test_the_function_of_the_exercise(convert):
 @pytest.mark.in_turn
 @pytest.mark.parametrize("fault", FORWARD_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
-    with pytest.raises(AssertionError, match="not bitwise equal"):
+    with caught(case, fault, match="not bitwise equal"):
         check_forward_equal(linen, Faulty(nnx, **FORWARD_FAULTS[fault]), case)

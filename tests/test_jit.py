@@ -9,6 +9,13 @@ from linen_impl import composed as linen_composed
 from nnx_impl import composed as nnx_composed
 
 
+def assert_same_run(case, eager, jitted):
+    """The same bits, but for what the row of the case says is fused: that is close."""
+    if case.fused is None:
+        return assert_identical(eager, jitted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), eager, jitted)
+
+
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_apply(name, case, request):
     implementation = request.getfixturevalue(name)
@@ -24,7 +31,9 @@ def test_apply(name, case, request):
 
     for seed in (0, 1):
         inputs = random_inputs(case, seed)
-        assert_identical(implementation.apply(case, variables, *inputs), apply(variables, inputs))
+        assert_same_run(
+            case, implementation.apply(case, variables, *inputs), apply(variables, inputs)
+        )
     assert len(traces) == 1
 
 
@@ -33,7 +42,7 @@ def test_apply(name, case, request):
 def test_init(name, case, request):
     implementation = request.getfixturevalue(name)
     eager = implementation.init(case.params_case, 6)
-    assert_identical(eager, jax.jit(lambda: implementation.init(case.params_case, 6))())
+    assert_same_run(case, eager, jax.jit(lambda: implementation.init(case.params_case, 6))())
 
 
 def test_the_exercise_is_compiled_once_for_all_seeds():

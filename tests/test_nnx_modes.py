@@ -59,6 +59,9 @@ def test_forward_and_gradients(linen, nnx, case, mode):
     expected = run(linen, case, variables, inputs)
     expected_gradients = gradients(linen, case, variables, inputs)
     for wrap in (lambda f: f, jax.jit):
+        if wrap is jax.jit and case.fused:  # a jitted run has other bits, in both the same
+            expected = jax.jit(lambda v: run(linen, case, v, inputs))(variables)
+            expected_gradients = jax.jit(lambda v: gradients(linen, case, v, inputs))(variables)
         assert_identical(expected, wrap(lambda v: run(nnx, case, v, inputs))(moved))
         received = wrap(lambda v: gradients(nnx, case, v, inputs))(moved)
         assert_identical(expected_gradients, received)
@@ -69,6 +72,8 @@ def test_init_eager_and_jitted(linen, nnx, case, mode):
     expected = linen.init(case.params_case, 4)
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, 4)))
     jitted = jax.jit(lambda: nnx.init(case.params_case, 4))()
+    if case.fused:  # a jitted init has other bits, in both the same
+        expected = jax.jit(lambda: linen.init(case.params_case, 4))()
     assert_identical(expected, nnx_to_linen(case, jitted))
 
 

@@ -33,13 +33,17 @@ sizes = st.fixed_dictionaries(
 )
 seeds = st.integers(0, 2**32 - 1)
 names = st.sampled_from(sorted(CASES))
-dtypes = st.sampled_from([jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+# Every dtype that a case computes in.
+names_and_dtypes = st.sampled_from(
+    [(name, jnp.dtype(dtype)) for name in sorted(CASES) for dtype in CASES[name].dtypes]
+)
 
 
-@hypothesis.given(names, sizes, seeds, dtypes)
-def test_forward_and_gradients(linen, nnx, name, sizes, seed, dtype):
+@hypothesis.given(names_and_dtypes, sizes, seeds)
+def test_forward_and_gradients(linen, nnx, name_and_dtype, sizes, seed):
+    name, dtype = name_and_dtype
     case = dataclasses.replace(CASES[name], **sizes)
-    check_equal(linen, nnx, case, seed, jnp.float32 if case.float32_only else dtype)
+    check_equal(linen, nnx, case, seed, dtype)
 
 
 def check_equal(linen, nnx, case, seed, dtype):
@@ -76,15 +80,21 @@ def test_init(linen, nnx, name, sizes, seed):
     "identical_copies-bfloat16",
     "confused-float32",
 )
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(small(case), jnp.dtype(dtype), id=f"{case.name}-{dtype}")
+        for case in CASES.values()
+        for dtype in case.dtypes
+    ],
+)
 def test_planted_fault_is_caught(linen, nnx, case, dtype):
-    dtype = jnp.float32 if case.float32_only else dtype
     faulty = Faulty(nnx, **FORWARD_FAULTS["dropped bias"])
     with pytest.raises(AssertionError, match="not bitwise equal"):
         check_equal(linen, faulty, case, 0, dtype)
 
 
-NARROW = {name: case for name, case in CASES.items() if case.float32_only}
+NARROW = {name: case for name, case in CASES.items() if case.dtypes == ("float32",)}
 
 
 @pytest.mark.parametrize("name", NARROW)

@@ -12,7 +12,7 @@ from shared.trees import flatten
 
 def check_shapes(implementation, case, variables):
     activation = activation_of(implementation.apply(case, variables, *random_inputs(case))[0])
-    assert activation.shape == case.input_shape
+    assert activation.shape == case.output_shape
     assert activation.dtype == np.float32
 
 

@@ -17,6 +17,7 @@ ONLY_IN_NNX = {
     "rngs.LinenStream": "Linen derives its keys by itself",
     "rngs.LinenRngs": "Linen derives its keys by itself",
     "rngs.linen_streams": "Linen derives its keys by itself",
+    "decode.linen_attention": "the default of NNX has its operations in another order",
     "implementation.TYPES": "Linen's collections are names",
     "implementation.variables_of": "Linen's init returns its variables",
     "auxiliary.Loss": "Linen's collections are names",

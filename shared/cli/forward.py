@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from shared.cases import Case
+from shared.cases import BATCH, Case
 from shared.cli.names import define_name
 from shared.cli.sizes import case_from_flags, check_sizes, define_case_flags
 from shared.cli.start import check_jax
@@ -107,6 +107,12 @@ def _case_and_batch(values: flags.FlagValues) -> tuple[Case, "Batch"]:
     if values.input is None:
         return case, seeded_batch(case, values.seed)
 
+    if case.inputs[0] != BATCH:
+        axes = ", ".join(case.inputs[0].axes)
+        raise UsageError(
+            f"--input holds a batch of features, but case {case.name!r} takes "
+            f"{case.inputs[0].name} ({axes}); leave --input out"
+        )
     from shared.files import read_array
 
     batch = check_batch(read_array(values.input), features=values.features)

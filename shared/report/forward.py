@@ -59,7 +59,9 @@ class ForwardReport:
             count += f" (init fails, params of {case.params_of!r})"
         print_title(console, f"{self.impl}  case {case.name}  seed {self.seed}  init {self.init}")
         print_line(
-            console, "in ", f"x {self.batch.x.shape} {self.batch.x.dtype}  {self.batch.source}"
+            console,
+            "in ",
+            f"{case.inputs[0].name} {self.batch.x.shape} {self.batch.x.dtype}  {self.batch.source}",
         )
         _picture(console, self.batch.x, self.batch.feature_names)
         print_line(console, "via", f"{case.lifts}: {count}, each layer {case.layer}")
@@ -85,5 +87,7 @@ def _number(value: float) -> float | str:
 
 
 def _picture(console: Console, values: np.ndarray, names: Sequence[str] | None = None) -> None:
+    """A line of numbers each for the last axis; tokens are one number each."""
+    values = values[:, None] if values.ndim == 1 else values.reshape(-1, values.shape[-1])
     for text in sparklines(values, names, width=console.width - 5, encoding=console.encoding):
         console.print(Text("     " + text), soft_wrap=True)
