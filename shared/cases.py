@@ -232,5 +232,13 @@ CASES: dict[str, Case] = {
             options=(("rate", 0.25),),
             oracle=None,
         ),
+        Case(
+            "sharding",
+            pattern="sharding",
+            model="Sharded",
+            lifts="vmap(scan)",
+            lesson="The axis that scan puts in front of the params needs a name on the mesh, the "
+            "batch an axis of it: without, Linen raises and NNX says nothing.",
+        ),
     )
 }

@@ -17,6 +17,7 @@ ONLY_IN_NNX = {
     "rngs.LinenStream": "Linen derives its keys by itself",
     "rngs.LinenRngs": "Linen derives its keys by itself",
     "rngs.linen_streams": "Linen derives its keys by itself",
+    "sharding.with_logical_constraint": "Linen has it: `nn.with_logical_constraint`",
     "implementation.TYPES": "Linen's collections are names",
     "implementation.variables_of": "Linen's init returns its variables",
     "implementation.model_class": "Linen's constructor is a function, it needs no class",
