@@ -240,5 +240,13 @@ CASES: dict[str, Case] = {
             lesson="The axis that scan puts in front of the params needs a name on the mesh, the "
             "batch an axis of it: without, Linen raises and NNX says nothing.",
         ),
+        Case(
+            "legacy",
+            pattern="legacy",
+            model="Modern",
+            lifts="vmap(scan)",
+            lesson="StateAxes work in NNX's default mode alone: one axis for all becomes that "
+            "axis, several become `nnx.prefix`.",
+        ),
     )
 }
