@@ -61,6 +61,7 @@ class Case:
       draws: Linen's scope of each random draw of the init of one layer, in the order in which NNX
         draws.
       num_scans: how many `nn.scan` are around a layer.
+      other_params: why one seed gives other params in NNX than in Linen; None: it gives the same.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
       oracle: the function of `shared.oracle` that computes the same in NumPy; None: there is none.
       num_layers: N. features: F. batch_size: B.
@@ -81,6 +82,7 @@ class Case:
     in_parent: bool = False
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
     num_scans: int = 1
+    other_params: str | None = None
     params_of: str | None = None
     oracle: str | None = "relu_stack"
     num_layers: int = 4
@@ -247,6 +249,21 @@ CASES: dict[str, Case] = {
             lifts="vmap(scan)",
             lesson="StateAxes work in NNX's default mode alone: one axis for all becomes that "
             "axis, several become `nnx.prefix`.",
+        ),
+        Case(
+            "bridge",
+            pattern="bridge",
+            model="HalfMigrated",
+            lifts="vmap(scan)",
+            lesson="A model can be migrated part by part: ToLinen and ToNNX wrap a stack with its "
+            "lifts, and its params keep the names of its own API.",
+            leaves=(*dense("layers"), Leaf("scale", ("features",))),
+            layer="relu(x @ kernel + bias), at the end * scale",
+            in_parent=True,
+            draws=("stack",),
+            num_scans=0,
+            other_params="Of one key a stack of NNX draws by other rules than a stack of Linen.",
+            oracle="scaled_relu_stack",
         ),
     )
 }
