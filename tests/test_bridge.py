@@ -82,3 +82,26 @@ def test_a_linen_lift_around_a_wrapped_nnx_module_names_no_axis():
     kernel = variables["params"]["dense"]["kernel"]
     assert kernel.value.shape == (3, 5, 5)
     assert kernel.metadata["out_sharding"] == ("in", "out")
+
+
+def test_params_that_a_wrapped_nnx_stack_lacks_are_drawn_anew_in_silence(linen):
+    """Linen raises. `linen_impl.implementation` compares the leaves before it applies."""
+    model, x = in_linen.HalfMigrated(*SIZES), random_batch(CASE)
+    params = linen.init(CASE, 7)["params"]
+    received = model.apply({"params": {**params, "stack": {}}}, x)
+    fresh = in_linen.Stack(*SIZES, rngs=flax_nnx.Rngs(default=0))
+    assert_identical(fresh(x) * params["scale"], received)
+    assert np.any(received != model.apply({"params": params}, x))
+    with pytest.raises(flax.errors.ScopeParamNotFoundError):
+        model.apply({"params": {"stack": params["stack"]}}, x)
+
+
+def test_a_wrapped_nnx_stack_is_made_anew_at_each_call_and_jit_drops_its_draws(linen):
+    model, params = in_linen.HalfMigrated(*SIZES), linen.init(CASE, 7)["params"]
+
+    def call(params, x):
+        return model.apply({"params": params}, x)
+
+    args = params, random_batch(CASE)
+    assert "random_bits" in str(jax.make_jaxpr(call)(*args))
+    assert "threefry" not in jax.jit(call).lower(*args).as_text()
