@@ -56,7 +56,9 @@ def variables_of(model: nnx.Module) -> dict[str, Any]:
 
 def build(case: Case, rngs: nnx.Rngs) -> nnx.Module:
     """The module of `case`, with its variables."""
-    model = model_class(case)(**case.arguments, rngs=rngs)
+    # A variable whose axes are named is placed on the mesh when it is made: where there is one.
+    with nnx.use_eager_sharding(not jax.sharding.get_abstract_mesh().empty):
+        model = model_class(case)(**case.arguments, rngs=rngs)
     for row in case.inputs:
         if row.init_axes is not None:
             model.init_cache(case.init_shape(row))

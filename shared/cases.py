@@ -70,6 +70,7 @@ class Case:
       draws_outside: the same of the draws beside the stack, outside of all lifts.
       num_scans: how many `nn.scan` are around a layer whose params are its own. Tied ones are drawn
         once, outside.
+      other_params: why one seed gives other params in NNX than in Linen; None: it gives the same.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
       no_gradient: what JAX says of a gradient by reverse mode, where there is none.
       other_text: why the same programs are lowered to texts that differ; None where they do not.
@@ -97,6 +98,7 @@ class Case:
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
     draws_outside: tuple[str, ...] = ()
     num_scans: int = 1
+    other_params: str | None = None
     params_of: str | None = None
     no_gradient: str | None = None
     other_text: str | None = None
@@ -569,6 +571,38 @@ CASES: dict[str, Case] = {
             in_parent=True,
             draws=("layers/Dense_0", "layers/Dense_0"),
             oracle=None,
+        ),
+        Case(
+            "sharding",
+            pattern="sharding",
+            model="Sharded",
+            lifts="vmap(scan)",
+            lesson="The axis that scan puts in front of the params needs a name on the mesh, the "
+            "batch an axis of it: without, Linen raises and NNX says nothing.",
+        ),
+        Case(
+            "legacy",
+            pattern="legacy",
+            model="Modern",
+            lifts="vmap(scan)",
+            lesson="StateAxes work in NNX's default mode alone: one axis for all becomes that "
+            "axis, several become `nnx.prefix`.",
+        ),
+        Case(
+            "bridge",
+            pattern="bridge",
+            model="HalfMigrated",
+            lifts="vmap(scan)",
+            lesson="A model can be migrated part by part: ToLinen and ToNNX wrap a stack with its "
+            "lifts, and its params keep the names of its own API.",
+            leaves=(*dense("layers"), Leaf("scale", ("features",))),
+            layer="relu(x @ kernel + bias), at the end * scale",
+            in_parent=True,
+            draws=("stack",),
+            num_scans=0,
+            other_params="Of one key a stack of NNX draws by other rules than a stack of Linen.",
+            oracle="scaled_relu_stack",
+            fused="the sum over the batch of the gradient by the scale",
         ),
     )
 }

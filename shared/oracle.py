@@ -146,10 +146,21 @@ def running_norm_stack(
     return x, bound
 
 
+def scaled_relu_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """relu_stack, and a scale of each feature at the end: one more rounding."""
+    activation, bound = relu_stack(case, at, unit_roundoff, x_batch)
+    scale = at("scale")
+    scaled, carried = activation * scale, bound * np.abs(scale)
+    return scaled, carried + unit_roundoff * (np.abs(scaled) + carried)
+
+
 ORACLES: Mapping[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "relu_stack": relu_stack,
     "conditioned_stack": conditioned_stack,
     "running_norm_stack": running_norm_stack,
     "relu_pairs": relu_pairs,
     "tied_embedding": tied_embedding,
+    "scaled_relu_stack": scaled_relu_stack,
 }

@@ -1,0 +1,51 @@
+"""Half migrated: a model of one API around a stack of the other, through `nnx.bridge`."""
+
+import jax
+from flax import linen as nn
+from flax import nnx
+
+
+class Block(nnx.Module):
+    """`relu(x @ kernel + bias)`, of the other API: (features,) -> (features,)."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(features, features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        new_x = nnx.relu(self.dense(x))
+        return new_x
+
+
+class Stack(nnx.Module):
+    """vmap(scan), of the other API: every example goes through one stack; params (N, ...)."""
+
+    def __init__(self, num_layers: int, features: int, *, rngs: nnx.Rngs):
+        def init_layer(_, rngs):
+            return None, Block(features, rngs=rngs)
+
+        scan = nnx.scan(init_layer, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False)
+        _, self.layers = scan(None, rngs.split(num_layers))
+
+    # Scan: one layer becomes N, each with its own params.
+    def scan_layer(self, x: jax.Array) -> jax.Array:
+        scan = nnx.scan(Block.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+        return scan(self.layers, x)
+
+    # Vmap: one example becomes B, all with the same params.
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        vmap = nnx.vmap(Stack.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
+        return vmap(self, x_batch)
+
+
+class HalfMigrated(nn.Module):
+    """The stack of the other API, and a scale of this one: (B, features) -> (B, features)."""
+
+    num_layers: int
+    features: int
+
+    @nn.compact
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        # Bridge: the class and its arguments, of which the wrapper makes a module at each call.
+        stack = nnx.bridge.ToLinen(Stack, args=(self.num_layers, self.features), name="stack")
+        scale = self.param("scale", nn.initializers.ones_init(), (self.features,))
+        return stack(x_batch) * scale
