@@ -108,3 +108,13 @@ def test_the_default_of_nnx_is_equal_up_to_rounding():
     assert_identical(expected, got[1])
     np.testing.assert_allclose(expected, got[0], rtol=1e-5, atol=1e-6)
     assert np.any(expected != got[0])
+
+
+def test_the_cache_takes_its_dtype_from_linens_input_and_is_float32_in_nnx(linen, nnx):
+    with jax.enable_x64(True):
+        model, x = linen_decode.Decode(**SIZES), jnp.zeros((4, 6, 5))
+        cache = model.init(jax.random.key(0), x, None)["cache"]
+        assert cache["MultiHeadDotProductAttention_0"]["cached_key"].dtype == jnp.float64
+        for implementation in (linen, nnx):  # whose zeros have the dtype that the row says
+            leaves = jax.tree.leaves(implementation.init(DECODE, 0))
+            assert {str(leaf.dtype) for leaf in leaves} == {"float32", "int32"}
