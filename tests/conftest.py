@@ -28,8 +28,8 @@ def pytest_configure(config):
     )
     config.addinivalue_line(
         "markers",
-        "in_turn: without --thorough, its parameters are combined in turn: each is run, not each "
-        "with each",
+        "in_turn(name): without --thorough, its parameters are combined in turn, not each with "
+        "each, until each is run, or each of the one that is named",
     )
     settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
 
@@ -59,7 +59,8 @@ def is_one_more(item):
 def in_turn(items):
     """Of each test that is marked so, whether it is one of those that are run without --thorough.
 
-    Of parameters of n and m values those are run that are met in max(n, m) steps through both.
+    Of parameters of n and m values those are run that are met in max(n, m) steps through both, or
+    in as many steps as the one that is named has values.
     """
     of_function = {}
     for item in items:
@@ -69,7 +70,10 @@ def in_turn(items):
     for those in of_function.values():
         indices = [tuple(item.callspec.indices.values()) for item in those]
         sizes = [max(each) + 1 for each in zip(*indices, strict=True)]
-        steps = {tuple(i % size for size in sizes) for i in range(max(sizes))}
+        of_name = dict(zip(those[0].callspec.indices, sizes, strict=True))
+        named = those[0].get_closest_marker("in_turn").args
+        most = max(of_name[name] for name in named or of_name)
+        steps = {tuple(i % size for size in sizes) for i in range(most)}
         kept |= {item: place in steps for item, place in zip(those, indices, strict=True)}
     return kept
 

@@ -76,6 +76,7 @@ def test_a_cache_made_inside_of_a_lift_is_forgotten_in_silence():
         flax_nnx.vmap(init_and_return, out_axes=0, graph=False)(model.layers)
 
 
+@pytest.mark.thorough
 def test_a_step_that_is_also_causal_sees_the_first_token_alone():
     """https://github.com/google/flax/issues/5591"""
     attention = flax_nnx.MultiHeadAttention(
@@ -110,6 +111,7 @@ def test_the_default_of_nnx_is_equal_up_to_rounding():
     assert np.any(expected != got[0])
 
 
+@pytest.mark.thorough
 def test_the_cache_takes_its_dtype_from_linens_input_and_is_float32_in_nnx(linen, nnx):
     with jax.enable_x64(True):
         model, x = linen_decode.Decode(**SIZES), jnp.zeros((4, 6, 5))

@@ -64,7 +64,7 @@ def test_the_function_of_the_exercise(convert):
     assert_identical(*received)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("fault")
 @pytest.mark.parametrize("fault", FORWARD_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with caught(case, fault, match="not bitwise equal"):

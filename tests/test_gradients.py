@@ -39,7 +39,7 @@ def case_with_gradient(request):
     return small(request.param)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("fault")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case_with_gradient):
     case = case_with_gradient

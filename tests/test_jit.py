@@ -16,6 +16,7 @@ def assert_same_run(case, eager, jitted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), eager, jitted)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_apply(name, case, request):
     implementation = request.getfixturevalue(name)

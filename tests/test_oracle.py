@@ -60,7 +60,7 @@ def test_one_example_by_hand():
     assert activation.tolist() == [[9, 0]]
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("fault")
 @pytest.mark.parametrize("fault", sorted(FORWARD_FAULTS))
 def test_planted_fault_is_caught(fault, linen, case):
     variables, inputs = random_variables(case), random_inputs(case)

@@ -46,7 +46,7 @@ def test_programs_are_the_same(linen, nnx, case):
     check_same_program(linen, nnx, case)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("fault")
 @pytest.mark.parametrize("fault", PROGRAM_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with caught(case, fault):

@@ -22,6 +22,7 @@ def check_same_params(linen, nnx, case, seed=0):
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, seed)))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 - 1])
 def test_params_are_equal(linen, nnx, case, seed):
     check_same_params(linen, nnx, case, seed)
@@ -106,7 +107,7 @@ def test_a_draw_that_was_not_named_is_an_error():
         linen_rngs(0, draws=(), num_scans=0).params.fork()
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("fault")
 @pytest.mark.parametrize("fault", INIT_FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with caught(case, fault, match="not bitwise equal"):

@@ -33,7 +33,7 @@ def test_params_have_the_lifted_axes_of_the_table(name, case, request):
     assert {case.leaf(path).name for path in leaves} == {leaf.name for leaf in case.leaves}
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("fault")
 @pytest.mark.parametrize("fault", SHAPE_FAULTS)
 def test_planted_fault_is_caught(fault, linen, case):
     with pytest.raises(AssertionError):
