@@ -118,3 +118,25 @@ def test_the_page_of_planted_mistakes_is_of_both_tables():
         assert wrong == set(table.LINES_MISSED)
         right = len(table.BUGS) - len(table.LINES_MISSED)
         assert f"{right / len(table.BUGS):.1%}" in part
+
+
+SYMPTOMS = re.findall(
+    r"^\| (.*?) \| .* \| `tests/(\w+)\.py::(\w+)` \|$",
+    (ROOT / "docs" / "symptoms.md").read_text(),
+    flags=re.M,
+)
+
+
+@pytest.mark.parametrize(("seen", "file", "test"), SYMPTOMS, ids=[row[2] for row in SYMPTOMS])
+def test_a_symptom_is_shown_by_its_test(seen, file, test):
+    """The test exists; an error that is quoted is the one that it expects."""
+    source = (ROOT / "tests" / f"{file}.py").read_text()
+    found = re.search(rf"^def {test}\(.*?(?=^\S|\Z)", source, flags=re.M | re.S)
+    assert found
+    if seen.startswith("`"):
+        assert seen.strip("`") in found[0].replace("\\", "")
+
+
+def test_every_row_of_the_symptoms_is_read():
+    rows = (ROOT / "docs" / "symptoms.md").read_text().count("| `tests/")
+    assert len(SYMPTOMS) == rows > 30
