@@ -1,5 +1,6 @@
 """What the README shows is what the project is: output, code and commands."""
 
+import inspect
 import re
 import runpy
 import shlex
@@ -10,7 +11,7 @@ import numpy as np
 import planted_mistakes
 import planted_training_mistakes
 import pytest
-from flax import nnx
+from flax import linen, nnx
 from helpers import assert_identical
 
 from shared.cases import CASES
@@ -140,3 +141,45 @@ def test_a_symptom_is_shown_by_its_test(seen, file, test):
 def test_every_row_of_the_symptoms_is_read():
     rows = (ROOT / "docs" / "symptoms.md").read_text().count("| `tests/")
     assert len(SYMPTOMS) == rows > 30
+
+
+LINEN_API = (ROOT / "docs" / "linen_api.md").read_text()
+SECTIONS = dict(re.findall(r"^## nn\.(\w+)\n(.*?)(?=^## |\Z)", LINEN_API, flags=re.M | re.S))
+LIFTS = (
+    *("scan", "vmap", "remat", "remat_scan", "jit", "while_loop", "cond", "switch"),
+    *("map_variables", "custom_vjp", "vjp", "jvp", "add_metadata_axis"),
+)
+
+
+def check_complete(lift, section):
+    rows = re.findall(r"^\| `(\w+)` \|", section, flags=re.M)
+    assert rows == list(inspect.signature(getattr(linen, lift)).parameters)
+
+
+@pytest.mark.parametrize("lift", LIFTS)
+def test_every_parameter_of_a_lift_is_in_the_index(lift):
+    check_complete(lift, SECTIONS[lift])
+
+
+def test_a_parameter_that_is_missing_is_found():
+    for row in re.findall(r"^\| `\w+` \|.*\n", SECTIONS["scan"], flags=re.M):
+        with pytest.raises(AssertionError):
+            check_complete("scan", SECTIONS["scan"].replace(row, ""))
+
+
+def test_the_cases_of_the_index_are_cases():
+    cells = re.findall(r"^\| `\w+` \| .* \| (.*) \|$", LINEN_API, flags=re.M)
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert len(named) > 15
+    assert named <= CASES.keys()
+
+
+def test_what_is_called_a_parameter_of_nnx_is_one():
+    """A cell that begins with one word in code names a parameter of the lift of the same name."""
+    checked = 0
+    for lift in set(LIFTS) & set(dir(nnx)):
+        parameters = inspect.signature(getattr(nnx, lift)).parameters
+        for name, cell in re.findall(r"^\| `(\w+)` \| `(\w+)`[ ,;|]", SECTIONS[lift], flags=re.M):
+            assert cell in {*parameters, "None"}, f"{lift}: {name}"
+            checked += 1
+    assert checked > 15
