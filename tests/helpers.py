@@ -46,9 +46,9 @@ def random_variables(case, seed=0, dtype=np.float32):
         values = rng.standard_normal(leaf.shape) * 0.5
         if path.endswith(("/var", "/scale")):
             values = np.abs(values) + 0.5
-        is_param = path.startswith("params/")
+        is_statistic = path.startswith("batch_stats/")  # float32, whatever the params are
         is_floating = np.issubdtype(leaf.dtype, np.floating)
-        kind = dtype if is_param and is_floating else leaf.dtype
+        kind = dtype if is_floating and not is_statistic else leaf.dtype
         leaves[path] = (values if is_floating else np.zeros(leaf.shape)).astype(kind)
     return unflatten(leaves)
 
