@@ -1,6 +1,9 @@
 """Every test sees every case, at sizes that all differ: no axis passes for another."""
 
+import gc
+import itertools
 import os
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # results are compared bit for bit
 
@@ -92,6 +95,21 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(of_all_processes / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs():
+    """Each compiled program is mapped into memory, and Linux lets a process have 65530 such maps.
+
+    Beyond them XLA crashes: well before, the programs are forgotten (those on disk are kept).
+    """
+    yield
+    if next(TESTS) % 20 == 0 and MAPS.exists() and MAPS.read_text().count("\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
+
+
+MAPS, TESTS = Path("/proc/self/maps"), itertools.count(1)
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
