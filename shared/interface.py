@@ -57,7 +57,8 @@ class Implementation(Protocol):
           updates: of the collections beside `params`, the variables after the call.
 
         Raises:
-          InputError: a leaf of `variables` is missing, extra, of another shape or dtype.
+          InputError: a leaf of `variables` is missing, extra, of another shape or not floating
+            where it should be.
           ValueError, TypeError: the inputs do not fit the params.
         """
         ...

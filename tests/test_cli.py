@@ -239,3 +239,15 @@ def test_output_that_knows_no_blocks():
     done = subprocess.run([*SCRIPT, "--impl=linen"], capture_output=True, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"####" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["layout", "--case=layer_list", "--features=8192", "--num_layers=1000"],
+        ["--impl=nnx", "--case=auxiliary", "--batch_size=1000000", "--num_layers=1000"],
+    ],
+)
+def test_lists_of_layers_and_further_inputs_count(words, capsys):
+    assert main(words) == 2
+    assert "the limit is 4 GiB" in capsys.readouterr().err

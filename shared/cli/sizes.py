@@ -49,8 +49,11 @@ def check_sizes(case: Case, source: str | None = None) -> Case:
       UsageError: the params or the batch would take more than `MAX_BYTES`.
       InputError: the same, where the sizes are those of the data in `source`.
     """
+    # A list of layers has each leaf of its row as often as it has layers.
+    is_list = case.has_own_layers and not any("layers" in leaf.axes for leaf in case.leaves)
     params = sum(math.prod(case.shape(leaf)) for leaf in case.leaves) * _FLOAT32_BYTES
-    batch = math.prod(case.input_shape) * _FLOAT32_BYTES
+    params *= case.num_layers if is_list else 1
+    batch = sum(math.prod(case.shape(row)) for row in case.inputs) * _FLOAT32_BYTES
     for what, size in (("params", params), ("batch", batch)):
         if size > MAX_BYTES:
             problem = (
