@@ -5,6 +5,7 @@ import json
 import linecache
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -75,7 +76,8 @@ def _print_divergence(console: Console, divergence: Divergence) -> None:
             continue
         layer = f", layer {','.join(map(str, spot.layer))}" if spot.layer else ""
         console.print(
-            Text.assemble((f"{side}  ", "bold"), f"{spot.file}:{spot.line}{layer}"), soft_wrap=True
+            Text.assemble((f"{side}  ", "bold"), f"{shown(spot.file)}:{spot.line}{layer}"),
+            soft_wrap=True,
         )
         for number, text, marked in _excerpt(spot):
             mark = ">" if marked else " "
@@ -84,6 +86,12 @@ def _print_divergence(console: Console, divergence: Divergence) -> None:
                 soft_wrap=True,
             )
         console.print(Text(f"         {spot.op}: {spot.values}\n"), soft_wrap=True)
+
+
+def shown(file: str) -> str:
+    """A path as the reader would write it: from the working directory, where it is below that."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 def _excerpt(spot: Spot) -> list[tuple[int, str, bool]]:

@@ -1,0 +1,42 @@
+"""The guide as a site: `sphinx-build -W docs build/guide` executes every block of its code."""
+
+import os
+import sys
+from pathlib import Path
+
+SPHINX = Path(__file__).parent / "_sphinx"
+sys.path.insert(0, str(SPHINX))
+
+# The blocks call `composed-lifts` as a reader does, and print as wide as a page.
+os.environ["PYTHONSTARTUP"] = str(SPHINX / "kernel.py")
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ |= {"COLUMNS": "100", "JAX_PLATFORMS": "cpu"}
+
+project = "composed-lifts"
+extensions = ["myst_nb", "sphinx_design", "twins", "outputs"]
+exclude_patterns = ["_static", "_sphinx"]
+
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+suppress_warnings = ["config.cache"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "composed-lifts"
+html_static_path = ["_static"]
+html_css_files = ["guide.css"]
+html_copy_source = False
+html_show_copyright = False
+html_sidebars = {"**": []}
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 8,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": [],
+    "footer_end": [],
+    "show_prev_next": True,
+}
