@@ -8,7 +8,8 @@ SPHINX = Path(__file__).parent / "_sphinx"
 sys.path.insert(0, str(SPHINX))
 
 # The blocks call `composed-lifts` as a reader does, and print as wide as a page.
-os.environ["PYTHONSTARTUP"] = str(SPHINX / "kernel.py")
+os.environ["JUPYTER_PATH"] = str(SPHINX)
+os.environ["PYTHONSTARTUP"] = str(SPHINX / "kernels" / "python3" / "startup.py")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ |= {"COLUMNS": "100", "JAX_PLATFORMS": "cpu"}
 

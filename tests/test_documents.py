@@ -76,28 +76,31 @@ def test_every_file_named_exists(file):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+VERIFY = re.findall(
+    r"```{code-cell} ipython3\n(.*?)```", (ROOT / "docs" / "verify.md").read_text(), flags=re.S
+)
+
+
+def written(name):
+    """The file that the page about `verify` writes."""
+    magic = f"%%writefile {name}\n"
+    return next(cell.removeprefix(magic) for cell in VERIFY if cell.startswith(magic))
+
+
 def test_the_divergence_shown_is_found(capsys, monkeypatch, tmp_path):
-    page = (ROOT / "docs" / "verify.md").read_text()
-    source = re.search(r"```python\n# port.py\n(.*?)```", page, flags=re.S).group(1)
-    (tmp_path / "port.py").write_text(source)
+    (tmp_path / "port.py").write_text(written("port.py"))
+    command = next(cell for cell in VERIFY if cell.startswith("! composed-lifts"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    assert main(["verify", "--pair=port.py:PAIR", "--checks=forward"]) == 1
-    printed = capsys.readouterr().out.replace(f"{tmp_path}/", "")
-    shown = re.search(r"```text\n(.*?)```", page, flags=re.S).group(1)
-    # The last digits depend on the processor.
-    lines, expected = (
-        [re.sub(r"-?\d+\.\d+(e-?\d+)?", "#", " ".join(line.split())) for line in text.splitlines()]
-        for text in (printed, shown)
-    )
-    assert lines == expected
+    assert main(shlex.split(command)[2:]) == 1
+    printed = capsys.readouterr().out
+    marked = re.findall(r"^  > +\d+ +(.*?) *$", printed, flags=re.M)
+    assert marked == ["x = nn.relu(nn.Dense(16)(x))", "x = nnx.gelu(self.second(x))"]
+    assert re.findall(r"^(?:linen|nnx)  (\S+):", printed, flags=re.M) == ["port.py"] * 2
 
 
 def test_the_checkpoint_is_loaded_as_shown(monkeypatch, tmp_path):
-    page = (ROOT / "docs" / "verify.md").read_text()
-    for name in ("port", "load"):
-        source = re.search(rf"```python\n# {name}.py\n(.*?)```", page, flags=re.S).group(1)
-        (tmp_path / f"{name}.py").write_text(source)
+    (tmp_path / "port.py").write_text(written("port.py"))
+    (tmp_path / "load.py").write_text(next(cell for cell in VERIFY if "find_weight_map" in cell))
     monkeypatch.syspath_prepend(tmp_path)
     ran = runpy.run_path(str(tmp_path / "load.py"))
     monkeypatch.delitem(sys.modules, "port")
@@ -106,6 +109,18 @@ def test_the_checkpoint_is_loaded_as_shown(monkeypatch, tmp_path):
     np.testing.assert_array_equal(
         loaded["second"]["kernel"], ran["variables"]["params"]["Dense_1"]["kernel"]
     )
+
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_each_block_of_the_guide_is_executed(page):
+    """What is fenced is a cell, a directive, or no code."""
+    fences = re.findall(r"^```(\S.*)$", page.read_text(), flags=re.M)
+    assert set(fences) <= {"text", "{code-cell} ipython3", "{toctree}"} | {
+        fence for fence in fences if fence.startswith("{twins} ")
+    }
 
 
 def test_the_page_of_planted_mistakes_is_of_both_tables():

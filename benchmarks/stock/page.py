@@ -18,7 +18,14 @@ COMMAND = "python -m benchmarks.stock_layers"
 # {dtype: {question: answer}} of a row.
 Answered = Mapping[str, Mapping[str, Answer]]
 
-HEAD = f"""# Every layer of Linen beside that of NNX
+HEAD = f"""---
+file_format: mystnb
+kernelspec:
+  name: python3
+html_theme.sidebar_secondary.remove: true
+---
+
+# Every layer of Linen beside that of NNX
 
 `{COMMAND}` printed this page, with Flax {{flax}} and JAX {{jax}}, on the
 {{backend}}. Each row is a pair that `verify` has compared. Layers compute in float32, bfloat16 and
@@ -38,6 +45,13 @@ the answer depends on the dtype, the cell says how.
 `identical`: the same operations on the same values. `equal`: bitwise, on random numbers. `close`:
 up to rounding, and how far two numbers are apart at most. `-`: the question does not arise.
 """
+
+# What the remedies need, so that their block is executed as it stands.
+IMPORTS = """\
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx"""
 
 # {kind: (what it is, what to do about it)}
 ADVICE = {
@@ -96,7 +110,8 @@ def page(answered: Mapping[Row, Answered], remedied: Mapping[Row, Answered]) -> 
     yield "These are built in NNX with what is below the table, and called as above.\n"
     columns = ("layer", *(each for each in answer.QUESTIONS if each != answer.DECODE))
     yield from _table(columns, (_cells(row, each)[:-1] for row, each in remedied.items()))
-    yield "\n```python"
+    yield "\n```{code-cell} ipython3"
+    yield f"{IMPORTS}\n\n"
     yield "\n\n".join(inspect.getsource(each) for each in remedies.SHOWN).rstrip()
     yield "```"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from IPython import get_ipython
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def system(command: str) -> None:
