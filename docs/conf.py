@@ -23,6 +23,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence"]
+nb_execution_show_tb = True
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
 
