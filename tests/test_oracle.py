@@ -1,5 +1,6 @@
 """Both implementations stay within float32 rounding of NumPy in float64."""
 
+import contextlib
 import dataclasses
 
 import jax.numpy as jnp
@@ -65,5 +66,7 @@ def test_one_example_by_hand():
 def test_planted_fault_is_caught(fault, linen, case):
     variables, inputs = random_variables(case), random_inputs(case)
     faulty = Faulty(linen, **FORWARD_FAULTS[fault])
-    with caught(case, fault, match="bound there"):
+    # The statistics of the batch take the scale of a kernel out again.
+    is_none = (case.oracle, fault) == ("batch_norm_stack", "lost scale")
+    with contextlib.nullcontext() if is_none else caught(case, fault, match="bound there"):
         check_against_oracle(case, faulty.apply(case, variables, *inputs)[0], variables, inputs)

@@ -51,7 +51,7 @@ PATTERNS = (
         layer="dropout(relu(x @ kernel + bias))",
         inputs=(BATCH, DROPOUT),
         options=(("rate", 0.25),),
-        oracle=None,
+        oracle="dropout_stack",
     ),
     Case(
         "dropout_shared_masks",
@@ -63,7 +63,7 @@ PATTERNS = (
         layer="dropout(relu(x @ kernel + bias))",
         inputs=(BATCH, DROPOUT),
         options=(("rate", 0.25),),
-        oracle=None,
+        oracle="dropout_stack_of_one_mask",
     ),
     Case(
         "batch_norm",
@@ -78,7 +78,7 @@ PATTERNS = (
         draws=NORM_DRAWS,
         dtypes=("float32",),  # nnx.BatchNorm returns float32 of half precision
         other_text=_BY_NAME,
-        oracle=None,
+        oracle="batch_norm_stack",
     ),
     Case(
         "batch_norm_eval",
@@ -168,7 +168,7 @@ PATTERNS = (
         layer="k * (relu(h @ kernel + bias) or silu(h)), h = x @ kernel + bias",
         draws=("dense", "dense"),
         other_text="NNX hands the module to a branch in another order of its params",
-        oracle=None,
+        oracle="choosing_stack",
     ),
     Case(
         "while_loop",
@@ -181,7 +181,7 @@ PATTERNS = (
         draws=("dense", "dense"),
         no_gradient="Reverse-mode differentiation does not work for lax.while_loop",
         other_text="NNX carries the module through the loop",
-        oracle=None,
+        oracle="repeating_stack",
     ),
     Case(
         "custom_vjp",
@@ -216,7 +216,7 @@ PATTERNS = (
         inputs=(BATCH, Input("hidden", ("batch", "layers", "features"))),
         call="observe",
         other_text="NNX captures in an order of its own",
-        oracle=None,
+        oracle="perturbed_stack",
     ),
     Case(
         "scan_axis_1",
@@ -292,7 +292,7 @@ PATTERNS = (
         inputs=(TEXT,),
         model_args=("num_layers", "features", *HEADS),
         draws=_ATTENTION_DRAWS,
-        oracle=None,
+        oracle="causal_stack",
         fused="the softmax and its gradient",
         batch_size=4,
         sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6)),
@@ -309,7 +309,7 @@ PATTERNS = (
         inputs=(TOKEN,),
         model_args=("num_layers", "features", *HEADS),
         draws=_ATTENTION_DRAWS,
-        oracle=None,
+        oracle="decode_stack",
         batch_size=4,
         sizes=(("num_heads", 2), ("head_dim", 3), ("length", 6), ("token", 1)),
         other_text=_BY_NAME,
@@ -324,7 +324,7 @@ PATTERNS = (
         computes_in="bfloat16",
         in_parent=True,
         draws=("layers/Dense_0", "layers/Dense_0"),
-        oracle=None,
+        oracle=None,  # bfloat16 rounds more than the smallest of our faults changes
     ),
     Case(
         "sharding",

@@ -1,54 +1,14 @@
-"""A third opinion on every case: loops over examples and layers in NumPy, in float64.
-
-Both implementations run on the same compiler, so they can agree on a wrong number.
-"""
+"""Stacks of `relu(x @ kernel + bias)`, and what the patterns put between."""
 
 import itertools
-from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+from shared import linen_keys
 from shared.cases import Case
-from shared.interface import Variables
-from shared.trees import flatten
-
-
-def forward(
-    case: Case, variables: Variables, *inputs: Any, unit_roundoff: float = 2.0**-24
-) -> tuple[np.ndarray, np.ndarray]:
-    """The activation in float64, and how far a correct float32 result may be from it.
-
-    Args:
-      case: one with an oracle; it gives the meaning of each axis of the variables.
-      variables: Linen's.
-      *inputs: the batch (B, F), and what else the case takes.
-      unit_roundoff: of the arithmetic under test; float32 unless told.
-
-    Returns:
-      activation (B, F) and bound (B, F), both float64.
-    """
-    leaves = {p: np.asarray(leaf, np.float64) for p, leaf in flatten(variables).items()}
-
-    def at(name: str, **place: int) -> np.ndarray:
-        """The leaf whose path ends with `name`, at a place of those of its axes that are named.
-
-        A kernel is returned as (in, out), however it is kept.
-        """
-        paths = sorted(
-            (p for p in leaves if f"/{p}".endswith(f"/{name}")), key=lambda p: (len(p), p)
-        )
-        axes = case.leaf(paths[0]).axes
-        # Of a list of layers each has a leaf of its own, `layers_2` before `layers_10`.
-        path = paths[0 if "layers" in axes or len(paths) == 1 else place["layers"]]
-        found = leaves[path][tuple(place.get(axis, slice(None)) for axis in axes)]
-        left = [axis for axis in axes if axis not in place]
-        return found.T if left == ["out", "in"] else found
-
-    return ORACLES[str(case.oracle)](case, at, unit_roundoff, *inputs)
-
-
-At = Callable[..., np.ndarray]
+from shared.oracle.rounding import At, dense, gamma
 
 
 def relu_stack(
@@ -78,17 +38,13 @@ def tied_embedding(
     table = at("embedding")
     x, carried = relu_stack(case, at, unit_roundoff, table[tokens])
     size = (np.abs(x) + carried) @ np.abs(table.T)
-    return x @ table.T, carried @ np.abs(table.T) + _gamma(case.features, unit_roundoff) * size
-
-
-def _gamma(num_terms: int, unit_roundoff: float) -> float:
-    return num_terms * unit_roundoff / (1 - num_terms * unit_roundoff)
+    return x @ table.T, carried @ np.abs(table.T) + gamma(case.features, unit_roundoff) * size
 
 
 def _relu_stack(
     case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray, scopes: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    gamma = _gamma(case.features + 1, unit_roundoff)
+    factor = gamma(case.features + 1, unit_roundoff)
     activation = np.array(x_batch, np.float64)
     bound = np.zeros_like(activation)
     for member, _ in enumerate(activation):
@@ -99,7 +55,7 @@ def _relu_stack(
             x = activation[member]
             carried = bound[member] @ np.abs(w)
             size = (np.abs(x) + bound[member]) @ np.abs(w) + np.abs(b)
-            bound[member] = carried + gamma * size
+            bound[member] = carried + factor * size
             activation[member] = np.maximum(x @ w + b, 0)
     return activation, bound
 
@@ -113,13 +69,13 @@ def conditioned_stack(
     """
     layers = range(case.num_layers)
     by_layer = np.moveaxis(shifts, case.inputs[1].axes.index("layers"), 0)
-    gamma = (case.features + 3) * unit_roundoff
+    factor = (case.features + 3) * unit_roundoff
     x, bound = np.array(x_batch, np.float64), np.zeros(np.shape(x_batch))
     for layer in reversed(layers) if dict(case.options).get("reverse") else layers:
         w, b = at("kernel", layers=layer), at("bias", layers=layer)
         shift = by_layer[layer].astype(np.float64)
         size = (np.abs(x) + bound) @ np.abs(w) + np.abs(b) + np.abs(shift)
-        bound = (bound @ np.abs(w) + gamma * size) * np.abs(gain)
+        bound = (bound @ np.abs(w) + factor * size) * np.abs(gain)
         x = np.maximum(x @ w + b + shift, 0) * gain
     return x, bound
 
@@ -129,8 +85,7 @@ def running_norm_stack(
 ) -> tuple[np.ndarray, np.ndarray]:
     """relu(norm(x @ kernel + bias)) with the running statistics.
 
-    The bound is that of `relu_stack`, and of five operations more. (With the statistics of a batch
-    there is no useful one: it grows with one over the smallest variance, layer after layer.)
+    The bound is that of `relu_stack`, and of five operations more.
     """
     dense = (case.features + 1) * unit_roundoff
     x, bound = np.array(x_batch, np.float64), np.zeros(np.shape(x_batch))
@@ -146,6 +101,16 @@ def running_norm_stack(
     return x, bound
 
 
+def batch_norm_stack(case: Case, at: At, x: np.ndarray) -> np.ndarray:
+    """relu(norm(x @ kernel + bias)) with the statistics of the batch: (B, F)."""
+    for layer in range(case.num_layers):
+        h = x @ at("kernel", layers=layer) + at("Dense_0/bias", layers=layer)
+        scale, shift = at("scale", layers=layer), at("BatchNorm_0/bias", layers=layer)
+        factor = scale / np.sqrt(h.var(0) + np.asarray(1e-5, h.dtype))
+        x = np.maximum((h - h.mean(0)) * factor + shift, 0)
+    return x
+
+
 def scaled_relu_stack(
     case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -156,11 +121,52 @@ def scaled_relu_stack(
     return scaled, carried + unit_roundoff * (np.abs(scaled) + carried)
 
 
-ORACLES: Mapping[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
-    "relu_stack": relu_stack,
-    "conditioned_stack": conditioned_stack,
-    "running_norm_stack": running_norm_stack,
-    "relu_pairs": relu_pairs,
-    "tied_embedding": tied_embedding,
-    "scaled_relu_stack": scaled_relu_stack,
-}
+def perturbed_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray, hidden: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """relu(x @ kernel + bias + hidden), with a number of each example, layer and feature."""
+    x, bound = np.array(x_batch, np.float64), np.zeros(np.shape(x_batch))
+    for layer in range(case.num_layers):
+        w, b = at("kernel", layers=layer), at("bias", layers=layer)
+        added = np.asarray(hidden[:, layer], np.float64)
+        h, bound = dense(x, bound, w, b, unit_roundoff)
+        bound = bound + unit_roundoff * (np.abs(h) + bound + np.abs(added))
+        x = np.maximum(h + added, 0)
+    return x, bound
+
+
+def dropout_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray, key: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """dropout(relu(x @ kernel + bias)): a mask for each example and layer, from keys of their own.
+
+    The keys are those of `shared.linen_keys`; JAX draws the random bits.
+    """
+    keys = jax.random.split(key, len(x_batch))
+    return _dropout_stack(case, at, unit_roundoff, x_batch, list(keys))
+
+
+def dropout_stack_of_one_mask(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray, key: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same with one mask a layer for all examples: the vmap splits nothing."""
+    return _dropout_stack(case, at, unit_roundoff, x_batch, [key] * len(x_batch))
+
+
+def _dropout_stack(
+    case: Case, at: At, unit_roundoff: float, x_batch: np.ndarray, keys: list[jax.Array]
+) -> tuple[np.ndarray, np.ndarray]:
+    keep = 1 - dict(case.options)["rate"]
+    (word,) = linen_keys.draw_words(case.inputs[1].draws, case.num_scans)
+    x, bound = np.array(x_batch, np.float64), np.zeros(np.shape(x_batch))
+    for layer in range(case.num_layers):
+        w, b = at("kernel", layers=layer), at("bias", layers=layer)
+        h, bound = dense(x, bound, w, b, unit_roundoff)
+        own = [jax.random.split(key, case.num_layers)[layer] for key in keys]
+        masks = [
+            jax.random.bernoulli(jax.random.fold_in(k, word), keep, (case.features,)) for k in own
+        ]
+        kept = np.asarray(masks).reshape(h.shape) / keep
+        x, bound = np.maximum(h, 0) * kept, bound * kept
+        bound = bound + unit_roundoff * (np.abs(x) + bound)
+    return x, bound
