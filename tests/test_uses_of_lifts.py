@@ -1,5 +1,8 @@
 """Lifts as models use them, and the ports that docs/linen_api.md leads to."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -923,6 +926,16 @@ def test_a_mistake_is_found(name, port, says):
     found = verified(name, port)
     assert found.verdict == "different"
     assert says in found.divergence.reason
+
+
+def test_the_uses_of_the_index_are_those_of_this_file():
+    page = (Path(__file__).parent.parent / "docs" / "linen_api.md").read_text()
+    rows = re.findall(r"^\| ([a-z ]+) \| .* \| `(\w+)`, `(\w+)` \|$", page, flags=re.M)
+    assert [name for name, *_ in rows] == list(USES)
+    for name, linen, port in rows:
+        model, right, _ = USES[name]
+        assert right is globals()[port]
+        assert linen in type(model).__name__  # a lift is a class that has it in its name
 
 
 # What stands in the way, as docs/symptoms.md has it.
