@@ -151,6 +151,7 @@ SECTIONS = dict(
 LIFTS = (
     *("scan", "vmap", "remat", "remat_scan", "jit", "while_loop", "cond", "switch"),
     *("map_variables", "custom_vjp", "vjp", "jvp", "add_metadata_axis"),
+    *("value_and_grad", "grad", "fold_rngs", "named_call"),
 )
 METHODS = (
     *("Module.sow", "Module.perturb", "Module.variable", "Module.param", "Module.make_rng"),
@@ -173,6 +174,16 @@ def check_complete(name, section):
 @pytest.mark.parametrize("name", LIFTS + METHODS)
 def test_every_parameter_of_a_lift_and_of_a_method_is_in_the_index(name):
     check_complete(name, SECTIONS[name])
+
+
+def test_every_lift_of_linen_is_in_the_index():
+    lifts = {name: getattr(linen, name) for name in dir(linen)}
+    of_transforms = {n for n, f in lifts.items() if getattr(f, "__module__", "") == TRANSFORMS}
+    assert linen.checkpoint is linen.remat
+    assert of_transforms - {"checkpoint"} == set(LIFTS)
+
+
+TRANSFORMS = "flax.linen.transforms"
 
 
 @pytest.mark.parametrize("name", ["scan", "Module.tabulate"])

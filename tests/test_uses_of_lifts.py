@@ -859,6 +859,35 @@ class LosesStatistics(PortCompiled):
         return jax.jit(function, static_argnums=(2,))
 
 
+# An energy, and the force that is its gradient.
+
+
+def total(net, x):
+    return net(x).sum()
+
+
+class Energy(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        net = nn.Sequential([nn.Dense(8), nn.softplus, nn.Dense(1)])
+        if self.is_initializing():
+            return net(x)
+        energy, (force,) = nn.value_and_grad(total, net, x)
+        (again,) = nn.grad(total, net, 2.0 * x)
+        return energy, force - again
+
+
+class PortEnergy(nnx.Module):
+    def __init__(self, rngs):
+        layers = nnx.Linear(F, 8, rngs=rngs), nnx.softplus, nnx.Linear(8, 1, rngs=rngs)
+        self.net = nnx.Sequential(*layers)
+
+    def __call__(self, x):
+        energy, force = nnx.value_and_grad(total, argnums=1, graph=False)(self.net, x)
+        again = nnx.grad(total, argnums=1, graph=False)(self.net, 2.0 * x)
+        return energy, force - again
+
+
 def bools(*shape):
     return jax.ShapeDtypeStruct(shape, "bool")
 
@@ -891,6 +920,7 @@ USES = {
     ),
     "pipeline": (Pipeline(), PortPipeline, BATCH),
     "compiled": (Compiled(), PortCompiled, BATCH),
+    "energy": (Energy(), PortEnergy, BATCH),
 }
 
 
@@ -1039,3 +1069,23 @@ def test_a_transform_of_jax_loses_what_a_module_updates(lift):
     assert jnp.array_equal(block.norm.mean[...], mean)
     nnx.jit(PortBlock.__call__, static_argnums=(2,), graph=False)(block, x[0], True)
     assert not jnp.array_equal(block.norm.mean[...], mean)
+
+
+def test_what_no_argument_of_jax_stands_for_any_more_is_refused_by_both():
+    x, key = jnp.ones((B, F)), jax.random.key(0)
+
+    class Reduced(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.vjp(lambda dense, x: dense(x), nn.Dense(F), x, reduce_axes=("batch",))[0]
+
+    dense = nnx.Linear(F, F, rngs=nnx.Rngs(0))
+    with pytest.raises(NotImplementedError, match="reduce_axes argument to vjp is deprecated"):
+        Reduced().init(key, x)
+    with pytest.raises(NotImplementedError, match="reduce_axes argument to vjp is deprecated"):
+        nnx.vjp(lambda dense, x: dense(x), dense, x, reduce_axes=("batch",), graph=False)
+    with pytest.raises(NotImplementedError, match="concrete argument is deprecated"):
+        nn.remat(nn.Dense, concrete=True)(F).init(key, x)
+    refused = pytest.raises(ValueError, match="If backend or device is specified")
+    with refused, pytest.warns(DeprecationWarning, match="backend and device argument on jit"):
+        nnx.jit(nnx.Linear.__call__, backend="cpu", graph=False)(dense, x)
