@@ -859,6 +859,58 @@ class LosesStatistics(PortCompiled):
         return jax.jit(function, static_argnums=(2,))
 
 
+# One mask for all steps of time.
+
+
+class MaskedCell(nn.Module):
+    @nn.compact
+    def __call__(self, h, x):
+        h = nn.tanh(nn.Dense(F)(h + x))
+        h = nn.Dropout(0.3, deterministic=False)(h)
+        return h, h
+
+
+class Variational(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scan = nn.scan(
+            MaskedCell,
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": False},
+            in_axes=1,
+            out_axes=1,
+        )
+        return scan(name="cell")(jnp.zeros((B, F)), x)
+
+
+class PortMaskedCell(nnx.Module):
+    def __init__(self, rngs):
+        self.dense, self.dropout = nnx.Linear(F, F, rngs=rngs), nnx.Dropout(0.3)
+
+    def __call__(self, h, x, rngs):
+        h = nnx.tanh(self.dense(h + x))
+        h = self.dropout(h, rngs=rngs)
+        return h, h
+
+
+class PortVariational(nnx.Module):
+    def __init__(self, rngs):
+        self.cell, self.rngs = PortMaskedCell(rngs), rngs.fork()
+
+    def __call__(self, x):
+        axes = {"in_axes": (None, nnx.Carry, 1, None), "out_axes": (nnx.Carry, 1)}
+        scan = nnx.scan(PortMaskedCell.__call__, **axes, graph=False)
+        return scan(self.cell, jnp.zeros((B, F)), x, self.drawn())
+
+    def drawn(self):
+        return self.rngs.dropout()  # a key: a stream would be carried
+
+
+class MaskForEachStep(PortVariational):
+    def drawn(self):
+        return self.rngs
+
+
 # An energy, and the force that is its gradient.
 
 
@@ -920,6 +972,7 @@ USES = {
     ),
     "pipeline": (Pipeline(), PortPipeline, BATCH),
     "compiled": (Compiled(), PortCompiled, BATCH),
+    "one mask": (Variational(), PortVariational, TEXT),
     "energy": (Energy(), PortEnergy, BATCH),
 }
 
@@ -947,6 +1000,7 @@ MISTAKES = [
     ("pondering", StopsLater, ""),
     ("aligned", Plain, "dot_general"),
     ("compiled", LosesStatistics, ""),
+    ("one mask", MaskForEachStep, "another random draw"),
 ]
 
 
@@ -982,6 +1036,25 @@ def test_a_flag_that_is_an_input_is_traced_by_a_scan_and_not_by_a_vmap():
     ):
         scan(layers, x, True)
     assert nnx.vmap(call, in_axes=(0, None, None), graph=False)(layers, x, True).shape == (N, F)
+
+
+def test_rngs_with_none_draw_anew_in_a_scan_and_not_in_a_vmap():
+    def scanned(given):
+        call = lambda _, x, given: (x, draw(given))  # noqa: E731
+        axes = {"in_axes": (0, nnx.Carry, None), "out_axes": (nnx.Carry, 0)}
+        return nnx.scan(call, **axes, graph=False)(jnp.ones(N), 0.0, given)[1]
+
+    def mapped(given):
+        call = lambda _, given: draw(given)  # noqa: E731
+        return nnx.vmap(call, in_axes=(0, None), graph=False)(jnp.ones(N), given)
+
+    def draw(given):
+        key = given.noise() if isinstance(given, nnx.Rngs) else given
+        return jax.random.normal(key)
+
+    assert len(set(scanned(nnx.Rngs(0)).tolist())) == N
+    assert len(set(scanned(nnx.Rngs(0).noise()).tolist())) == 1
+    assert len(set(mapped(nnx.Rngs(0)).tolist())) == 1
 
 
 def test_a_flag_that_is_static_is_given_by_position():
