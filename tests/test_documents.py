@@ -1,6 +1,7 @@
 """What the README shows is what the project is: output, code and commands."""
 
 import inspect
+import operator
 import re
 import runpy
 import shlex
@@ -159,27 +160,62 @@ def test_every_row_of_the_symptoms_is_read():
 
 
 LINEN_API = (ROOT / "docs" / "linen_api.md").read_text()
-SECTIONS = dict(re.findall(r"^## nn\.(\w+)\n(.*?)(?=^## |\Z)", LINEN_API, flags=re.M | re.S))
+SECTIONS = dict(
+    re.findall(r"^## (?:nn\.)?([\w.]+)\n(.*?)(?=^##? |\Z)", LINEN_API, flags=re.M | re.S)
+)
 LIFTS = (
     *("scan", "vmap", "remat", "remat_scan", "jit", "while_loop", "cond", "switch"),
     *("map_variables", "custom_vjp", "vjp", "jvp", "add_metadata_axis"),
+    *("value_and_grad", "grad", "fold_rngs", "named_call"),
+)
+METHODS = (
+    *("Module.sow", "Module.perturb", "Module.variable", "Module.param", "Module.make_rng"),
+    *("Module.bind", "Module.apply", "Module.init", "Module.init_with_output"),
+    *("Module.lazy_init", "Module.tabulate"),
 )
 
 
-def check_complete(lift, section):
+def parameters_of(package, name):
+    """Those of a function of `package`, or of a method of its `Module`."""
+    parameters = inspect.signature(operator.attrgetter(name)(package)).parameters
+    return [parameter for parameter in parameters if parameter != "self"]
+
+
+def check_complete(name, section):
     rows = re.findall(r"^\| `(\w+)` \|", section, flags=re.M)
-    assert rows == list(inspect.signature(getattr(linen, lift)).parameters)
+    assert rows == parameters_of(linen, name)
 
 
-@pytest.mark.parametrize("lift", LIFTS)
-def test_every_parameter_of_a_lift_is_in_the_index(lift):
-    check_complete(lift, SECTIONS[lift])
+@pytest.mark.parametrize("name", LIFTS + METHODS)
+def test_every_parameter_of_a_lift_and_of_a_method_is_in_the_index(name):
+    check_complete(name, SECTIONS[name])
 
 
-def test_a_parameter_that_is_missing_is_found():
-    for row in re.findall(r"^\| `\w+` \|.*\n", SECTIONS["scan"], flags=re.M):
+def test_every_lift_of_linen_is_in_the_index():
+    lifts = {name: getattr(linen, name) for name in dir(linen)}
+    of_transforms = {n for n, f in lifts.items() if getattr(f, "__module__", "") == TRANSFORMS}
+    assert linen.checkpoint is linen.remat
+    assert of_transforms - {"checkpoint"} == set(LIFTS)
+
+
+TRANSFORMS = "flax.linen.transforms"
+
+
+@pytest.mark.parametrize("name", ["scan", "Module.tabulate"])
+def test_a_parameter_that_is_missing_is_found(name):
+    rows = re.findall(r"^\| `\w+` \|.*\n", SECTIONS[name], flags=re.M)
+    assert len(rows) > 10
+    for row in rows:
         with pytest.raises(AssertionError):
-            check_complete("scan", SECTIONS["scan"].replace(row, ""))
+            check_complete(name, SECTIONS[name].replace(row, ""))
+
+
+def test_the_other_methods_are_methods():
+    section = LINEN_API.split("## Other methods\n")[1]
+    rows = re.findall(r"^\| `(\w+)` \|", section, flags=re.M)
+    assert len(rows) > 10
+    beside_them = ("compact", "nowrap", "share_scope")
+    assert [n for n in rows if not hasattr(linen if n in beside_them else linen.Module, n)] == []
 
 
 def test_the_cases_of_the_index_are_cases():
@@ -190,11 +226,15 @@ def test_the_cases_of_the_index_are_cases():
 
 
 def test_what_is_called_a_parameter_of_nnx_is_one():
-    """A cell that begins with one word in code names a parameter of the lift of the same name."""
+    """A cell that begins with one word in code names a parameter of what has that name in NNX."""
     checked = 0
-    for lift in set(LIFTS) & set(dir(nnx)):
-        parameters = inspect.signature(getattr(nnx, lift)).parameters
-        for name, cell in re.findall(r"^\| `(\w+)` \| `(\w+)`[ ,;|]", SECTIONS[lift], flags=re.M):
-            assert cell in {*parameters, "None"}, f"{lift}: {name}"
+    same = {"Module.tabulate": "tabulate"}
+    for name, section in SECTIONS.items():
+        try:
+            parameters = parameters_of(nnx, same.get(name, name))
+        except AttributeError:  # NNX has nothing of that name
+            continue
+        for row, cell in re.findall(r"^\| `(\w+)` \| `(\w+)`[ ,;:|]", section, flags=re.M):
+            assert cell in {*parameters, "None", "True"}, f"{name}: {row}"
             checked += 1
-    assert checked > 15
+    assert checked > 30
