@@ -109,3 +109,40 @@ def test_a_mistake_in_a_loop_is_named_in_it(goes_on, grown, start, linen, nnx):
     assert said.verdict == "different"
     assert said.divergence.linen.source.startswith(linen)
     assert said.divergence.nnx.source.startswith(nnx)
+
+
+def drawn_each_turn(key, x, splits):
+    def turn(state):
+        count, y, key = state
+        if splits:
+            key, own = jax.random.split(key)
+        else:
+            own = jax.random.fold_in(key, count)
+        return count + 1, y + jax.random.normal(own, y.shape), key
+
+    return jax.lax.while_loop(lambda state: state[0] < 3, turn, (0, x, key))[1]
+
+
+class DrawnLinen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(D)(drawn_each_turn(self.make_rng("noise"), x, splits=True))
+
+
+class DrawnPort(nnx.Module):
+    def __init__(self, rngs):
+        self.dense, self.rngs = nnx.Linear(D, D, rngs=rngs), rngs.fork()
+
+    def __call__(self, x):
+        return self.dense(drawn_each_turn(self.rngs.noise(), x, splits=False))
+
+
+def test_keys_that_a_loop_makes_in_two_ways_are_two_and_the_loop_is_named():
+    x = (jax.ShapeDtypeStruct((2, D), "float32"),)
+    found = verify(
+        Pair(DrawnLinen(), lambda rngs: DrawnPort(rngs), x, streams=("noise",)),
+        checks=("forward",),
+    )
+    assert found.verdict == "different"
+    assert found.divergence.linen.line == found.divergence.nnx.line
+    assert found.divergence.linen.op.startswith("while ")

@@ -62,6 +62,8 @@ def _parted(a: Side, one: Node, b: Side, other: Node) -> Parted | None:
     first, second = _turn(one), _turn(other)
     if not (_starts_apart(first) and _starts_apart(second)):
         return None
+    if _carries_key(a, first) or _carries_key(b, second):
+        return None
     pairs = _pairs(a, first, b, second)
     results = [(first.goes_on, second.goes_on)]
     results += [(first.results[i], second.results[k]) for i, k in pairs]
@@ -110,6 +112,15 @@ def _starts_apart(turn: Turn) -> bool:
     """Whether no two carries start with one value, of which nothing else can be said."""
     nodes = [turn.starts[i][0] for i in _changing(turn)]
     return len(set(nodes)) == len(nodes)
+
+
+def _carries_key(side: Side, turn: Turn) -> bool:
+    """Whether a turn changes a key: keys are compared by what is drawn, and have no values."""
+    return any(
+        node not in side.values and "value" not in node.params
+        for i in _changing(turn)
+        for node, _ in (turn.starts[i], turn.results[i])
+    )
 
 
 def _changing(turn: Turn) -> Iterator[int]:
