@@ -11,7 +11,7 @@ sys.path.insert(0, str(SPHINX))
 os.environ["JUPYTER_PATH"] = str(SPHINX)
 os.environ["PYTHONSTARTUP"] = str(SPHINX / "kernels" / "python3" / "startup.py")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ |= {"COLUMNS": "100", "JAX_PLATFORMS": "cpu"}
+os.environ |= {"COLUMNS": "120", "JAX_PLATFORMS": "cpu"}
 
 project = "composed-lifts"
 extensions = ["myst_nb", "sphinx_design", "twins", "outputs"]
@@ -22,6 +22,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+nb_render_error_lexer = "text"  # what an error says is no Python
 myst_enable_extensions = ["colon_fence"]
 nb_execution_show_tb = True
 myst_heading_anchors = 3

@@ -226,6 +226,13 @@ def test_the_other_methods_are_methods():
     assert [n for n in rows if not hasattr(linen if n in beside_them else linen.Module, n)] == []
 
 
+def test_each_case_is_on_the_page_of_its_pattern():
+    table = (ROOT / "docs" / "patterns" / "index.md").read_text()
+    rows = re.findall(r"^\| \[.*\]\((\w+)\.md\) \| .* \| (.*) \|$", table, flags=re.M)
+    named = {case: page for page, cell in rows for case in re.findall(r"`(\w+)`", cell)}
+    assert named == {case.name: case.pattern for case in CASES.values()}
+
+
 def test_the_cases_of_the_index_are_cases():
     cells = re.findall(r"^\| `\w+` \| .* \| (.*) \|$", LINEN_API, flags=re.M)
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}

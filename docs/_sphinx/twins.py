@@ -78,7 +78,8 @@ def included(file: str, lines: str) -> str:
 def grid(cells: list[str], kind: str) -> list[str]:
     """Two columns, one below the other where the page is narrow."""
     text = f"::::{{grid}} 1 1 2 2\n:gutter: 1\n:class-container: {kind}\n"
-    text += "".join(f":::{{grid-item}}\n{cell}\n:::\n" for cell in cells)
+    for api, cell in zip(FOLDERS, cells, strict=True):
+        text += f":::{{grid-item}}\n:class: twin-{api.lower()}\n\n{cell}\n:::\n"
     return f"{text}::::\n".splitlines()
 
 
