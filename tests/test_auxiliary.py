@@ -91,3 +91,11 @@ def test_a_capture_outside_of_the_vmap_is_refused():
     batched = flax_nnx.vmap(stack, in_axes=(None, 0), graph=False)
     with pytest.raises(ValueError, match="axis spec None but output was batched"):
         flax_nnx.capture(batched, flax_nnx.Intermediate)(model.layers, jnp.asarray(X))
+
+
+def test_the_losses_of_linens_init_are_in_apply_twice():
+    model = ObservedBlock(5)
+    variables = model.init(jax.random.key(0), jnp.ones(5), None)
+    for given, times in ((variables, 2), ({"params": variables["params"]}, 1)):
+        _, seen = model.apply(given, jnp.ones(5), None, mutable=["losses"])
+        assert len(seen["losses"]["size"]) == times

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx as flax_nnx
+from flax.errors import TraceContextError
 from helpers import gradients, linen_to_nnx, random_inputs, random_variables, small
 
+from nnx_impl.control_flow import ChoosingBlock
 from shared.cases import CASES
 from shared.trees import flatten
 
@@ -63,3 +66,12 @@ def test_what_map_variables_keeps_has_gone_through_both_functions():
 
     seen = jnp.tanh(init(trans_out_fn=jnp_map(jnp.arctanh)))
     np.testing.assert_allclose(init(), jnp.tanh(seen), rtol=1e-5)
+
+
+def test_what_nnx_branches_is_written_back_unchanged_too():
+    """So a module cannot be closed over by a transform of JAX: one of NNX hands it in."""
+    block, x = ChoosingBlock(5, rngs=flax_nnx.Rngs(0)), jnp.ones(5)
+    with pytest.raises(TraceContextError, match="Cannot mutate Param"):
+        jax.grad(lambda x: block(x).sum())(x)
+    by_x = flax_nnx.grad(lambda block, x: block(x).sum(), argnums=1, graph=False)
+    assert by_x(block, x).shape == (5,)

@@ -1,5 +1,7 @@
 """What a call leaves on one side alone is named with its line, unless the outputs hold it."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -272,3 +274,37 @@ def test_an_overwritten_weight_in_a_layer_of_flax_is_named_where_that_is_called(
     found = verify(Pair(Critic(), lambda rngs: CriticPort(rngs), X), ("updates",), samples=1)
     assert found.verdict == "different"
     assert found.divergence.nnx.source == "return self.second(x, update_stats=True)"
+
+
+class Perturbed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = self.perturb("hidden", nn.Dense(D)(x))
+        return nn.tanh(h)
+
+
+class Unperturbed(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(D, D, rngs=rngs)
+
+    def __call__(self, x):
+        return nnx.tanh(self.dense(x))
+
+
+class PerturbedPort(Unperturbed):
+    def __call__(self, x):
+        return nnx.tanh(self.perturb("hidden", self.dense(x)))
+
+
+@pytest.mark.filterwarnings("ignore:\\s*Using 'Module.perturb:DeprecationWarning")
+def test_a_port_need_not_perturb_what_its_model_does():
+    found = verify(Pair(Perturbed(), Unperturbed, X), checks=CHECKS)
+    assert found.verdict == "equal"
+    assert found.remark.startswith("only Linen returns perturbations/hidden (")
+    assert verify(Pair(Perturbed(), PerturbedPort, X), checks=CHECKS).verdict == "identical"
+
+
+def test_a_file_below_the_working_directory_is_named_from_there(monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parent)
+    found = verify(Pair(Perturbed(), Unperturbed, X), checks=CHECKS)
+    assert "(test_left_behind.py:" in found.remark

@@ -16,7 +16,7 @@ from shared.program.traced_once import TracedOnce
 from shared.trees import flatten, unflatten
 
 _STREAMS = ("params", "dropout")
-# What is sown to be looked at, and no model needs.
+# Linen's collections of what is there to be looked at; no model needs it.
 TO_LOOK_AT = {"intermediates", "perturbations"}
 
 

@@ -25,6 +25,12 @@ _TOOLS = tuple(
 )
 
 
+def shown(file: str) -> str:
+    """A path as the reader would write it: from the working directory, where it is below that."""
+    here = os.getcwd() + os.sep
+    return file.removeprefix(here)
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """A line of a source file.
@@ -45,6 +51,9 @@ class Place:
     def source(self) -> str:
         """The text of the line."""
         return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{shown(self.file)}:{self.line}: {self.source}"
 
     @property
     def is_flax(self) -> bool:

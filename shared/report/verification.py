@@ -5,7 +5,6 @@ import json
 import linecache
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from shared.errors import printable
 from shared.files import Writer
+from shared.program.source import shown
 from shared.report.document import SCHEMA_VERSION, measured, versions
 from shared.report.result import NAMED, PASSES, Check, Divergence, Spot, Verification
 
@@ -86,12 +86,6 @@ def _print_divergence(console: Console, divergence: Divergence) -> None:
                 soft_wrap=True,
             )
         console.print(Text(f"         {spot.op}: {spot.values}\n"), soft_wrap=True)
-
-
-def shown(file: str) -> str:
-    """A path as the reader would write it: from the working directory, where it is below that."""
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 def _excerpt(spot: Spot) -> list[tuple[int, str, bool]]:

@@ -84,7 +84,7 @@ def _constraints_apart(pure: PurePair) -> tuple[Divergence | None, list[str]]:
                 reason = f"sharding of {shape}: {one.names} in Linen, {other.names} in NNX"
                 return Divergence(reason, _asked_at(one), _asked_at(other)), []
             place = users_place(asked.stack)
-            where = f" ({place.file}:{place.line}: {place.source})" if place else ""
+            where = f" ({place})" if place else ""
             said.append(f"only {name} asks for the sharding {names} of {shape}{where}")
     return None, said[:NAMED]
 

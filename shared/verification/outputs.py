@@ -8,14 +8,13 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from shared.models.linen import TO_LOOK_AT
 from shared.program.graph import Value, piece
 from shared.program.view import View
 from shared.verification.programs import Program
 from shared.weights.weight_map import Entry, Leaves
 
-# Linen's collection for what is sown to be looked at; a model does not need it.
-TO_LOOK_AT = "intermediates"
-NOT_TRAINED_ON = {"params", "batch_stats", "cache", "perturbations", TO_LOOK_AT}
+NOT_TRAINED_ON = {"params", "batch_stats", "cache", *TO_LOOK_AT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Outputs:
     @property
     def lost(self) -> tuple[str, ...]:
         """What the port should return and does not."""
-        return tuple(path for path in self.linen_only if not path.startswith(TO_LOOK_AT + "/"))
+        return tuple(path for path in self.linen_only if path.split("/")[0] not in TO_LOOK_AT)
 
 
 def pair_outputs(

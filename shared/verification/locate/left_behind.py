@@ -21,7 +21,7 @@ def remark_of_what_is_left(ported: Ported) -> str:
     path = (outputs.lost or outputs.linen_only)[0]
     place, is_sown = _left_at(ported.linen_program, path)
     verb = "sows" if is_sown else "returns"
-    where = f" ({place.file}:{place.line}: {place.source})" if place else ""
+    where = f" ({place})" if place else ""
     more = f" and {len(outputs.linen_only) - 1} more" if len(outputs.linen_only) > 1 else ""
     return f"only Linen {verb} {path}{where}{more}"
 
