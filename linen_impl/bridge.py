@@ -1,8 +1,13 @@
 """Half migrated: a model of one API around a stack of the other, through `nnx.bridge`."""
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 from flax import nnx
+
+from linen_impl.composed import Shared
+from shared.linen_keys import fold_in_path
 
 
 class Block(nnx.Module):
@@ -49,3 +54,12 @@ class HalfMigrated(nn.Module):
         stack = nnx.bridge.ToLinen(Stack, args=(self.num_layers, self.features), name="stack")
         scale = self.param("scale", nn.initializers.ones_init(), (self.features,))
         return stack(x_batch) * scale
+
+
+def init_as_linen(model: HalfMigrated, rngs: dict[str, jax.Array], x_batch: jax.Array) -> Any:
+    """The variables of `model`, with a stack as Linen draws it: that of NNX draws otherwise."""
+    params = model.init(rngs, x_batch)["params"]
+    # The key that Linen gives the scope of the stack, here to the stack as it was before.
+    key = fold_in_path(rngs["params"], "stack", 1)
+    before = Shared(model.num_layers, model.features).init(key, x_batch, None)["params"]
+    return {"params": {**params, "stack": {"layers": {"dense": before["Dense_0"]}}}}

@@ -19,7 +19,12 @@ def init(case: Case, seed: int, init: Init = "linen") -> Variables:
     """The variables of `case`: {"params": {"Dense_0": ...}}. See `shared.interface`."""
     rngs = {"linen": linen_rngs, "native": native_rngs}[init](seed)
     args, streams = arguments(case, zero_inputs(case))
-    variables = meta.unbox(build(case).init(rngs | streams, *args))
+    model = build(case)
+    if case.init and init == "linen":
+        made = getattr(pattern(case), case.init)(model, rngs | streams, *args)
+    else:
+        made = model.init(rngs | streams, *args)
+    variables = meta.unbox(made)
     return {name: variables[name] for name in COLLECTIONS if name in variables}
 
 

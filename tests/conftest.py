@@ -117,15 +117,6 @@ def case(request):
     return small(request.param)
 
 
-WITH_SAME_SEED = {name: case for name, case in CASES.items() if not case.other_params}
-
-
-@pytest.fixture(params=WITH_SAME_SEED.values(), ids=WITH_SAME_SEED.keys())
-def seeded_case(request):
-    """A case whose row says that one seed gives the same params in both implementations."""
-    return small(request.param)
-
-
 @pytest.fixture(scope="session")
 def linen():
     return load_implementation("linen")

@@ -64,7 +64,7 @@ def test_json_of_forward(run):
 
 
 @pytest.mark.quick("shared", "reversed", "identical_copies", "confused")
-@pytest.mark.parametrize("case", [name for name in CASES if not CASES[name].other_params])
+@pytest.mark.parametrize("case", CASES)
 def test_both_implementations_print_the_same_activation(run, case):
     linen, nnx = (forward(run, f"--impl={impl}", f"--case={case}") for impl in ("linen", "nnx"))
     assert linen["activation"] == nnx["activation"]

@@ -68,8 +68,7 @@ def test_forward_and_gradients(linen, nnx, case, mode):
 
 
 @pytest.mark.quick("shared-(True, True)", "shared-(False, False)")
-def test_init_eager_and_jitted(linen, nnx, seeded_case, mode):
-    case = seeded_case
+def test_init_eager_and_jitted(linen, nnx, case, mode):
     expected = linen.init(case.params_case, 4)
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, 4)))
     jitted = jax.jit(lambda: nnx.init(case.params_case, 4))()

@@ -37,7 +37,6 @@ names = st.sampled_from(sorted(CASES))
 names_and_dtypes = st.sampled_from(
     [(name, jnp.dtype(dtype)) for name in sorted(CASES) for dtype in CASES[name].dtypes]
 )
-with_same_seed = st.sampled_from(sorted(n for n, case in CASES.items() if not case.other_params))
 
 
 @hypothesis.given(names_and_dtypes, sizes, seeds)
@@ -65,7 +64,7 @@ def check_equal(linen, nnx, case, seed, dtype):
         assert_identical(b, d)
 
 
-@hypothesis.given(with_same_seed, sizes, seeds)
+@hypothesis.given(names, sizes, seeds)
 def test_init(linen, nnx, name, sizes, seed):
     case = dataclasses.replace(CASES[name], **sizes).params_case
     expected = linen.init(case, seed)

@@ -12,11 +12,6 @@ from shared.cases import CASES
 from shared.trees import flatten
 
 
-@pytest.fixture
-def case(seeded_case):
-    return seeded_case
-
-
 def check_same_params(linen, nnx, case, seed=0):
     expected = linen.init(case.params_case, seed)
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, seed)))

@@ -67,7 +67,8 @@ class Case:
       draws_outside: the same of the draws beside the stack, outside of all lifts.
       num_scans: how many `nn.scan` are around a layer whose params are its own. Tied ones are drawn
         once, outside.
-      other_params: why one seed gives other params in NNX than in Linen; None: it gives the same.
+      init: a function of the Linen twin that initialises the module, where its own init does not
+        draw as Linen does.
       params_of: for a case whose own init fails, the case whose params it can be applied to.
       no_gradient: what JAX says of a gradient by reverse mode, where there is none.
       other_text: why the same programs are lowered to texts that differ; None where they do not.
@@ -95,7 +96,7 @@ class Case:
     draws: tuple[str, ...] = ("Dense_0", "Dense_0")
     draws_outside: tuple[str, ...] = ()
     num_scans: int = 1
-    other_params: str | None = None
+    init: str | None = None
     params_of: str | None = None
     no_gradient: str | None = None
     other_text: str | None = None

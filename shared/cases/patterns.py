@@ -354,7 +354,7 @@ PATTERNS = (
         in_parent=True,
         draws=("stack",),
         num_scans=0,
-        other_params="Of one key a stack of NNX draws by other rules than a stack of Linen.",
+        init="init_as_linen",
         oracle="scaled_relu_stack",
         fused="the sum over the batch of the gradient by the scale",
     ),
