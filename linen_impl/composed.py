@@ -16,9 +16,15 @@ def composed_lifts_forward(
     """Initialises the stack from `seed` and runs it: (B, features) -> (B * features,)."""
     check_arguments(x_batch, num_layers, features)
     model = Shared(num_layers, features)
-    variables = model.init(linen_rngs(seed), x_batch, None)
+    variables = init(model, linen_rngs(seed), x_batch)
     final = forward(model, variables, x_batch)
     return final.reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init(model, rngs, x_batch):
+    """The variables of a model: compiled once for all seeds."""
+    return model.init(rngs, x_batch, None)
 
 
 @functools.partial(jax.jit, static_argnums=0)

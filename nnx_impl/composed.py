@@ -17,9 +17,15 @@ def composed_lifts_forward(
     check_arguments(x_batch, num_layers, features)
     # Linen's names for the two draws of a layer, kernel and bias, in one nn.scan.
     rngs = linen_rngs(seed, draws=("Dense_0", "Dense_0"), num_scans=1)
-    graphdef, state = nnx.split(Shared(num_layers, features, rngs=rngs))
+    graphdef, state = init(num_layers, features, rngs)
     final = forward(graphdef, state, x_batch)
     return final.reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def init(num_layers, features, rngs):
+    """The graph and the state of a model: compiled once for all seeds."""
+    return nnx.split(Shared(num_layers, features, rngs=rngs))
 
 
 @functools.partial(jax.jit, static_argnums=0)
