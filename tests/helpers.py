@@ -33,6 +33,12 @@ def planted_rows(bugs, rank):
         yield pytest.param(row, id=f"{row[0]}-{row[1]}-{i}", marks=marks)
 
 
+def each(cases):
+    """Parameters, one of each case, whose tests go to one process: it finds the weights once."""
+    for case in cases:
+        yield pytest.param(case, id=case.name, marks=pytest.mark.xdist_group(case.name))
+
+
 def small(case):
     """`case` at sizes that all differ: no axis passes for another."""
     return dataclasses.replace(case, num_layers=3, features=5, batch_size=4)

@@ -4,6 +4,7 @@ import pytest
 from faults import FORWARD_FAULTS, GRADIENT_FAULTS, Faulty, caught
 from helpers import (
     assert_identical,
+    each,
     gradients,
     linen_to_nnx,
     random_inputs,
@@ -34,7 +35,7 @@ FAULTS = GRADIENT_FAULTS | {
 WITH_GRADIENT = [case for case in CASES.values() if not case.no_gradient]
 
 
-@pytest.fixture(params=WITH_GRADIENT, ids=[case.name for case in WITH_GRADIENT])
+@pytest.fixture(params=each(WITH_GRADIENT))
 def case_with_gradient(request):
     return small(request.param)
 

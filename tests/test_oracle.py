@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import FORWARD_FAULTS, Faulty, caught
-from helpers import linen_to_nnx, random_batch, random_inputs, random_variables, small
+from helpers import each, linen_to_nnx, random_batch, random_inputs, random_variables, small
 
 import linen_impl
 import nnx_impl
@@ -18,7 +18,7 @@ from shared.interface import activation_of
 WITH_ORACLE = [case for case in CASES.values() if case.oracle]
 
 
-@pytest.fixture(params=WITH_ORACLE, ids=[case.name for case in WITH_ORACLE])
+@pytest.fixture(params=each(WITH_ORACLE))
 def case(request):
     return small(request.param)
 
