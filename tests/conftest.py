@@ -16,7 +16,7 @@ from shared.cases import CASES
 from shared.interface import load_implementation
 
 # The older of XLA's two ways to emit kernels, in one piece, compiles a small program in half the
-# time. With --thorough it compiles as it does for users; so it does where JAX is another than the one
+# time. With --thorough it compiles as it does for users; so it does with a JAX other than the one
 # that is pinned, for XLA ends the process at a flag that it does not know.
 JAX_OF_FLAGS = "0.10.2"
 COMPILES_FAST = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
