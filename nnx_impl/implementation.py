@@ -33,11 +33,16 @@ def apply(case: Case, variables: Variables, *inputs: jax.Array) -> tuple[Any, Up
     for name, state in zip(COLLECTIONS, states, strict=True):
         nnx.replace_by_pure_dict(state, variables.get(name, {}))
     model = nnx.merge(graphdef, *states)
-    call = model_class(case).__call__ if case.call is None else getattr(pattern(case), case.call)
-    args, streams = arguments(case, inputs)
-    outputs = call(model, *args, **streams)
+    outputs = call(case, model, *inputs)
     updates = {name: tree for name, tree in variables_of(model).items() if name != "params"}
     return outputs, updates
+
+
+def call(case: Case, model: nnx.Module, *inputs: jax.Array) -> Any:
+    """The outputs of the module of `case`, which keeps what the call changes."""
+    run = model_class(case).__call__ if case.call is None else getattr(pattern(case), case.call)
+    args, streams = arguments(case, inputs)
+    return run(model, *args, **streams)
 
 
 def arguments(case: Case, inputs: tuple) -> tuple[tuple, dict[str, nnx.Rngs]]:

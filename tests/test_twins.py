@@ -19,6 +19,7 @@ ONLY_IN_NNX = {
     "rngs.linen_streams": "Linen derives its keys by itself",
     "decode.linen_attention": "the default of NNX has its operations in another order",
     "sharding.with_logical_constraint": "Linen has it: `nn.with_logical_constraint`",
+    "implementation.call": "a module of NNX has its variables; Linen's is applied to them",
     "implementation.TYPES": "Linen's collections are names",
     "implementation.variables_of": "Linen's init returns its variables",
     "auxiliary.Loss": "Linen's collections are names",

@@ -10,12 +10,17 @@ from types import ModuleType
 
 from absl import flags
 
-from shared.cli import forward, layout, verify
+from shared.cli import bench, forward, layout, verify
 from shared.cli.names import did_you_mean
 from shared.errors import ComposedLiftsError, UsageError, one_line, printable
 
 PROG = "composed-lifts"
-COMMANDS: dict[str, ModuleType] = {"forward": forward, "layout": layout, "verify": verify}
+COMMANDS: dict[str, ModuleType] = {
+    "forward": forward,
+    "layout": layout,
+    "verify": verify,
+    "bench": bench,
+}
 DEFAULT_COMMAND = "forward"
 _OUT_OF_MEMORY = "out of memory; choose smaller sizes"
 

@@ -13,17 +13,23 @@ MAX_BYTES = 4 * 2**30
 _FLOAT32_BYTES = 4
 
 
-def define_case_flags(values: flags.FlagValues) -> None:
-    """--case, --num_layers, --features, --batch_size."""
+def define_case_flags(
+    values: flags.FlagValues,
+    num_layers: int = 4,
+    features: int | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """--case, --num_layers, --features, --batch_size; None is the case's own size."""
     define_name("case", "shared", CASES, f"How the lifts compose: {', '.join(CASES)}.", values)
     flags.DEFINE_integer(
-        "num_layers", 4, "Layers of the stack, N.", lower_bound=1, flag_values=values
+        "num_layers", num_layers, "Layers of the stack, N.", lower_bound=1, flag_values=values
+    )
+    own = "" if features else " Default: 8."
+    flags.DEFINE_integer(
+        "features", features, f"Width of every layer, F.{own}", lower_bound=1, flag_values=values
     )
     flags.DEFINE_integer(
-        "features", None, "Width of every layer, F. Default: 8.", lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_integer(
-        "batch_size", None, "Examples, B. Default: 8.", lower_bound=0, flag_values=values
+        "batch_size", batch_size, f"Examples, B.{own}", lower_bound=0, flag_values=values
     )
 
 

@@ -1,9 +1,6 @@
 """`composed-lifts verify`: proves a port equal, or shows the first line where it departs."""
 
-import contextlib
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
@@ -89,12 +86,14 @@ def _subjects(values: flags.FlagValues) -> list[str]:
 
 def _verify(name: str, values: flags.FlagValues) -> Any:
     from shared.cli.pair_file import load_pair, users_code
+    from shared.cli.progress import progress_bar
     from shared.models.pair import pure_case, pure_pair
     from shared.verification.limits import Limits
     from shared.verification.pipeline import verify
 
     limits = Limits(values.rtol, values.atol)
-    with _progress(name, len(values.checks)) as progress:
+    # Tracing and mapping come before the checks, of which "structure" is the mapping.
+    with progress_bar(name, len(values.checks) + 1) as progress:
         if values.pair is None:
             pair = pure_case(
                 dataclasses.replace(CASES[name], num_layers=3, features=5, batch_size=4)
@@ -104,24 +103,3 @@ def _verify(name: str, values: flags.FlagValues) -> Any:
         with users_code(f"--pair={name}"):
             pair = pure_pair(loaded)
             return verify(pair, values.checks, limits, values.seed, values.samples, progress)
-
-
-@contextlib.contextmanager
-def _progress(name: str, num_checks: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr, where a person is looking: a function that is told the name of each step."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    hidden = not sys.stderr.isatty()
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=hidden
-    ) as progress:
-        # Tracing and mapping come before the checks, of which "structure" is the mapping.
-        task = progress.add_task(name, total=num_checks + 1)
-
-        def step(what: str) -> None:
-            progress.update(task, description=f"{name}: {what}")
-            progress.advance(task)
-
-        yield step

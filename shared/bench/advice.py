@@ -1,0 +1,59 @@
+"""From tables to what to do: a sentence each."""
+
+from collections.abc import Iterator, Sequence
+
+from shared.report.measured import Quantity, Ratio
+
+# A machine on which two equal programs are further apart is too noisy to tell forms apart.
+NOISY = 0.25
+# Bytes of one program beyond those of the other that are worth a word: this part of the weights.
+PART, FEWEST_BYTES = 0.05, 2**12
+
+
+def advice(
+    rows: Sequence[Quantity],
+    forms: Sequence[Quantity],
+    num_leaves: int,
+    params_bytes: int,
+    noise: Ratio,
+) -> Iterator[str]:
+    """What the programs of NNX do that those of Linen do not; which form to use; what is noise.
+
+    Args:
+      rows: of the implementations; forms: of the forms, of which the first is recommended.
+      num_leaves: of the module; params_bytes: of its weights.
+      noise: of two equal programs.
+    """
+    by_name = {row.name: row for row in rows}
+    for kind in ("forward", "value and gradient"):
+        if f"{kind}: argument bytes" in by_name:
+            yield from _apart(kind, by_name, params_bytes)
+    by_name = {row.name: row for row in forms}
+    forward, host = by_name["forward"], by_name["dispatch alone"]
+    best, usual = next(iter(forward.values)), "nnx.jit"
+    yield (
+        f"use {best!r}: with {usual!r} a forward pass takes {forward.ratios[usual].median:.2f} "
+        f"times as long, and a call that computes nothing {host.values[usual] * 1e6:.0f} us for "
+        f"{num_leaves} leaves, in place of {host.values[best] * 1e6:.0f}"
+    )
+    if noise.spread > NOISY:
+        yield (
+            f"two equal programs were {noise.low:.2f} to {noise.high:.2f} apart: this machine is "
+            f"too noisy now for differences below {noise.spread:.0%}"
+        )
+
+
+def _apart(kind: str, rows: dict[str, Quantity], params_bytes: int) -> Iterator[str]:
+    """What the bytes of two programs say that no time says for certain."""
+    for what, more, less in (
+        ("argument", "takes {} more than Linen", "has {} of weights in it as constants"),
+        ("output", "returns {} more than Linen: state that goes through each call", ""),
+        ("temp", "needs {} more than Linen on the way, a remat that Linen has, say", ""),
+    ):
+        found = rows.get(f"{kind}: {what} bytes")
+        if found is None or not {"linen", "nnx"} <= found.values.keys():
+            continue
+        apart = found.values["nnx"] - found.values["linen"]
+        said = more if apart > 0 else less
+        if said and abs(apart) > max(PART * params_bytes, FEWEST_BYTES):
+            yield f"{kind}: the program of NNX {said.format(f'{abs(apart) / 2**10:,.0f} KiB')}"

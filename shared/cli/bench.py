@@ -1,0 +1,68 @@
+"""`composed-lifts bench`: what the move to NNX costs, and which form of the call to use."""
+
+from absl import flags
+
+from shared.cli.names import define_name
+from shared.cli.sizes import case_from_flags, define_case_flags
+from shared.errors import UsageError
+
+SUMMARY = "Measure both implementations of --case=NAME, or of your own --pair=FILE.py:NAME."
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    define_case_flags(values, num_layers=12, features=256, batch_size=32)
+    flags.DEFINE_string(
+        "pair",
+        None,
+        "A shared.Pair: FILE.py:NAME or package.module:NAME. The file is executed.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("quick", False, "A rough answer in less than a minute.", values)
+    flags.DEFINE_string(
+        "report",
+        None,
+        "Where to write the full report: FILE.html or FILE.json.",
+        flag_values=values,
+    )
+    define_name("format", "text", ("text", "json"), "What is printed: text, json.", values)
+
+
+def run(values: flags.FlagValues) -> int:
+    if values.pair is not None:
+        given = [name for name in _OF_CASES if values[name].present]
+        if given:
+            raise UsageError(f"--{given[0]} is of a case: with --pair the pair says its sizes")
+    if values.report is not None and not values.report.endswith((".html", ".json")):
+        raise UsageError(f"--report={values.report}: expected a name ending in .html or .json")
+    case = case_from_flags(values)
+    if case.params_of is not None:
+        raise UsageError(f"--case={case.name} cannot be initialised: there is nothing to time")
+
+    from shared.bench.pipeline import FULL, NUM_STEPS, QUICK, bench
+    from shared.cli.pair_file import load_pair, users_code
+    from shared.cli.progress import progress_bar
+    from shared.cli.start import check_jax
+    from shared.models.subject import subject_of_case, subject_of_pair
+    from shared.report.bench import bench_json, print_bench, write_bench
+    from shared.report.document import print_json
+
+    check_jax()
+    budget = QUICK if values.quick else FULL
+    with progress_bar("bench", NUM_STEPS) as progress:
+        if values.pair is None:
+            found = bench(subject_of_case(case), budget, progress)
+        else:
+            pair = load_pair(values.pair)
+            with users_code(f"--pair={values.pair}"):
+                found = bench(subject_of_pair(values.pair, pair), budget, progress)
+    document = bench_json(found)
+    if values.report is not None:
+        write_bench(found, document, values.report)
+    if values.format == "json":
+        print_json(document)
+    else:
+        print_bench(found)
+    return 0
+
+
+_OF_CASES = ("case", "num_layers", "features", "batch_size")

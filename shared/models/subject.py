@@ -1,0 +1,184 @@
+"""Both models of a pair as their users call them: what `bench` times."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from shared.batch import seeded_inputs
+from shared.cases import Case
+from shared.errors import during, one_line
+from shared.interface import activation_of, load_implementation
+from shared.models.forms import changed
+from shared.models.pair import Pair
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Two models and one call of each.
+
+    Attributes:
+      name: of the case, or the place of the pair.
+      inputs: arrays and keys.
+      linen_init: () -> variables, which `jax.jit` takes.
+      linen_call: (variables, *inputs) -> (outputs, updates), the same.
+      nnx_init: () -> module, with its variables.
+      nnx_call: (module, *inputs) -> outputs, of a module that keeps what the call changes.
+      case: the built-in case, where it is one.
+    """
+
+    name: str
+    inputs: tuple
+    linen_init: Callable[[], Any]
+    linen_call: Callable[..., Any]
+    nnx_init: Callable[[], Any]
+    nnx_call: Callable[..., Any]
+    case: Case | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """One way to run a model, as functions of what it holds and the inputs.
+
+    Attributes:
+      init: makes the weights, and `jax.jit` takes it; None where they are those of another.
+      held: the weights, as the functions take them.
+      functions: {kind: (held, *inputs) -> arrays}: "forward"; "gradient", the sum of all outputs
+        and its gradient by the params; "nothing", which takes the same for next to nothing.
+    """
+
+    init: Callable[[], Any] | None
+    held: Any
+    functions: Mapping[str, Callable[..., Any]]
+
+
+def linen_runner(subject: Subject) -> Runner:
+    """Linen: variables in nested dicts."""
+
+    def gradient(variables, *inputs):
+        def loss(params):
+            return total(subject.linen_call({**variables, "params": params}, *inputs)[0])
+
+        return jax.value_and_grad(loss)(variables["params"])
+
+    functions = {"forward": subject.linen_call, "gradient": gradient, "nothing": nothing}
+    return Runner(subject.linen_init, jax.jit(subject.linen_init)(), functions)
+
+
+def nnx_runner(subject: Subject) -> Runner:
+    """NNX: the flat leaves of a module that is split once."""
+    graphdef, state = nnx.split(subject.nnx_init())
+    leaves, tree = jax.tree.flatten(state)
+
+    def of_leaves(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(leaves, *inputs):
+            module = nnx.merge(graphdef, jax.tree.unflatten(tree, leaves))
+            return call(module, *inputs), changed(module)
+
+        return run
+
+    functions = {kind: of_leaves(call) for kind, call in of_module(subject).items()}
+    return Runner(lambda: nnx.split(subject.nnx_init())[1], tuple(leaves), functions)
+
+
+def of_module(subject: Subject) -> dict[str, Callable[..., Any]]:
+    """The functions of a `Runner`, of an NNX module and the inputs."""
+
+    def gradient(module, *inputs):
+        graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+
+        def loss(params):
+            # Variables of this trace: what the call changes is written into them.
+            return total(subject.nnx_call(nnx.merge(graphdef, params, rest, copy=True), *inputs))
+
+        return jax.value_and_grad(loss)(params)
+
+    return {"forward": subject.nnx_call, "gradient": gradient, "nothing": nothing}
+
+
+def no_gradient(runner: Runner, inputs: tuple) -> str | None:
+    """Why JAX has no gradient of a model; None where it has one."""
+    try:
+        jax.eval_shape(runner.functions["gradient"], runner.held, *inputs)
+    except Exception as error:
+        return one_line(error)
+    return None
+
+
+def nothing(held: Any, *inputs: Any) -> jax.Array:
+    """A call that needs all that is held, and does next to nothing with it."""
+    leaves = [x for x in jax.tree.leaves(held) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum((x.reshape(-1)[:1].sum().astype(jnp.float32) for x in leaves), jnp.zeros(()))
+
+
+def total(outputs: Any) -> jax.Array:
+    """The sum of all floating outputs: one number to differentiate."""
+    leaves = [x for x in jax.tree.leaves(outputs) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return sum((jnp.sum(x.astype(jnp.float32)) for x in leaves), jnp.zeros(()))
+
+
+def subject_of_case(case: Case, seed: int = 0) -> Subject:
+    """The two implementations of `case`."""
+    linen, nnx_impl = load_implementation("linen"), load_implementation("nnx")
+
+    def linen_call(variables, *inputs):
+        outputs, updates = linen.apply(case, variables, *inputs)
+        return activation_of(outputs), updates
+
+    def nnx_call(module, *inputs):
+        return activation_of(nnx_impl.call(case, module, *inputs))
+
+    return Subject(
+        case.name,
+        jax.tree.map(_on_device, seeded_inputs(case, seed)),
+        lambda: linen.init(case.params_case, seed),
+        linen_call,
+        lambda: nnx_impl.build(case.params_case, nnx.Rngs(seed)),  # type: ignore[attr-defined]
+        nnx_call,
+        case,
+    )
+
+
+def subject_of_pair(name: str, pair: Pair, seed: int = 0) -> Subject:
+    """A user's pair, called as the pair says."""
+    keys = {name: jax.random.key(i) for i, name in enumerate(("params", "dropout", *pair.streams))}
+    call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
+    port_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
+    inputs = _made(pair.inputs, seed)
+
+    def linen_init():
+        return pair.linen.init(keys, *inputs, method=call)
+
+    def linen_call(variables, *args):
+        mutable = [kind for kind in variables if kind != "params"]
+        return pair.linen.apply(variables, *args, method=call, mutable=mutable, rngs=keys)
+
+    def nnx_init():
+        streams = {name: 2 + i for i, name in enumerate(pair.streams)}
+        return pair.nnx(nnx.Rngs(seed, dropout=1, **streams))
+
+    return Subject(name, inputs, linen_init, linen_call, nnx_init, port_call)
+
+
+def _made(inputs: Callable[[jax.Array], tuple] | tuple, seed: int) -> tuple:
+    """Arrays: those that a pair gives, or standard normal ones of the shapes that it gives."""
+    if callable(inputs):
+        with during("Pair.inputs, called with a key"):
+            return inputs(jax.random.key(seed))
+    rng = np.random.default_rng(seed)
+
+    def made(x: Any) -> Any:
+        if not isinstance(x, jax.ShapeDtypeStruct):
+            return _on_device(x)
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return jnp.asarray(rng.standard_normal(x.shape) if floating else np.zeros(x.shape), x.dtype)
+
+    return jax.tree.map(made, inputs)
+
+
+def _on_device(x: Any) -> jax.Array:
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)

@@ -1,0 +1,160 @@
+"""What `bench` found: in a terminal, in JSON and on a page."""
+
+import dataclasses
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from shared.errors import printable
+from shared.files import Writer
+from shared.report.document import SCHEMA_VERSION, versions
+from shared.report.measured import Benchmark, Quantity, Ratio
+from shared.report.params import print_line, print_title, terminal
+
+_PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+
+
+def bench_json(found: Benchmark) -> dict[str, Any]:
+    """The report as plain data."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": "bench",
+        "name": found.name,
+        "inputs": found.inputs,
+        "num_leaves": found.num_leaves,
+        "params_bytes": found.params_bytes,
+        "implementations": [_quantity_json(row) for row in found.implementations],
+        "forms": [_quantity_json(row) for row in found.forms],
+        "noise": found.noise._asdict(),
+        "advice": list(found.advice),
+        "versions": versions(),
+    }
+
+
+def _quantity_json(row: Quantity) -> dict[str, Any]:
+    ratios = {column: ratio._asdict() for column, ratio in row.ratios.items()}
+    return {**dataclasses.asdict(row), "values": dict(row.values), "ratios": ratios}
+
+
+def print_bench(found: Benchmark) -> None:
+    """Both tables, the noise, the advice."""
+    console = terminal()
+    console.width = max(console.width, 100)
+    print_title(console, f"bench  {printable(found.name)}")
+    print_line(console, "in  ", found.inputs)
+    print_line(console, "held", f"{found.num_leaves} leaves, {_bytes(found.params_bytes)}")
+    print_line(console, "time", "medians; behind each its ratio to the first column, and tenths")
+    console.print(_columns_table(found.implementations))
+    console.print(_rows_table(found.forms))
+    print_line(console, "noise", f"two equal programs: {_spread(found.noise)}")
+    for sentence in found.advice:
+        print_line(console, "so", sentence)
+
+
+def _columns_table(rows: Sequence[Quantity]) -> Table:
+    """A row for each quantity."""
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    table = _table("", *columns)
+    for row in rows:
+        table.add_row(Text(row.name), *(Text(_cell(row, column)) for column in columns))
+    return table
+
+
+def _rows_table(rows: Sequence[Quantity]) -> Table:
+    """A row for each form."""
+    table = _table("form of the call", *(row.name for row in rows))
+    for form in rows[0].values:
+        table.add_row(Text(form), *(Text(_cell(row, form)) for row in rows))
+    return table
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _cell(row: Quantity, column: str) -> str:
+    if column not in row.values:
+        return ""
+    value = _number(row.values[column], row.unit)
+    ratio = row.ratios.get(column)
+    if ratio is None or column == next(iter(row.values)):
+        return value
+    return f"{value}  {_spread(ratio) if row.unit == 's' else f'x{ratio.median:.2f}'}"
+
+
+def _spread(ratio: Ratio) -> str:
+    return f"x{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "s":
+        size, name = next((p for p in _PREFIXES if value >= p[0]), _PREFIXES[-1])
+        return f"{value / size:.3g} {name}"
+    if unit == "bytes":
+        return _bytes(value)
+    if unit == "params":
+        return f"{value:.2f} x params"
+    return f"{value:.3g}"
+
+
+def _bytes(value: float) -> str:
+    for size, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if value >= size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.0f} B"
+
+
+def write_bench(found: Benchmark, document: Mapping[str, Any], path: str) -> None:
+    """Writes the report to `path`, a page or `document` as JSON, wholly or not at all."""
+    writer = Writer(path, writable=(".html", ".json"), flag="--report")
+    text = _page(found) if path.endswith(".html") else json.dumps(document, indent=1)
+    writer.write_text(text)
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .2rem .8rem; text-align: left }
+tr:nth-child(even) { background: #8881 }
+th { border-bottom: 1px solid #888 }
+"""
+
+
+def _page(found: Benchmark) -> str:
+    """The same tables as a page that needs nothing else."""
+    columns = list(dict.fromkeys(c for row in found.implementations for c in row.values))
+    first = [[row.name, *(_cell(row, c) for c in columns)] for row in found.implementations]
+    second = [[form, *(_cell(row, form) for row in found.forms)] for form in found.forms[0].values]
+    described = f"{found.inputs}; {found.num_leaves} leaves, {_bytes(found.params_bytes)}"
+    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
+    parts = [
+        f"<h1>bench {_text(found.name)}</h1>",
+        f"<p>{_text(described)}</p>",
+        _html_table(["", *columns], first),
+        _html_table(["form of the call", *(row.name for row in found.forms)], second),
+        f"<p>Two equal programs: {_spread(found.noise)}</p>",
+        *(f"<p><b>{_text(sentence)}</b></p>" for sentence in found.advice),
+        f"<p>{_text(made_with)}</p>",
+    ]
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    title = f"<title>bench {_text(found.name)}</title>"
+    return f"<!doctype html>{head}{title}<style>{_STYLE}</style>\n" + "\n".join(parts) + "\n"
+
+
+def _html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(title)}</th>" for title in titles)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
+    )
+    return f"<table><tr>{head}</tr>\n{body}</table>"
+
+
+def _text(text: str) -> str:
+    return html.escape(printable(text))

@@ -1,0 +1,200 @@
+"""`bench` measures what is equal as equal, and says which program does more, and what.
+
+No test asserts a time.
+"""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from shared import Pair
+from shared.bench import timing
+from shared.bench.pipeline import Budget, bench
+from shared.cases import CASES
+from shared.cli import main
+from shared.models.forms import FORMS
+from shared.models.subject import subject_of_case, subject_of_pair
+from shared.report.measured import Ratio
+
+SHORTEST = Budget(seconds=0, times=1)
+X = (jax.ShapeDtypeStruct((256, 64), "float32"),)
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    monkeypatch.setattr(timing, "MOST", 2)
+    monkeypatch.setattr(timing, "SHORTEST", 0)
+
+
+def small(name):
+    return subject_of_case(dataclasses.replace(CASES[name], num_layers=3, features=5, batch_size=4))
+
+
+def said(found):
+    """What is said of the programs, without the form to use and the noise."""
+    return [line for line in found.advice if not line.startswith(("use ", "two equal programs"))]
+
+
+@pytest.mark.quick("shared", "batch_norm", "decode", "dropout")
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case.params_of])
+def test_a_case_is_measured_and_its_programs_take_the_same(name):
+    found = bench(small(name), SHORTEST)
+    columns = {"linen", "nnx", "jax"}
+    rows = {row.name: row for row in found.implementations}
+    assert rows["forward"].values.keys() == columns
+    assert ("value and gradient" in rows) == (CASES[name].no_gradient is None)
+    assert said(found) == ([] if CASES[name].no_gradient is None else [said(found)[0]])
+    assert found.forms[0].values.keys() == FORMS.keys()
+    assert all(np.isfinite(value) for row in found.implementations for value in row.values.values())
+
+
+@pytest.mark.parametrize("name", ["shared", "batch_norm"])
+def test_all_forms_return_the_same_and_are_traced_once(name):
+    subject, traces = small(name), []
+
+    def counted(module, *inputs):
+        traces.append(1)
+        return subject.nnx_call(module, *inputs)
+
+    expected = subject.nnx_call(subject.nnx_init(), *subject.inputs)
+    for form in FORMS.values():
+        call = form(subject.nnx_init(), counted)
+        traces.clear()
+        for _ in range(3):
+            outputs = call(*subject.inputs)
+            outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+            np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+        assert len(traces) == 1
+
+
+def shaped(x):
+    """Much to keep for a gradient, and little to keep it of."""
+    for _ in range(8):
+        x = jnp.sin(x)
+    return x
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return shaped(nn.Dense(64)(x)), None
+
+
+Model = nn.scan(
+    nn.remat(Block, prevent_cse=False),
+    variable_axes={"params": 0},
+    split_rngs={"params": True},
+    length=3,
+)
+
+
+class PortBlock(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(64, 64, rngs=rngs)
+
+    def __call__(self, x):
+        return shaped(self.dense(x))
+
+
+class Port(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.vmap(PortBlock, graph=False)(rngs.split(3))
+
+    layer = staticmethod(nnx.remat(PortBlock.__call__, prevent_cse=False, graph=False))
+
+    def __call__(self, x):
+        axes = (0, nnx.Carry)
+        return nnx.scan(self.layer, in_axes=axes, out_axes=nnx.Carry, graph=False)(self.layers, x)
+
+
+class WithoutRemat(Port):
+    layer = staticmethod(PortBlock.__call__)
+
+
+class ReturnsItsState(Port):
+    def __call__(self, x):
+        return super().__call__(x), nnx.to_pure_dict(nnx.state(self))
+
+
+KEPT = Port(nnx.Rngs(0))
+
+
+class HasConstants(Port):
+    def __call__(self, x):
+        return KEPT(x)
+
+
+def pair(port):
+    return Pair(Model(), port, X, linen_call=lambda model, x: model(x, None)[0])
+
+
+@pytest.mark.parametrize(
+    ("port", "words"),
+    [
+        (WithoutRemat, "value and gradient: the program of NNX needs"),
+        (ReturnsItsState, "forward: the program of NNX returns"),
+        (HasConstants, "forward: the program of NNX has"),
+    ],
+)
+def test_a_planted_slowdown_is_named(port, words):
+    found = bench(subject_of_pair("pair", pair(port)), SHORTEST)
+    assert [line for line in said(found) if line.startswith(words)]
+
+
+def test_a_right_port_is_not_accused():
+    assert said(bench(subject_of_pair("pair", pair(Port)), SHORTEST)) == []
+
+
+def test_what_is_noise_is_said():
+    found = bench(small("shared"), SHORTEST)
+    noisy = dataclasses.replace(found, noise=Ratio(1.0, 0.5, 1.5))
+    assert noisy.noise.spread == 0.5
+
+
+def test_the_command_prints_both_tables_and_writes_the_report(capsys, tmp_path, monkeypatch):
+    words = ["--quick", "--num_layers=2", "--features=3", "--batch_size=2"]
+    assert main(["bench", *words, f"--report={tmp_path / 'out.html'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "bench  shared" in printed
+    for form in FORMS:
+        assert form.split()[0] in printed
+    assert "use 'split, flat leaves'" in " ".join(printed.split())
+    assert "<table>" in (tmp_path / "out.html").read_text()
+
+
+def test_the_document(capsys):
+    words = ["--quick", "--num_layers=2", "--features=3", "--batch_size=2", "--format=json"]
+    assert main(["bench", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["command"] == "bench"
+    assert found["num_leaves"] == 2
+    assert {row["name"] for row in found["forms"]} >= {"forward", "dispatch alone"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "code"),
+    [
+        (["--case=confused"], "--case=confused cannot be initialised", 2),
+        (["--pair=port.py:PAIR", "--features=4"], "--features is of a case", 2),
+        (["--report=out.txt"], "expected a name ending in .html or .json", 2),
+        (["--pair=none.py:PAIR"], "none.py does not exist", 3),
+        (["--features=100000"], "the params would take", 2),
+    ],
+)
+def test_a_users_mistake_is_one_line(capsys, words, expected, code):
+    assert main(["bench", *words]) == code
+    printed = capsys.readouterr().err
+    assert expected in printed
+    assert printed.count("\n") == 1
+
+
+def test_weights_that_do_not_fit_are_said_before_they_are_made(monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: 16)
+    with pytest.raises(Exception, match=r"held 6 times, would take .* choose smaller sizes"):
+        bench(small("shared"), SHORTEST)
