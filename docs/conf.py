@@ -14,7 +14,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 os.environ |= {"COLUMNS": "120", "JAX_PLATFORMS": "cpu"}
 
 project = "composed-lifts"
-extensions = ["myst_nb", "sphinx_design", "twins", "outputs"]
+extensions = ["myst_nb", "sphinx_design", "twins", "outputs", "folding"]
 exclude_patterns = ["_static", "_sphinx"]
 
 nb_execution_mode = "force"

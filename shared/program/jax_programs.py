@@ -30,6 +30,8 @@ CALLS = {
     "custom_vmap_call": "call",
     "composite": "jaxpr",
 }
+# Of these, what is computed once more for a gradient.
+REMAT = {"checkpoint", "remat", "remat2"}
 # Loops and choices, which are opened.
 CONTROL_FLOW = {"scan", "while", "cond"}
 # Primitives that return their operands as they are: what they ask for is asked of the compiler.

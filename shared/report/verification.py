@@ -130,7 +130,7 @@ def _print_map(console: Console, found: Verification, all_rows: bool) -> None:
     if rows:
         console.print(table)
     if len(rows) < len(found.rows):
-        console.print(Text(f"and {len(found.rows) - len(rows)} more, in --report=FILE.json"))
+        console.print(Text(f"and {len(found.rows) - len(rows)} more: --report=FILE.json lists all"))
     for side, paths in (("Linen", found.unmatched_linen), ("NNX", found.unmatched_nnx)):
         if len(paths) > NAMED:  # fewer are all in the first line
             console.print(Text(printable(f"only in {side}: {', '.join(paths)}")))

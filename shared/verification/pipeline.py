@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from shared.errors import one_line, where_raised
 from shared.models.gradients import CannotRunError
 from shared.models.pair import Pair, PurePair, pure_pair
-from shared.report.result import Check, DifferentError, Divergence, Verification
+from shared.report.result import PASSES, Check, DifferentError, Divergence, Verification
 from shared.verification import in_training, initial, metadata
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
@@ -32,6 +32,7 @@ from shared.verification.mapping import (
 )
 from shared.verification.placement import place_by_values
 from shared.verification.ported import Ported
+from shared.verification.rematerialised import remark_of_remat
 from shared.verification.untrained import with_untrained
 from shared.verification.verdict import conclude, verdict_of
 from shared.weights.storage import other_kinds
@@ -87,6 +88,9 @@ def verify(
     for name, step in _BESIDE.items():
         if name in checks:
             found = step(found, options, progress)
+    if found.verdict in PASSES:
+        remark = "; ".join(filter(None, (found.remark, remark_of_remat(pure))))
+        found = dataclasses.replace(found, remark=remark)
     return found
 
 
