@@ -1,4 +1,8 @@
-"""The cases in plain JAX, by hand and without modules: what XLA can make of them at best."""
+"""The cases in plain JAX, by hand and without modules, to compare the programs of the twins with.
+
+Each is in the form that XLA makes the same program of as of the twins, also where a mask or a bias
+could be written shorter.
+"""
 
 import functools
 import re
@@ -9,22 +13,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from shared.bench.pure_attention import causal_layer, decode_layer
+from shared.bench import pure_layers
+from shared.bench.pure_layers import Layer, Leaves, dense_relu
 from shared.cases import Case
 from shared.interface import Variables
 from shared.linen_keys import draw_words
 from shared.trees import flatten
 
-Leaves = tuple[jax.Array, ...]
 Forward = Callable[..., jax.Array]
-Layer = Callable[[jax.Array, Leaves], jax.Array]
 
 
 class Pure(NamedTuple):
     """A case in plain JAX.
 
     Attributes:
-      leaves: from Linen's variables to their arrays, sorted by path, numbers in it by value.
+      leaves: from Linen's variables to their arrays, sorted by path: `layers_2` before `layers_10`.
       forward: (leaves, *inputs) -> the activation (B, F); pure, can be jitted.
     """
 
@@ -33,7 +36,7 @@ class Pure(NamedTuple):
 
 
 NOT_IN_PLAIN_JAX = {
-    "confused": "Linen's contradiction of split but not mapped params has no form without lifts",
+    "confused": "it cannot be initialised; its call is that of `shared`, on the params of `shared`",
 }
 
 
@@ -45,19 +48,13 @@ def pure(case: Case) -> Pure | None:
 
 
 def leaves_of(variables: Variables) -> Leaves:
-    """The arrays of Linen's variables: `layers_2` before `layers_10`."""
+    """The arrays of Linen's variables, in the order of their paths."""
     leaves = flatten(variables)
     return tuple(leaves[path] for path in sorted(leaves, key=_by_number))
 
 
 def _by_number(path: str) -> list[tuple[int, str]]:
     return [(int(word) if word.isdigit() else 0, word) for word in re.split(r"(\d+)", path)]
-
-
-def dense_relu(x: jax.Array, params: Leaves) -> jax.Array:
-    """(F,) or (B, F) -> the same: params are bias (F,) and kernel (F, F)."""
-    bias, kernel = params
-    return jax.nn.relu(x @ kernel + bias)
 
 
 def scanned(layer: Layer, x: jax.Array, layers: Any, length: int | None = None) -> jax.Array:
@@ -104,16 +101,18 @@ def remat_scan(leaves: Leaves, x_batch: jax.Array) -> jax.Array:
 
 def layer_inputs(case: Case) -> Forward:
     """vmap(scan): a shift of each layer is scanned, shifts (N, F); one gain (F,) serves all."""
-    options = {name: case.arguments.get(name, i) for i, name in enumerate(("reverse", "unroll"))}
+    reverse, unroll = case.arguments.get("reverse", False), case.arguments.get("unroll", 1)
     axis = case.inputs[1].axes.index("layers")
 
     def forward(leaves: Leaves, x_batch: jax.Array, shifts: jax.Array, gain: jax.Array):
         def layer(x, of_layer):
             (bias, kernel), shift = of_layer
-            return jax.nn.relu(x @ kernel + bias + shift) * gain, None
+            before = x @ kernel + bias + shift
+            return jax.nn.relu(before) * gain, before  # stacked in vain here, as the twins do
 
         layers = leaves, jnp.moveaxis(shifts, axis, 0)
-        return jax.vmap(lambda x: lax.scan(layer, x, layers, **options)[0])(x_batch)
+        scan = functools.partial(lax.scan, layer, xs=layers, reverse=reverse, unroll=unroll)
+        return jax.vmap(lambda x: scan(x)[0])(x_batch)
 
     return forward
 
@@ -143,30 +142,6 @@ def tied_embedding(leaves: Leaves, tokens: jax.Array) -> jax.Array:
     return scanned(dense_relu, jnp.take(table, tokens, axis=0), layers) @ table.T
 
 
-def pair(x: jax.Array, params: Leaves) -> jax.Array:
-    """Two layers, of whose params Linen's names have `down` before `up`."""
-    return dense_relu(dense_relu(x, params[2:]), params[:2])
-
-
-def choosing(x: jax.Array, params: Leaves) -> jax.Array:
-    """One of two branches, then one of three: (F,) -> (F,)."""
-    bias, kernel = params
-    x = x @ kernel + bias
-    x = lax.cond(jnp.sum(x) > 0, lambda x: dense_relu(x, params), jax.nn.silu, x)
-    return lax.switch(jnp.sum(x > 0) % 3, [lambda x, k=k: (1 + k) * x for k in range(3)], x)
-
-
-def repeating(x: jax.Array, params: Leaves) -> jax.Array:
-    """The layer, again for each positive number: (F,) -> (F,)."""
-
-    def once(carry):
-        count, x = carry
-        return count - 1, dense_relu(x, params)
-
-    x = dense_relu(x, params)
-    return lax.while_loop(lambda carry: carry[0] > 0, once, (jnp.sum(x > 0), x))[1]
-
-
 def clipped(case: Case) -> Forward:
     """vmap(scan(custom_vjp)): the gradient of the params of each example is clipped."""
     limit = case.arguments["limit"]
@@ -180,11 +155,6 @@ def clipped(case: Case) -> Forward:
     return stack(layer)
 
 
-def transposed(x: jax.Array, params: Leaves) -> jax.Array:
-    """The layer with its kernel kept as (out, in)."""
-    return dense_relu(x, tuple(leaf.T for leaf in params))
-
-
 def dropout(case: Case, is_split: bool) -> Forward:
     """vmap(scan): masks drawn with Linen's keys, of each example or one for the batch."""
     keep = 1 - case.arguments["rate"]
@@ -194,7 +164,7 @@ def dropout(case: Case, is_split: bool) -> Forward:
         params, key = of_layer
         x = dense_relu(x, params)
         mask = jax.random.bernoulli(jax.random.fold_in(key, jnp.uint32(word)), keep, x.shape)
-        return jnp.where(mask, x / keep, 0)
+        return lax.select(mask, x / keep, jnp.zeros_like(x))
 
     def forward(leaves: Leaves, x_batch: jax.Array, key: jax.Array) -> jax.Array:
         def one(x, key):
@@ -213,22 +183,18 @@ def batch_norm(case: Case) -> Forward:
         mean, var, bias, scale, dense_bias, kernel = leaves
         x = x @ kernel + dense_bias
         if case.arguments["train"]:
-            mean, square = lax.pmean(jnp.stack((x, x * x)), "batch")
-            var = jnp.maximum(0.0, square - mean * mean)
+            mean, square = lax.pmean(jnp.stack((x, jnp.square(x))), "batch")
+            var = jnp.maximum(0.0, square - jnp.square(mean))
         return jax.nn.relu((x - mean) * (lax.rsqrt(var + 1e-5) * scale) + bias)
 
-    return lambda leaves, x_batch: jax.vmap(lambda x: scanned(layer, x, leaves), axis_name="batch")(
-        x_batch
-    )
+    scan = functools.partial(scanned, layer)
+    return lambda leaves, x: jax.vmap(scan, (0, None), axis_name="batch")(x, leaves)
 
 
 def mixed_precision(leaves: Leaves, x_batch: jax.Array) -> jax.Array:
-    """scan: layers in bfloat16 of params in float32."""
-
-    def layer(x, params):
-        return dense_relu(x, tuple(leaf.astype(jnp.bfloat16) for leaf in params))
-
-    return scanned(layer, x_batch.astype(jnp.bfloat16), leaves).astype(x_batch.dtype)
+    """scan: layers in bfloat16, of params in float32."""
+    x = scanned(pure_layers.mixed, x_batch.astype(jnp.bfloat16), leaves)
+    return x.astype(x_batch.dtype)
 
 
 def scaled(leaves: Leaves, x_batch: jax.Array) -> jax.Array:
@@ -265,18 +231,18 @@ FORWARD: dict[str, Callable[[Case], Forward]] = {
     "layer_inputs": layer_inputs,
     "layer_inputs_reverse": layer_inputs,
     "layer_inputs_axes": layer_inputs,
-    "control_flow": lambda _: stack(choosing),
-    "while_loop": lambda _: stack(repeating),
+    "control_flow": lambda _: stack(pure_layers.choosing),
+    "while_loop": lambda _: stack(pure_layers.repeating),
     "custom_vjp": clipped,
-    "map_variables": lambda _: stack(transposed),
+    "map_variables": lambda _: stack(pure_layers.transposed),
     "auxiliary": lambda _: perturbed,
     "scan_axis_1": lambda _: scan_axis_1,
     "layer_list": lambda _: layer_list,
     "tied_layers": tied_layers,
     "tied_embedding": lambda _: tied_embedding,
-    "nested": lambda _: batched_stack(pair),
-    "causal": lambda _: batched_stack(causal_layer),
-    "decode": lambda _: batched_stack(decode_layer),
+    "nested": lambda _: batched_stack(pure_layers.pair),
+    "causal": lambda _: batched_stack(pure_layers.causal),
+    "decode": lambda _: batched_stack(pure_layers.decode),
     "mixed_precision": lambda _: mixed_precision,
     "sharding": lambda _: _STACK,
     "legacy": lambda _: _STACK,
