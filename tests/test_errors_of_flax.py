@@ -306,3 +306,20 @@ PAIR = Pair(Looks(), lambda rngs: Base(rngs), X, streams=("noise",))
     path = tmp_path / "port.py"
     path.write_text(HEAD + source)
     assert main(["verify", f"--pair={path}:PAIR"]) == 0
+
+
+def test_a_package_of_our_name_is_said(tmp_path, capsys):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "util.py").write_text("")
+    (tmp_path / "port.py").write_text("import shared.util\n")
+    assert main(["verify", f"--pair={tmp_path / 'port.py'}:PAIR"]) == 3
+    assert "your package `shared` and that of composed-lifts have one name" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_class_in_the_place_of_a_module_is_said(tmp_path, capsys):
+    source = HEAD + TAIL.format(linen="Model", nnx="Base")
+    (tmp_path / "port.py").write_text(source)
+    assert main(["verify", f"--pair={tmp_path / 'port.py'}:PAIR"]) == 3
+    assert "received the class Model: write linen=Model(...)" in capsys.readouterr().err

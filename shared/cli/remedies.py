@@ -5,6 +5,11 @@ import re
 # What the message is, and what to do. In this order; the first that fits is said.
 _REMEDIES = (
     (
+        r"No module named 'shared\.\w+'|cannot import name '\w+' from 'shared'",
+        "your package `shared` and that of composed-lifts have one name, and here it is ours: "
+        "rename yours, or import it by the path of a folder above it",
+    ),
+    (
         r"Found (?:unexpected )?data on value of type .*'(?:list|tuple)'.* attribute '(\w+)'",
         r"keep the modules in nnx.List: self.\1 = nnx.List([...])",
     ),

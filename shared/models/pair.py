@@ -78,6 +78,8 @@ class Pair:
             if not fine:
                 given = getattr(self, name)
                 received = repr(given) if isinstance(given, str) else type(given).__name__
+                if isinstance(given, type):
+                    received = f"the class {given.__name__}: write {name}={given.__name__}(...)"
                 raise InputError(f"Pair.{name}: expected {kind}, received {received}")
 
 
