@@ -17,6 +17,7 @@ from helpers import assert_identical
 
 from shared.cases import CASES
 from shared.cli import main
+from shared.verification.checks.table import ALL_CHECKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -110,6 +111,12 @@ def test_the_checkpoint_is_loaded_as_shown(monkeypatch, tmp_path):
     np.testing.assert_array_equal(
         loaded["second"]["kernel"], ran["variables"]["params"]["Dense_1"]["kernel"]
     )
+
+
+def test_the_checks_of_the_page_are_the_checks():
+    page = (ROOT / "docs" / "verify.md").read_text()
+    table = page.split("| check | compares |")[1].split("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == ALL_CHECKS
 
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
