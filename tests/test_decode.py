@@ -10,6 +10,7 @@ from helpers import assert_identical, linen_to_nnx, random_inputs, random_variab
 
 from linen_impl import decode as linen_decode
 from nnx_impl import decode as nnx_decode
+from shared import Pair, verify
 from shared.cases import CASES
 
 CAUSAL, DECODE = small(CASES["causal"]), small(CASES["decode"])
@@ -109,6 +110,17 @@ def test_the_default_of_nnx_is_equal_up_to_rounding():
     assert_identical(expected, got[1])
     np.testing.assert_allclose(expected, got[0], rtol=1e-5, atol=1e-6)
     assert np.any(expected != got[0])
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.0, "close"), (0.1, "identical")])
+def test_the_default_of_nnx_is_that_of_linen_with_a_rate_of_dropout(rate, verdict):
+    words = {"qkv_features": 6, "dropout_rate": rate, "deterministic": True}
+    pair = Pair(
+        flax_linen.MultiHeadDotProductAttention(2, **words),
+        lambda rngs: flax_nnx.MultiHeadAttention(2, 5, **words, decode=False, rngs=rngs),
+        (jax.ShapeDtypeStruct((4, 6, 5), "float32"),),
+    )
+    assert verify(pair, samples=1).verdict == verdict
 
 
 @pytest.mark.thorough

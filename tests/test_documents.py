@@ -17,6 +17,7 @@ from helpers import assert_identical
 
 from shared.cases import CASES
 from shared.cli import main
+from shared.verification.checks.table import ALL_CHECKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -112,15 +113,22 @@ def test_the_checkpoint_is_loaded_as_shown(monkeypatch, tmp_path):
     )
 
 
+def test_the_checks_of_the_page_are_the_checks():
+    page = (ROOT / "docs" / "verify.md").read_text()
+    table = page.split("| check | compares |")[1].split("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == ALL_CHECKS
+
+
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_each_block_of_the_guide_is_executed(page):
-    """What is fenced is a cell, a directive, or no code."""
+    """What is fenced is a cell, a part of a file that tests run, a directive, or no code."""
     fences = re.findall(r"^```(\S.*)$", page.read_text(), flags=re.M)
+    shown = ("{twins} ", "{literalinclude} ../tests/", "{literalinclude} ../shared/")
     assert set(fences) <= {"text", "{code-cell} ipython3", "{toctree}"} | {
-        fence for fence in fences if fence.startswith("{twins} ")
+        fence for fence in fences if fence.startswith(shown)
     }
 
 

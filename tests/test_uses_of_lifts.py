@@ -1,4 +1,4 @@
-"""Lifts as models use them, and the ports that docs/linen_api.md leads to."""
+"""Lifts as models use them, and the ports that docs/uses.md shows."""
 
 import re
 from pathlib import Path
@@ -1012,11 +1012,13 @@ def test_a_mistake_is_found(name, port, says):
     assert says in found.divergence.reason
 
 
-def test_the_uses_of_the_index_are_those_of_this_file():
-    page = (Path(__file__).parent.parent / "docs" / "linen_api.md").read_text()
-    rows = re.findall(r"^\| ([a-z ]+) \| .* \| `(\w+)`, `(\w+)` \|$", page, flags=re.M)
+def test_the_uses_of_the_page_are_those_of_this_file():
+    page = (Path(__file__).parent.parent / "docs" / "uses.md").read_text()
+    rows = re.findall(r"^\| \[([a-z ]+)\]\(.*\) \| .* \| `(\w+)`, `(\w+)` \|$", page, flags=re.M)
     assert [name for name, *_ in rows] == list(USES)
+    shown = re.findall(r"^:pyobject: (\w+)$", page, flags=re.M)
     for name, linen, port in rows:
+        assert {linen, port} <= set(shown)
         model, right, _ = USES[name]
         assert right is globals()[port]
         assert linen in type(model).__name__  # a lift is a class that has it in its name
