@@ -15,12 +15,13 @@ from flax import nnx
 
 from shared import Pair
 from shared.bench import pipeline, timing
+from shared.bench.advice import advice
 from shared.bench.pipeline import Budget, bench
 from shared.cases import CASES
 from shared.cli import main
 from shared.models.forms import FORMS
 from shared.models.subject import subject_of_case, subject_of_pair
-from shared.report.measured import Ratio
+from shared.report.measured import Quantity, Ratio
 
 SHORTEST = Budget(seconds=0, times=1)
 ADVISED = ("split, flat leaves", "nnx.jit")
@@ -161,10 +162,14 @@ def test_a_right_port_is_not_accused():
     assert said(bench(subject_of_pair("pair", pair(Port)), SHORTEST)) == []
 
 
-def test_what_is_noise_is_said():
-    found = bench(small("shared"), SHORTEST)
-    noisy = dataclasses.replace(found, noise=Ratio(1.0, 0.5, 1.5))
-    assert noisy.noise.spread == 0.5
+@pytest.mark.parametrize(("spread", "words"), [(0.5, "this machine is too noisy now"), (0.1, "")])
+def test_noise_is_said(spread, words):
+    both = dict.fromkeys(ADVISED, 1e-3)
+    ratios = dict.fromkeys(ADVISED, Ratio(1.0, 1 - spread, 1 + spread))
+    forms = [Quantity(name, "s", both, ratios) for name in ("forward", "dispatch alone")]
+    lines = list(advice([], forms, 2, 100, ratios["nnx.jit"]))
+    assert words in lines[-1]
+    assert len(lines) == 1 + bool(words)
 
 
 def test_the_command_prints_both_tables_and_writes_the_report(capsys, tmp_path, monkeypatch):
