@@ -13,13 +13,14 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from shared import Pair
+from shared import Pair, find_weight_map
 from shared.bench import pipeline, timing
 from shared.bench.advice import advice
 from shared.bench.pipeline import Budget, bench
 from shared.cases import CASES
 from shared.cli import main
 from shared.models.forms import FORMS
+from shared.models.pair import pure_case
 from shared.models.subject import subject_of_case, subject_of_pair
 from shared.report.measured import Quantity, Ratio
 
@@ -160,6 +161,25 @@ def test_a_planted_slowdown_is_named(port, words):
 
 def test_a_right_port_is_not_accused():
     assert said(bench(subject_of_pair("pair", pair(Port)), SHORTEST)) == []
+
+
+def names_of(pair):
+    rows = find_weight_map(pair).rows()
+    return {row["nnx"]: row["linen"] for row in rows if row["transform"] == "identity"}
+
+
+def test_twins_and_plain_jax_are_one_program():
+    case = dataclasses.replace(CASES["shared"], num_layers=3, features=5, batch_size=4)
+    found = bench(subject_of_case(case), SHORTEST, names=names_of(pure_case(case)))
+    both = {"nnx": True, "jax": True}
+    assert found.same_program == {"forward": both, "value and gradient": both}
+
+
+def test_a_lost_remat_is_another_program_of_the_gradient_alone():
+    given = pair(WithoutRemat)
+    found = bench(subject_of_pair("pair", given), SHORTEST, names=names_of(given))
+    assert found.same_program["forward"] == {"nnx": True}
+    assert found.same_program["value and gradient"] == {"nnx": False}
 
 
 @pytest.mark.parametrize(("spread", "words"), [(0.5, "this machine is too noisy now"), (0.1, "")])

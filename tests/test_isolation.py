@@ -76,7 +76,7 @@ ABOVE = {
     "weights": {"cli", "verification", "bench", "report", "models"},
     "models": {"cli", "verification", "bench", "report", "weights"},
     "verification": {"cli", "bench"},
-    "bench": {"cli", "verification", "weights"},
+    "bench": {"cli", "verification"},
 }
 
 

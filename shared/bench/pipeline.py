@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from shared.bench.advice import advice
+from shared.bench.programs import same_as_first
 from shared.bench.pure_jax import Pure, pure
 from shared.bench.stages import Stages, stages
 from shared.bench.timing import in_turns, ratio
@@ -27,6 +28,7 @@ from shared.models.subject import (
     total,
 )
 from shared.report.measured import Benchmark, Quantity, Ratio
+from shared.trees import flatten, unflatten
 
 
 class Budget(NamedTuple):
@@ -41,7 +43,7 @@ class Budget(NamedTuple):
     times: int
 
 
-FULL, QUICK = Budget(10.0, 5), Budget(2.0, 2)
+FULL, QUICK = Budget(10.0, 5), Budget(2.0, 1)
 # What a call computes, by what a report calls it.
 TITLES = {
     "forward": "forward",
@@ -58,7 +60,10 @@ Functions = Mapping[str, tuple]
 
 
 def bench(
-    subject: Subject, budget: Budget = FULL, progress: Progress = lambda step: None
+    subject: Subject,
+    budget: Budget = FULL,
+    progress: Progress = lambda step: None,
+    names: Mapping[str, str] | None = None,
 ) -> Benchmark:
     """Measures both models of `subject`, and the forms of its NNX module.
 
@@ -66,6 +71,8 @@ def bench(
       subject: the models and the inputs of one call.
       budget: how long it may take.
       progress: is told what is measured next.
+      names: {a leaf of NNX: the leaf of Linen that holds the same}; without, programs are not
+        compared.
 
     Raises:
       InputError: the weights do not fit into memory as often as they are held.
@@ -83,8 +90,11 @@ def bench(
     kinds = [kind for kind in TITLES if kind != "gradient" or not reason]
 
     rows = list(_init_rows(runners, params_bytes, seconds, times))
+    same = {}
     for kind in (kind for kind in kinds if kind != "nothing"):
         progress(f"{TITLES[kind]}: trace, lower, compile")
+        if names is not None:
+            same[TITLES[kind]] = same_as_first(runners, kind, subject.inputs, names)
         found = _made_ready(_arguments(runners, kind, subject.inputs), times)
         rows += [*_stage_rows(TITLES[kind], found), *_size_rows(TITLES[kind], found, params_bytes)]
 
@@ -110,6 +120,7 @@ def bench(
         params_bytes,
         tuple(rows),
         forms,
+        same,
         noise,
         (
             *([f"no gradient: {reason}"] if reason else []),
@@ -131,8 +142,9 @@ def _check_memory(subject: Subject) -> None:
 
 def _plain_runner(plain: Pure, variables: Any) -> Runner:
     """Hand-written JAX: a tuple of arrays."""
-    kinds = {kind: jax.tree.map(lambda _, kind=kind: kind, v) for kind, v in variables.items()}
-    is_param = [kind == "params" for kind in plain.leaves(kinds)]
+    paths = plain.leaves(unflatten({path: path for path in flatten(variables)}))
+    names = [str(path) for path in paths]
+    is_param = [name.startswith("params/") for name in names]
 
     def gradient(leaves, *inputs):
         def loss(params):
@@ -144,7 +156,7 @@ def _plain_runner(plain: Pure, variables: Any) -> Runner:
         return jax.value_and_grad(loss)(params)
 
     functions = {"forward": plain.forward, "gradient": gradient, "nothing": nothing}
-    return Runner(None, plain.leaves(variables), functions)
+    return Runner(None, plain.leaves(variables), functions, names, lambda kind, returned: returned)
 
 
 def _arguments(runners: Mapping[str, Runner], kind: str, inputs: tuple) -> dict[str, tuple]:

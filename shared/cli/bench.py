@@ -1,10 +1,15 @@
 """`composed-lifts bench`: what the move to NNX costs, and which form of the call to use."""
 
+from typing import TYPE_CHECKING
+
 from absl import flags
 
 from shared.cli.names import define_name
 from shared.cli.sizes import case_from_flags, define_case_flags
 from shared.errors import UsageError
+
+if TYPE_CHECKING:
+    from shared.models.pair import PurePair
 
 SUMMARY = "Measure both implementations of --case=NAME, or of your own --pair=FILE.py:NAME."
 
@@ -42,6 +47,7 @@ def run(values: flags.FlagValues) -> int:
     from shared.cli.pair_file import load_pair, users_code
     from shared.cli.progress import progress_bar
     from shared.cli.start import check_jax
+    from shared.models.pair import pure_case, pure_pair
     from shared.models.subject import subject_of_case, subject_of_pair
     from shared.report.bench import bench_json, print_bench, write_bench
     from shared.report.document import print_json
@@ -50,11 +56,13 @@ def run(values: flags.FlagValues) -> int:
     budget = QUICK if values.quick else FULL
     with progress_bar("bench", NUM_STEPS) as progress:
         if values.pair is None:
-            found = bench(subject_of_case(case), budget, progress)
+            names = _names(pure_case(case))
+            found = bench(subject_of_case(case), budget, progress, names)
         else:
             pair = load_pair(values.pair)
             with users_code(f"--pair={values.pair}"):
-                found = bench(subject_of_pair(values.pair, pair), budget, progress)
+                names = _names(pure_pair(pair))
+                found = bench(subject_of_pair(values.pair, pair), budget, progress, names)
     document = bench_json(found)
     if values.report is not None:
         write_bench(found, document, values.report)
@@ -63,6 +71,14 @@ def run(values: flags.FlagValues) -> int:
     else:
         print_bench(found)
     return 0
+
+
+def _names(pair: "PurePair") -> dict[str, str]:
+    """{a leaf of NNX: the leaf of Linen that holds the same}, of those that are one to one."""
+    from shared.verification.pipeline import find_weight_map
+
+    rows = find_weight_map(pair).rows()
+    return {row["nnx"]: row["linen"] for row in rows if row["transform"] == "identity"}
 
 
 _OF_CASES = ("case", "num_layers", "features", "batch_size")

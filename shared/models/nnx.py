@@ -225,6 +225,11 @@ def _is_table(value: Any) -> bool:
     return bool(leaves) and all(isinstance(leaf, kinds) for leaf in leaves)
 
 
+def leaf_names(state: nnx.State) -> list[str]:
+    """The path of each variable of a state, in the order of its leaves: `params/dense/kernel`."""
+    return [_path(path, value) for path, value in _flat(state)]
+
+
 def _flat(state: nnx.State) -> list[tuple[tuple, Any]]:
     return list(nnx.to_flat_state(state))
 

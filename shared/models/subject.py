@@ -1,7 +1,7 @@
 """Both models of a pair as their users call them: what `bench` times."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,9 @@ from shared.cases import Case
 from shared.errors import during, one_line
 from shared.interface import activation_of, load_implementation
 from shared.models.forms import changed
+from shared.models.nnx import leaf_names
 from shared.models.pair import Pair
+from shared.trees import flatten, unflatten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +51,16 @@ class Runner:
       held: the weights, as the functions take them.
       functions: {kind: (held, *inputs) -> arrays}: "forward"; "gradient", the sum of all outputs
         and its gradient by the params; "nothing", which takes the same for next to nothing.
+      names: of the leaves of what is held.
+      answer: (kind, what its function returns) -> the outputs of the call, or the sum of them and
+        the gradient, without what the call has changed.
     """
 
     init: Callable[[], Any] | None
     held: Any
     functions: Mapping[str, Callable[..., Any]]
+    names: Sequence[str]
+    answer: Callable[[str, Any], Any]
 
 
 def linen_runner(subject: Subject) -> Runner:
@@ -66,7 +73,14 @@ def linen_runner(subject: Subject) -> Runner:
         return jax.value_and_grad(loss)(variables["params"])
 
     functions = {"forward": subject.linen_call, "gradient": gradient, "nothing": nothing}
-    return Runner(subject.linen_init, jax.jit(subject.linen_init)(), functions)
+    variables = jax.jit(subject.linen_init)()
+    return Runner(
+        subject.linen_init,
+        variables,
+        functions,
+        jax.tree.leaves(unflatten({path: path for path in flatten(variables)})),
+        lambda kind, returned: returned[0] if kind == "forward" else returned,
+    )
 
 
 def nnx_runner(subject: Subject) -> Runner:
@@ -74,15 +88,23 @@ def nnx_runner(subject: Subject) -> Runner:
     graphdef, state = nnx.split(subject.nnx_init())
     leaves, tree = jax.tree.flatten(state)
 
-    def of_leaves(call: Callable[..., Any]) -> Callable[..., Any]:
+    def of_leaves(call: Callable[..., Any], is_forward: bool) -> Callable[..., Any]:
         def run(leaves, *inputs):
             module = nnx.merge(graphdef, jax.tree.unflatten(tree, leaves))
-            return call(module, *inputs), changed(module)
+            outputs = call(module, *inputs)
+            return (outputs, changed(module)) if is_forward else outputs
 
         return run
 
-    functions = {kind: of_leaves(call) for kind, call in of_module(subject).items()}
-    return Runner(lambda: nnx.split(subject.nnx_init())[1], tuple(leaves), functions)
+    calls = of_module(subject)
+    functions = {kind: of_leaves(call, kind == "forward") for kind, call in calls.items()}
+    return Runner(
+        lambda: nnx.split(subject.nnx_init())[1],
+        tuple(leaves),
+        functions,
+        leaf_names(state),
+        lambda kind, returned: returned[0] if kind == "forward" else returned,
+    )
 
 
 def of_module(subject: Subject) -> dict[str, Callable[..., Any]]:

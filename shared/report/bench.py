@@ -29,6 +29,7 @@ def bench_json(found: Benchmark) -> dict[str, Any]:
         "params_bytes": found.params_bytes,
         "implementations": [_quantity_json(row) for row in found.implementations],
         "forms": [_quantity_json(row) for row in found.forms],
+        "same_program": {kind: dict(of) for kind, of in found.same_program.items()},
         "noise": found.noise._asdict(),
         "advice": list(found.advice),
         "versions": versions(),
@@ -50,9 +51,20 @@ def print_bench(found: Benchmark) -> None:
     print_line(console, "time", "medians; behind each its ratio to the first column, and tenths")
     console.print(_columns_table(found.implementations))
     console.print(_rows_table(found.forms))
+    for line in _programs(found):
+        print_line(console, "xla", line)
     print_line(console, "noise", f"two equal programs: {_spread(found.noise)}")
     for sentence in found.advice:
         print_line(console, "so", sentence)
+
+
+def _programs(found: Benchmark) -> list[str]:
+    """What XLA makes of each column, a line for what is computed."""
+    words = {True: "the program of linen", False: "another program than linen"}
+    return [
+        f"{kind}: " + ", ".join(f"{column} is {words[same]}" for column, same in of.items())
+        for kind, of in found.same_program.items()
+    ]
 
 
 def _columns_table(rows: Sequence[Quantity]) -> Table:
@@ -139,6 +151,7 @@ def _page(found: Benchmark) -> str:
         f"<p>{_text(described)}</p>",
         _html_table(["", *columns], first),
         _html_table(["form of the call", *(row.name for row in found.forms)], second),
+        *(f"<p>{_text(line)}</p>" for line in _programs(found)),
         f"<p>Two equal programs: {_spread(found.noise)}</p>",
         *(f"<p><b>{_text(sentence)}</b></p>" for sentence in found.advice),
         f"<p>{_text(made_with)}</p>",

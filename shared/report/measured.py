@@ -52,6 +52,7 @@ class Benchmark:
       params_bytes: what they take.
       implementations: the rows of Linen, NNX and, where there is one, hand-written JAX.
       forms: the rows of the ways to call an NNX module; columns are forms.
+      same_program: {what is computed: {column: whether XLA makes Linen's program of it}}.
       noise: of two equal programs, timed as all others were.
       advice: what to do about it, a sentence each.
     """
@@ -62,5 +63,6 @@ class Benchmark:
     params_bytes: int
     implementations: tuple[Quantity, ...]
     forms: tuple[Quantity, ...]
+    same_program: Mapping[str, Mapping[str, bool]]
     noise: Ratio
     advice: tuple[str, ...]
