@@ -15,6 +15,10 @@ class NoGradientError(Exception):
     """A model that runs cannot be differentiated: it has a `while` loop, say."""
 
 
+# What JAX raises of a model that runs.
+NOT_DIFFERENTIABLE = (ValueError, TypeError, NotImplementedError)
+
+
 class CannotRunError(Exception):
     """XLA has no program for a model on this backend."""
 
@@ -73,7 +77,7 @@ def results_and_gradients(
         gradient = jax.grad(projection, argnums=(0, 1), has_aux=True)
         try:
             (of_leaves, of_inputs), results = gradient(moving, floating)
-        except (ValueError, TypeError, NotImplementedError) as error:
+        except NOT_DIFFERENTIABLE as error:
             raise NoGradientError(first_line(error).split(". ")[0]) from error
         return results, (of_inputs, of_leaves)
 

@@ -14,9 +14,13 @@ from shared.cases import Case
 from shared.errors import during, one_line
 from shared.interface import activation_of, load_implementation
 from shared.models.forms import changed
+from shared.models.gradients import NOT_DIFFERENTIABLE
 from shared.models.nnx import leaf_names
 from shared.models.pair import Pair
 from shared.trees import flatten, unflatten
+
+# An array, so that it is an argument of what is compiled: XLA could fold a number into the weights.
+SEED = np.uint32(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +30,18 @@ class Subject:
     Attributes:
       name: of the case, or the place of the pair.
       inputs: arrays and keys.
-      linen_init: () -> variables, which `jax.jit` takes.
+      linen_init: (seed) -> variables, which `jax.jit` takes.
       linen_call: (variables, *inputs) -> (outputs, updates), the same.
-      nnx_init: () -> module, with its variables.
+      nnx_init: (seed) -> module, with its variables.
       nnx_call: (module, *inputs) -> outputs, of a module that keeps what the call changes.
       case: the built-in case, where it is one.
     """
 
     name: str
     inputs: tuple
-    linen_init: Callable[[], Any]
+    linen_init: Callable[[Any], Any]
     linen_call: Callable[..., Any]
-    nnx_init: Callable[[], Any]
+    nnx_init: Callable[[Any], Any]
     nnx_call: Callable[..., Any]
     case: Case | None = None
 
@@ -47,7 +51,7 @@ class Runner:
     """One way to run a model, as functions of what it holds and the inputs.
 
     Attributes:
-      init: makes the weights, and `jax.jit` takes it; None where they are those of another.
+      init: (seed) -> weights, which `jax.jit` takes; None where they are those of another.
       held: the weights, as the functions take them.
       functions: {kind: (held, *inputs) -> arrays}: "forward"; "gradient", the sum of all outputs
         and its gradient by the params; "nothing", which takes the same for next to nothing.
@@ -56,7 +60,7 @@ class Runner:
         the gradient, without what the call has changed.
     """
 
-    init: Callable[[], Any] | None
+    init: Callable[[Any], Any] | None
     held: Any
     functions: Mapping[str, Callable[..., Any]]
     names: Sequence[str]
@@ -73,7 +77,7 @@ def linen_runner(subject: Subject) -> Runner:
         return jax.value_and_grad(loss)(variables["params"])
 
     functions = {"forward": subject.linen_call, "gradient": gradient, "nothing": nothing}
-    variables = jax.jit(subject.linen_init)()
+    variables = jax.jit(subject.linen_init)(SEED)
     return Runner(
         subject.linen_init,
         variables,
@@ -85,7 +89,7 @@ def linen_runner(subject: Subject) -> Runner:
 
 def nnx_runner(subject: Subject) -> Runner:
     """NNX: the flat leaves of a module that is split once."""
-    graphdef, state = nnx.split(subject.nnx_init())
+    graphdef, state = nnx.split(subject.nnx_init(SEED))
     leaves, tree = jax.tree.flatten(state)
 
     def of_leaves(call: Callable[..., Any], is_forward: bool) -> Callable[..., Any]:
@@ -99,7 +103,7 @@ def nnx_runner(subject: Subject) -> Runner:
     calls = of_module(subject)
     functions = {kind: of_leaves(call, kind == "forward") for kind, call in calls.items()}
     return Runner(
-        lambda: nnx.split(subject.nnx_init())[1],
+        lambda seed: nnx.split(subject.nnx_init(seed))[1],
         tuple(leaves),
         functions,
         leaf_names(state),
@@ -124,9 +128,10 @@ def of_module(subject: Subject) -> dict[str, Callable[..., Any]]:
 
 def no_gradient(runner: Runner, inputs: tuple) -> str | None:
     """Why JAX has no gradient of a model; None where it has one."""
+    jax.eval_shape(runner.functions["forward"], runner.held, *inputs)  # that it runs at all
     try:
         jax.eval_shape(runner.functions["gradient"], runner.held, *inputs)
-    except Exception as error:
+    except NOT_DIFFERENTIABLE as error:
         return one_line(error)
     return None
 
@@ -143,7 +148,7 @@ def total(outputs: Any) -> jax.Array:
     return sum((jnp.sum(x.astype(jnp.float32)) for x in leaves), jnp.zeros(()))
 
 
-def subject_of_case(case: Case, seed: int = 0) -> Subject:
+def subject_of_case(case: Case) -> Subject:
     """The two implementations of `case`."""
     linen, nnx_impl = load_implementation("linen"), load_implementation("nnx")
 
@@ -156,32 +161,33 @@ def subject_of_case(case: Case, seed: int = 0) -> Subject:
 
     return Subject(
         case.name,
-        jax.tree.map(_on_device, seeded_inputs(case, seed)),
-        lambda: linen.init(case.params_case, seed),
+        jax.tree.map(_on_device, seeded_inputs(case, int(SEED))),
+        lambda seed: linen.init(case.params_case, seed),
         linen_call,
-        lambda: nnx_impl.build(case.params_case, nnx.Rngs(seed)),  # type: ignore[attr-defined]
+        lambda seed: nnx_impl.build(case.params_case, nnx.Rngs(jax.random.key(seed))),  # type: ignore[attr-defined]
         nnx_call,
         case,
     )
 
 
-def subject_of_pair(name: str, pair: Pair, seed: int = 0) -> Subject:
+def subject_of_pair(name: str, pair: Pair) -> Subject:
     """A user's pair, called as the pair says."""
-    keys = {name: jax.random.key(i) for i, name in enumerate(("params", "dropout", *pair.streams))}
+    streams = ("params", "dropout", *pair.streams)
+    keys = {name: jax.random.key(i) for i, name in enumerate(streams)}
     call = pair.linen_call or (lambda module, *args: module(*args, **pair.linen_kwargs))
     port_call = pair.nnx_call or (lambda module, *args: module(*args, **pair.nnx_kwargs))
-    inputs = _made(pair.inputs, seed)
+    inputs = _made(pair.inputs, int(SEED))
 
-    def linen_init():
-        return pair.linen.init(keys, *inputs, method=call)
+    def linen_init(seed):
+        return pair.linen.init({**keys, "params": jax.random.key(seed)}, *inputs, method=call)
 
     def linen_call(variables, *args):
         mutable = [kind for kind in variables if kind != "params"]
         return pair.linen.apply(variables, *args, method=call, mutable=mutable, rngs=keys)
 
-    def nnx_init():
-        streams = {name: 2 + i for i, name in enumerate(pair.streams)}
-        return pair.nnx(nnx.Rngs(seed, dropout=1, **streams))
+    def nnx_init(seed):
+        own = {name: 2 + i for i, name in enumerate(pair.streams)}
+        return pair.nnx(nnx.Rngs(jax.random.key(seed), dropout=1, **own))
 
     return Subject(name, inputs, linen_init, linen_call, nnx_init, port_call)
 

@@ -1,0 +1,118 @@
+"""The rows of the tables: what is measured, of each column."""
+
+import functools
+import random
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from shared.bench.stages import Stages, stages
+from shared.bench.timing import in_turns, ratio
+from shared.models.forms import FORMS
+from shared.models.subject import SEED, Runner, Subject, of_module
+from shared.report.measured import Quantity, Ratio
+
+# What a call computes, by what a report calls it.
+TITLES = {
+    "forward": "forward",
+    "gradient": "value and gradient",
+    "nothing": "dispatch alone",
+}
+
+Functions = Mapping[str, tuple]
+
+
+def arguments(runners: Mapping[str, Runner], kind: str, inputs: tuple) -> dict[str, tuple]:
+    """{column: (function, its arguments)}."""
+    return {name: (r.functions[kind], r.held, *inputs) for name, r in runners.items()}
+
+
+def jitted(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """A call of `function` that has been compiled."""
+    compiled = jax.jit(lambda *args: function(*args))
+    jax.block_until_ready(compiled(*args))
+    return lambda: compiled(*args)
+
+
+def made_ready(functions: Functions, times: int) -> dict[str, list[Stages]]:
+    """{column: its stages, `times` times in turns}. A first time, which warms up, is left out."""
+    names, order = list(functions), random.Random(0)
+    stages(*functions[names[0]])
+    found: dict[str, list[Stages]] = {name: [] for name in names}
+    for _ in range(times):
+        order.shuffle(names)
+        for name in names:
+            found[name].append(stages(*functions[name]))
+    return {name: found[name] for name in functions}
+
+
+def init_rows(
+    runners: Mapping[str, Runner], params_bytes: int, seconds: float, times: int
+) -> Iterator[Quantity]:
+    """Making the weights: the first time, again, and the memory that it takes."""
+    inits = {name: runner.init for name, runner in runners.items() if runner.init}
+    found = made_ready({name: (init, SEED) for name, init in inits.items()}, times)
+    first = {name: [each.seconds for each in all_] for name, all_ in found.items()}
+    yield timed_row("init, jitted: trace, lower, compile", first)
+    yield timed_row(
+        "init, jitted: again",
+        in_turns({n: jitted(init, SEED) for n, init in inits.items()}, seconds / 4),
+    )
+    for init in inits.values():
+        jax.block_until_ready(_eager(init))
+    eager = {name: functools.partial(_eager, init) for name, init in inits.items()}
+    yield timed_row("init, not jitted: again", in_turns(eager, seconds / 4, fewest=3))
+    sizes = {name: all_[-1].peak_bytes for name, all_ in found.items()}
+    yield _row("init, jitted: memory", "params", sizes, params_bytes)
+
+
+def _eager(init: Callable[[Any], Any]) -> list[Any]:
+    return jax.tree.leaves(init(SEED))
+
+
+def stage_rows(title: str, found: Mapping[str, Sequence[Stages]]) -> Iterator[Quantity]:
+    for stage in ("trace", "lower", "compile"):
+        seconds = {name: [getattr(each, stage) for each in all_] for name, all_ in found.items()}
+        yield timed_row(f"{title}: {stage}", seconds)
+
+
+def size_rows(
+    title: str, found: Mapping[str, Sequence[Stages]], params_bytes: int
+) -> Iterator[Quantity]:
+    for what in ("argument", "output", "temp"):
+        sizes = {name: getattr(all_[-1], f"{what}_bytes") for name, all_ in found.items()}
+        yield _row(f"{title}: {what} bytes", "bytes", sizes)
+    flops = {name: all_[-1].flops for name, all_ in found.items()}
+    yield _row(f"{title}: operations", "flops", flops)
+
+
+def form_rows(subject: Subject, kinds: Sequence[str], seconds: float) -> Iterator[Quantity]:
+    """What each form of the call costs."""
+    functions, module, calls = of_module(subject), subject.nnx_init(SEED), {}
+    for kind in kinds:
+        for name, form in FORMS.items():
+            call = functools.partial(form(module, functions[kind]), *subject.inputs)
+            jax.block_until_ready(call())
+            calls[f"{kind} {name}"] = call
+    timed = in_turns(calls, seconds)
+    for kind in kinds:
+        yield timed_row(TITLES[kind], {name: timed[f"{kind} {name}"] for name in FORMS})
+
+
+def timed_row(name: str, seconds: Mapping[str, Sequence[float]]) -> Quantity:
+    first = next(iter(seconds.values()))
+    return Quantity(
+        name,
+        "s",
+        {column: statistics.median(all_) for column, all_ in seconds.items()},
+        {column: ratio(all_, first) for column, all_ in seconds.items()},
+    )
+
+
+def _row(name: str, unit: str, numbers: Mapping[str, float | None], divisor: float = 1) -> Quantity:
+    known = {c: number / divisor for c, number in numbers.items() if number is not None}
+    first = next(iter(known.values()), 0)
+    ratios = {c: Ratio(*[n / first] * 3) for c, n in known.items() if first}
+    return Quantity(name, unit, known, ratios)
