@@ -1,6 +1,5 @@
 """What `bench` found: in a terminal, in JSON and on a page."""
 
-import dataclasses
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,9 @@ from rich.text import Text
 from shared.errors import printable
 from shared.files import Writer
 from shared.report.document import SCHEMA_VERSION, versions
-from shared.report.measured import Benchmark, Quantity, Ratio
+from shared.report.measured import Benchmark, Quantity
 from shared.report.params import print_line, print_title, terminal
-
-_PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+from shared.report.quantities import bytes_text, cell, quantity_json, spread
 
 
 def bench_json(found: Benchmark) -> dict[str, Any]:
@@ -27,18 +25,13 @@ def bench_json(found: Benchmark) -> dict[str, Any]:
         "inputs": found.inputs,
         "num_leaves": found.num_leaves,
         "params_bytes": found.params_bytes,
-        "implementations": [_quantity_json(row) for row in found.implementations],
-        "forms": [_quantity_json(row) for row in found.forms],
+        "implementations": [quantity_json(row) for row in found.implementations],
+        "forms": [quantity_json(row) for row in found.forms],
         "same_program": {kind: dict(of) for kind, of in found.same_program.items()},
         "noise": found.noise._asdict(),
         "advice": list(found.advice),
         "versions": versions(),
     }
-
-
-def _quantity_json(row: Quantity) -> dict[str, Any]:
-    ratios = {column: ratio._asdict() for column, ratio in row.ratios.items()}
-    return {**dataclasses.asdict(row), "values": dict(row.values), "ratios": ratios}
 
 
 def print_bench(found: Benchmark) -> None:
@@ -47,13 +40,13 @@ def print_bench(found: Benchmark) -> None:
     console.width = max(console.width, 100)
     print_title(console, f"bench  {printable(found.name)}")
     print_line(console, "in  ", found.inputs)
-    print_line(console, "held", f"{found.num_leaves} leaves, {_bytes(found.params_bytes)}")
+    print_line(console, "held", f"{found.num_leaves} leaves, {bytes_text(found.params_bytes)}")
     print_line(console, "time", "medians; behind each its ratio to the first column, and tenths")
     console.print(_columns_table(found.implementations))
     console.print(_rows_table(found.forms))
     for line in _programs(found):
         print_line(console, "xla", line)
-    print_line(console, "noise", f"two equal programs: {_spread(found.noise)}")
+    print_line(console, "noise", f"two equal programs: {spread(found.noise)}")
     for sentence in found.advice:
         print_line(console, "so", sentence)
 
@@ -72,7 +65,7 @@ def _columns_table(rows: Sequence[Quantity]) -> Table:
     columns = list(dict.fromkeys(column for row in rows for column in row.values))
     table = _table("", *columns)
     for row in rows:
-        table.add_row(Text(row.name), *(Text(_cell(row, column)) for column in columns))
+        table.add_row(Text(row.name), *(Text(cell(row, column)) for column in columns))
     return table
 
 
@@ -80,7 +73,7 @@ def _rows_table(rows: Sequence[Quantity]) -> Table:
     """A row for each form."""
     table = _table("form of the call", *(row.name for row in rows))
     for form in rows[0].values:
-        table.add_row(Text(form), *(Text(_cell(row, form)) for row in rows))
+        table.add_row(Text(form), *(Text(cell(row, form)) for row in rows))
     return table
 
 
@@ -89,38 +82,6 @@ def _table(*titles: str) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     return table
-
-
-def _cell(row: Quantity, column: str) -> str:
-    if column not in row.values:
-        return ""
-    value = _number(row.values[column], row.unit)
-    ratio = row.ratios.get(column)
-    if ratio is None or column == next(iter(row.values)):
-        return value
-    return f"{value}  {_spread(ratio) if row.unit == 's' else f'x{ratio.median:.2f}'}"
-
-
-def _spread(ratio: Ratio) -> str:
-    return f"x{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
-
-
-def _number(value: float, unit: str) -> str:
-    if unit == "s":
-        size, name = next((p for p in _PREFIXES if value >= p[0]), _PREFIXES[-1])
-        return f"{value / size:.3g} {name}"
-    if unit == "bytes":
-        return _bytes(value)
-    if unit == "params":
-        return f"{value:.2f} x params"
-    return f"{value:.3g}"
-
-
-def _bytes(value: float) -> str:
-    for size, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if value >= size:
-            return f"{value / size:.3g} {name}"
-    return f"{value:.0f} B"
 
 
 def write_bench(found: Benchmark, document: Mapping[str, Any], path: str) -> None:
@@ -142,9 +103,9 @@ th { border-bottom: 1px solid #888 }
 def _page(found: Benchmark) -> str:
     """The same tables as a page that needs nothing else."""
     columns = list(dict.fromkeys(c for row in found.implementations for c in row.values))
-    first = [[row.name, *(_cell(row, c) for c in columns)] for row in found.implementations]
-    second = [[form, *(_cell(row, form) for row in found.forms)] for form in found.forms[0].values]
-    described = f"{found.inputs}; {found.num_leaves} leaves, {_bytes(found.params_bytes)}"
+    first = [[row.name, *(cell(row, c) for c in columns)] for row in found.implementations]
+    second = [[form, *(cell(row, form) for row in found.forms)] for form in found.forms[0].values]
+    described = f"{found.inputs}; {found.num_leaves} leaves, {bytes_text(found.params_bytes)}"
     made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
     parts = [
         f"<h1>bench {_text(found.name)}</h1>",
@@ -152,7 +113,7 @@ def _page(found: Benchmark) -> str:
         _html_table(["", *columns], first),
         _html_table(["form of the call", *(row.name for row in found.forms)], second),
         *(f"<p>{_text(line)}</p>" for line in _programs(found)),
-        f"<p>Two equal programs: {_spread(found.noise)}</p>",
+        f"<p>Two equal programs: {spread(found.noise)}</p>",
         *(f"<p><b>{_text(sentence)}</b></p>" for sentence in found.advice),
         f"<p>{_text(made_with)}</p>",
     ]

@@ -29,7 +29,8 @@ class Quantity:
 
     Attributes:
       name: what was measured.
-      unit: "s", "bytes", "flops" or "params", the last a multiple of the bytes of the params.
+      unit: "s", "bytes", "flops", "params", a multiple of the bytes of the params, or
+        "exponent", of a power that was fitted.
       values: {column: the median}; a column that has none is not there.
       ratios: {column: to the first column, within one run}; of what was not timed in turns, the
         quotient alone.
@@ -39,6 +40,21 @@ class Quantity:
     unit: str
     values: Mapping[str, float]
     ratios: Mapping[str, Ratio]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of one kind, with the same columns.
+
+    Attributes:
+      title: what was measured, on what, in words.
+      rows: one for each quantity; their first column is what the others are compared with.
+      notes: what is to be known to read them, a sentence each.
+    """
+
+    title: str
+    rows: tuple[Quantity, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
