@@ -37,7 +37,16 @@ KNOWS_FLAX = {
     # The last says of which classes the two modules are.
     *(
         ROOTS["shared"] / "models" / f"{name}.py"
-        for name in ("linen", "nnx", "nnx_training", "sources", "pair", "subject", "forms")
+        for name in (
+            "linen",
+            "nnx",
+            "nnx_training",
+            "sources",
+            "pair",
+            "subject",
+            "forms",
+            "devices",
+        )
     ),
 }
 # Each holds a stack of the other API. It imports Flax's, not the other implementation's.

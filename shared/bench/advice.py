@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from shared.bench.rows import COMPILED_EAGERLY
 from shared.report.measured import Quantity, Ratio
 
 # A machine on which two equal programs are further apart is too noisy to tell forms apart.
@@ -28,6 +29,12 @@ def advice(
     for kind in ("forward", "value and gradient"):
         if f"{kind}: argument bytes" in by_name:
             yield from _apart(kind, by_name, params_bytes)
+    eager = by_name.get(COMPILED_EAGERLY)
+    if eager and (count := eager.values["nnx"]):
+        yield (
+            f"a call of NNX that is not jitted compiles {count:.0f} program(s) each time, for a "
+            f"lift is made within it: make it once, as a decorator of a method, or jit the call"
+        )
     by_name = {row.name: row for row in forms}
     forward, host = by_name["forward"], by_name["dispatch alone"]
     best, usual = next(iter(forward.values)), "nnx.jit"

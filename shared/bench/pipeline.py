@@ -1,18 +1,21 @@
 """The story of a benchmark: a subject -> programs -> times in turns -> tables -> advice."""
 
+import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from shared.bench.advice import advice
+from shared.bench.first_result import first_results
 from shared.bench.programs import same_as_first
 from shared.bench.pure_jax import Pure, pure
 from shared.bench.rows import (
     TITLES,
     arguments,
+    eager_rows,
     form_rows,
     init_rows,
     jitted,
@@ -23,17 +26,17 @@ from shared.bench.rows import (
 )
 from shared.bench.timing import in_turns, ratio
 from shared.errors import InputError
+from shared.models.devices import on_each, spread
 from shared.models.subject import (
+    RUNNERS,
     SEED,
     Runner,
     Subject,
-    linen_runner,
-    nnx_runner,
     no_gradient,
     nothing,
     total,
 )
-from shared.report.measured import Benchmark
+from shared.report.measured import Benchmark, Quantity
 from shared.trees import flatten, unflatten
 
 
@@ -43,14 +46,18 @@ class Budget(NamedTuple):
     Attributes:
       seconds: of what is timed in turns, for each table.
       times: how often a program is made ready.
+      processes: how often a process is started for each model.
+      forms: what is computed in each form of the call, each time compiled anew.
     """
 
     seconds: float
     times: int
+    processes: int
+    forms: tuple[str, ...] = tuple(TITLES)
 
 
-FULL, QUICK = Budget(10.0, 5), Budget(2.0, 1)
-NUM_STEPS = 6
+FULL, QUICK = Budget(10.0, 5, 3), Budget(2.0, 1, 0, forms=("forward", "nothing"))
+NUM_STEPS = 8
 # How many times its weights a benchmark holds, at most: those of both models, of a module that is
 # called, the outputs of a call and gradients.
 HELD = 6
@@ -62,6 +69,7 @@ def bench(
     budget: Budget = FULL,
     progress: Progress = lambda step: None,
     names: Mapping[str, str] | None = None,
+    commands: Mapping[str, Sequence[str]] | None = None,
 ) -> Benchmark:
     """Measures both models of `subject`, and the forms of its NNX module.
 
@@ -71,14 +79,20 @@ def bench(
       progress: is told what is measured next.
       names: {a leaf of NNX: the leaf of Linen that holds the same}; without, programs are not
         compared.
+      commands: {column: the words after `python` that make its weights and call it once}.
 
     Raises:
       InputError: the weights do not fit into memory as often as they are held.
     """
-    seconds, times = budget
+    seconds, times, processes, of_forms = budget
     _check_memory(subject)
+    subject = dataclasses.replace(subject, inputs=spread(subject.inputs))
+    rows: list[Quantity] = []
+    if commands and processes:
+        progress("from the start of a process")
+        rows.append(timed_row("process, to the first result", first_results(commands, processes)))
     progress("init")
-    runners = {"linen": linen_runner(subject), "nnx": nnx_runner(subject)}
+    runners = {name: _placed(runner(subject)) for name, runner in RUNNERS.items()}
     held = runners["linen"].held
     params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(held))
     plain = pure(subject.case) if subject.case else None
@@ -87,7 +101,7 @@ def bench(
     reason = no_gradient(runners["linen"], subject.inputs)
     kinds = [kind for kind in TITLES if kind != "gradient" or not reason]
 
-    rows = list(init_rows(runners, params_bytes, seconds, times))
+    rows += init_rows(runners, params_bytes, seconds, times)
     same = {}
     for kind in (kind for kind in kinds if kind != "nothing"):
         progress(f"{TITLES[kind]}: trace, lower, compile")
@@ -95,6 +109,9 @@ def bench(
             same[TITLES[kind]] = same_as_first(runners, kind, subject.inputs, names)
         found = made_ready(arguments(runners, kind, subject.inputs), times)
         rows += [*stage_rows(TITLES[kind], found), *size_rows(TITLES[kind], found, params_bytes)]
+
+    progress("forward, not jitted")
+    rows += eager_rows(subject, held, seconds)
 
     progress("calls in turns")
     calls = {
@@ -108,7 +125,7 @@ def bench(
         rows.append(timed_row(TITLES[kind], {n: timed[f"{kind} {n}"] for n in runners}))
 
     progress("forms of the call")
-    forms = tuple(form_rows(subject, kinds, seconds))
+    forms = tuple(form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds))
     num_leaves = len(runners["nnx"].held)
     noise = ratio(timed["again"], timed["forward linen"])
     return Benchmark(
@@ -125,6 +142,10 @@ def bench(
             *advice(rows, forms, num_leaves, params_bytes, noise),
         ),
     )
+
+
+def _placed(runner: Runner) -> Runner:
+    return dataclasses.replace(runner, held=on_each(runner.held))
 
 
 def _check_memory(subject: Subject) -> None:

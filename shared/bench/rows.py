@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 
+from shared.bench.compilations import count_compilations
 from shared.bench.stages import Stages, stages
 from shared.bench.timing import in_turns, ratio
+from shared.models.devices import module_on_each
 from shared.models.forms import FORMS
 from shared.models.subject import SEED, Runner, Subject, of_module
 from shared.report.measured import Quantity, Ratio
@@ -20,6 +22,8 @@ TITLES = {
     "gradient": "value and gradient",
     "nothing": "dispatch alone",
 }
+
+COMPILED_EAGERLY = "forward, not jitted: compiled again"
 
 Functions = Mapping[str, tuple]
 
@@ -88,9 +92,23 @@ def size_rows(
     yield _row(f"{title}: operations", "flops", flops)
 
 
+def eager_rows(subject: Subject, variables: Any, seconds: float) -> Iterator[Quantity]:
+    """A forward pass that is not jitted: what a user sees who tries out a model."""
+    module = module_on_each(subject.nnx_init(SEED))
+    calls = {
+        "linen": lambda: subject.linen_call(variables, *subject.inputs),
+        "nnx": lambda: subject.nnx_call(module, *subject.inputs),
+    }
+    for call in calls.values():
+        jax.block_until_ready(call())
+    counts = {name: count_compilations(call) for name, call in calls.items()}
+    yield timed_row("forward, not jitted", in_turns(calls, seconds / 4, fewest=3))
+    yield Quantity(COMPILED_EAGERLY, "programs", counts, {})
+
+
 def form_rows(subject: Subject, kinds: Sequence[str], seconds: float) -> Iterator[Quantity]:
     """What each form of the call costs."""
-    functions, module, calls = of_module(subject), subject.nnx_init(SEED), {}
+    functions, module, calls = of_module(subject), module_on_each(subject.nnx_init(SEED)), {}
     for kind in kinds:
         for name, form in FORMS.items():
             call = functools.partial(form(module, functions[kind]), *subject.inputs)

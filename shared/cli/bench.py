@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from shared.cases import Case
 from shared.cli.names import define_name
 from shared.cli.sizes import case_from_flags, define_case_flags
 from shared.errors import UsageError
+from shared.interface import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
     from shared.models.pair import PurePair
@@ -56,13 +58,14 @@ def run(values: flags.FlagValues) -> int:
     budget = QUICK if values.quick else FULL
     with progress_bar("bench", NUM_STEPS) as progress:
         if values.pair is None:
-            names = _names(pure_case(case))
-            found = bench(subject_of_case(case), budget, progress, names)
+            names, commands = _names(pure_case(case)), _of_case(case)
+            found = bench(subject_of_case(case), budget, progress, names, commands)
         else:
             pair = load_pair(values.pair)
             with users_code(f"--pair={values.pair}"):
-                names = _names(pure_pair(pair))
-                found = bench(subject_of_pair(values.pair, pair), budget, progress, names)
+                names, commands = _names(pure_pair(pair)), _of_pair(values.pair)
+                subject = subject_of_pair(values.pair, pair)
+                found = bench(subject, budget, progress, names, commands)
     document = bench_json(found)
     if values.report is not None:
         write_bench(found, document, values.report)
@@ -79,6 +82,17 @@ def _names(pair: "PurePair") -> dict[str, str]:
 
     rows = find_weight_map(pair).rows()
     return {row["nnx"]: row["linen"] for row in rows if row["transform"] == "identity"}
+
+
+def _of_case(case: Case) -> dict[str, list[str]]:
+    """{implementation: the words after `python` that run it}."""
+    sizes = [f"--{name}={getattr(case, name)}" for name in _OF_CASES[1:]]
+    words = ["-m", "shared", "forward", f"--case={case.name}", *sizes]
+    return {name: [*words, f"--impl={name}"] for name in IMPLEMENTATIONS}
+
+
+def _of_pair(place: str) -> dict[str, list[str]]:
+    return {name: ["-m", "shared.cli.first_result", name, place] for name in IMPLEMENTATIONS}
 
 
 _OF_CASES = ("case", "num_layers", "features", "batch_size")

@@ -89,7 +89,12 @@ def linen_runner(subject: Subject) -> Runner:
 
 def nnx_runner(subject: Subject) -> Runner:
     """NNX: the flat leaves of a module that is split once."""
-    graphdef, state = nnx.split(subject.nnx_init(SEED))
+
+    def init(seed):
+        return nnx.split(subject.nnx_init(seed))[1]
+
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: subject.nnx_init(SEED)))
+    state = jax.jit(init)(SEED)
     leaves, tree = jax.tree.flatten(state)
 
     def of_leaves(call: Callable[..., Any], is_forward: bool) -> Callable[..., Any]:
@@ -103,12 +108,15 @@ def nnx_runner(subject: Subject) -> Runner:
     calls = of_module(subject)
     functions = {kind: of_leaves(call, kind == "forward") for kind, call in calls.items()}
     return Runner(
-        lambda seed: nnx.split(subject.nnx_init(seed))[1],
+        init,
         tuple(leaves),
         functions,
         leaf_names(state),
         lambda kind, returned: returned[0] if kind == "forward" else returned,
     )
+
+
+RUNNERS = {"linen": linen_runner, "nnx": nnx_runner}
 
 
 def of_module(subject: Subject) -> dict[str, Callable[..., Any]]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from shared.errors import printable
 from shared.files import Writer
 from shared.report.document import SCHEMA_VERSION, versions
+from shared.report.machine import machine, machine_text
 from shared.report.measured import Benchmark, Quantity
 from shared.report.params import print_line, print_title, terminal
 from shared.report.quantities import bytes_text, cell, quantity_json, spread
@@ -30,6 +31,7 @@ def bench_json(found: Benchmark) -> dict[str, Any]:
         "same_program": {kind: dict(of) for kind, of in found.same_program.items()},
         "noise": found.noise._asdict(),
         "advice": list(found.advice),
+        "machine": machine(),
         "versions": versions(),
     }
 
@@ -37,10 +39,11 @@ def bench_json(found: Benchmark) -> dict[str, Any]:
 def print_bench(found: Benchmark) -> None:
     """Both tables, the noise, the advice."""
     console = terminal()
-    console.width = max(console.width, 100)
+    console.width = max(console.width, 116)
     print_title(console, f"bench  {printable(found.name)}")
     print_line(console, "in  ", found.inputs)
     print_line(console, "held", f"{found.num_leaves} leaves, {bytes_text(found.params_bytes)}")
+    print_line(console, "on  ", machine_text())
     print_line(console, "time", "medians; behind each its ratio to the first column, and tenths")
     console.print(_columns_table(found.implementations))
     console.print(_rows_table(found.forms))
@@ -80,7 +83,7 @@ def _rows_table(rows: Sequence[Quantity]) -> Table:
 def _table(*titles: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for title in titles:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == titles[0])
     return table
 
 
@@ -115,7 +118,7 @@ def _page(found: Benchmark) -> str:
         *(f"<p>{_text(line)}</p>" for line in _programs(found)),
         f"<p>Two equal programs: {spread(found.noise)}</p>",
         *(f"<p><b>{_text(sentence)}</b></p>" for sentence in found.advice),
-        f"<p>{_text(made_with)}</p>",
+        f"<p>{_text(machine_text())}; {_text(made_with)}</p>",
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     title = f"<title>bench {_text(found.name)}</title>"
