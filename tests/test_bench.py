@@ -5,6 +5,9 @@ No test asserts a time.
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +20,21 @@ from shared import Pair, find_weight_map
 from shared.bench import pipeline, timing
 from shared.bench import rows as rows_of_tables
 from shared.bench.advice import advice
+from shared.bench.first_result import first_results
 from shared.bench.pipeline import Budget, bench
 from shared.cases import CASES
 from shared.cli import main
+from shared.errors import InputError
+from shared.files import Writer
 from shared.models.forms import FORMS
 from shared.models.pair import pure_case
 from shared.models.subject import SEED, subject_of_case, subject_of_pair
-from shared.report.measured import Quantity, Ratio
+from shared.report import plot
+from shared.report.bench import write_bench
+from shared.report.measured import Benchmark, Quantity, Ratio
+from shared.report.plot import plot_bench
 
+ROOT = Path(__file__).parent.parent
 SHORTEST = Budget(seconds=0, times=1, processes=0)
 ADVISED = ("split, flat leaves", "nnx.jit")
 X = (jax.ShapeDtypeStruct((256, 64), "float32"),)
@@ -227,7 +237,7 @@ def test_the_document(capsys):
     [
         (["--case=confused"], "--case=confused cannot be initialised", 2),
         (["--pair=port.py:PAIR", "--features=4"], "--features is of a case", 2),
-        (["--report=out.txt"], "expected a name ending in .html or .json", 2),
+        (["--report=out.txt"], "expected a name ending in .html or .png or .json", 2),
         (["--pair=none.py:PAIR"], "none.py does not exist", 3),
         (["--features=100000"], "the params would take", 2),
     ],
@@ -243,3 +253,59 @@ def test_weights_that_do_not_fit_are_said_before_they_are_made(monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 16)
     with pytest.raises(Exception, match=r"held 6 times, would take .* choose smaller sizes"):
         bench(small("shared"), SHORTEST)
+
+
+def test_a_picture_is_written_where_it_can_be_drawn(tmp_path):
+    both = {name: Ratio(1.0, 0.9, 1.1) for name in ADVISED}
+    rows = [Quantity(name, "s", {}, both) for name in ("forward", "dispatch alone")]
+    found = Benchmark("pair", "", 2, 100, tuple(rows), tuple(rows), {}, Ratio(1, 1, 1), ())
+    write_bench(found, {}, Writer(str(tmp_path / "out.png"), writable=(".png",)))
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert plot_bench(found, "svg") == plot_bench(found, "svg")
+
+
+def test_without_matplotlib_the_text_comes_and_the_extra_is_said(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(plot, "has_matplotlib", lambda: False)
+    words = ["bench", "--quick", "--num_layers=2", "--features=3", "--batch_size=2"]
+    assert main([*words, f"--report={tmp_path / 'out.png'}"]) == 2
+    printed = capsys.readouterr()
+    assert "use 'split, flat leaves'" in " ".join(printed.out.split())
+    assert "pip install 'composed-lifts[plot]'" in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(capsys, tmp_path):
+    assert main(["bench", f"--report={tmp_path}/none/out.html"]) == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_a_process_is_timed_and_its_error_is_told():
+    found = first_results({"a": ["-c", "pass"], "b": ["-m", "shared", "--help"]}, times=2)
+    assert {name: len(seconds) for name, seconds in found.items()} == {"a": 2, "b": 2}
+    with pytest.raises(InputError, match=r"in a process of its own: .*--case=nothing"):
+        first_results({"a": ["-m", "shared", "forward", "--case=nothing"]}, times=1)
+
+
+def test_a_model_of_a_pair_runs_in_a_process_of_its_own(tmp_path):
+    path = tmp_path / "port.py"
+    path.write_text(
+        "import jax\nfrom linen_impl.composed import Shared as Model\n"
+        "from nnx_impl.composed import Shared as Port\nfrom shared import Pair\n"
+        "X = (jax.ShapeDtypeStruct((2, 3), 'float32'),)\n"
+        "PAIR = Pair(Model(2, 3), lambda rngs: Port(2, 3, rngs=rngs), X,\n"
+        "            linen_call=lambda model, x: model(x, None)[0])\n"
+    )
+    commands = {
+        name: ["-m", "shared.cli.first_result", name, f"{path}:PAIR"] for name in ("linen", "nnx")
+    }
+    assert {len(seconds) for seconds in first_results(commands, times=1).values()} == {1}
+
+
+def test_examples_are_spread_over_all_devices():
+    """In a process with two devices: the programs are one still, and each has half of the batch."""
+    command = [sys.executable, str(ROOT / "tests" / "bench_on_devices.py")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    both = {"nnx": True, "jax": True}
+    same = {"forward": both, "value and gradient": both}
+    assert ended.stdout.splitlines() == [str([(2, 5), (2, 5)]), str(same)]

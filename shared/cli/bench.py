@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shared.models.pair import PurePair
 
 SUMMARY = "Measure both implementations of --case=NAME, or of your own --pair=FILE.py:NAME."
+WRITABLE = (".html", ".png", ".json")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -28,7 +29,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "report",
         None,
-        "Where to write the full report: FILE.html or FILE.json.",
+        "Where to write the report as well: FILE.html, FILE.png or FILE.json.",
         flag_values=values,
     )
     define_name("format", "text", ("text", "json"), "What is printed: text, json.", values)
@@ -39,11 +40,13 @@ def run(values: flags.FlagValues) -> int:
         given = [name for name in _OF_CASES if values[name].present]
         if given:
             raise UsageError(f"--{given[0]} is of a case: with --pair the pair says its sizes")
-    if values.report is not None and not values.report.endswith((".html", ".json")):
-        raise UsageError(f"--report={values.report}: expected a name ending in .html or .json")
     case = case_from_flags(values)
     if case.params_of is not None:
         raise UsageError(f"--case={case.name} cannot be initialised: there is nothing to time")
+
+    from shared.files import Writer
+
+    writer = values.report and Writer(values.report, writable=WRITABLE, flag="--report")
 
     from shared.bench.pipeline import FULL, NUM_STEPS, QUICK, bench
     from shared.cli.pair_file import load_pair, users_code
@@ -67,12 +70,12 @@ def run(values: flags.FlagValues) -> int:
                 subject = subject_of_pair(values.pair, pair)
                 found = bench(subject, budget, progress, names, commands)
     document = bench_json(found)
-    if values.report is not None:
-        write_bench(found, document, values.report)
     if values.format == "json":
         print_json(document)
     else:
         print_bench(found)
+    if writer:
+        write_bench(found, document, writer)
     return 0
 
 

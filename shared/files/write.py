@@ -57,7 +57,11 @@ class Writer:
 
     def write_text(self, text: str) -> None:
         """Writes `text` in UTF-8. On failure the file is as it was."""
-        self._replace(lambda file: file.write(text.encode()))
+        self.write_bytes(text.encode())
+
+    def write_bytes(self, content: bytes) -> None:
+        """Writes `content` as it is. On failure the file is as it was."""
+        self._replace(lambda file: file.write(content))
 
     def _replace(self, write: Callable[[IO[bytes]], object]) -> None:
         with self._temporary() as (file, name):

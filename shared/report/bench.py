@@ -14,6 +14,7 @@ from shared.report.document import SCHEMA_VERSION, versions
 from shared.report.machine import machine, machine_text
 from shared.report.measured import Benchmark, Quantity
 from shared.report.params import print_line, print_title, terminal
+from shared.report.plot import INSTALL, check_matplotlib, has_matplotlib, plot_bench
 from shared.report.quantities import bytes_text, cell, quantity_json, spread
 
 
@@ -87,11 +88,19 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def write_bench(found: Benchmark, document: Mapping[str, Any], path: str) -> None:
-    """Writes the report to `path`, a page or `document` as JSON, wholly or not at all."""
-    writer = Writer(path, writable=(".html", ".json"), flag="--report")
-    text = _page(found) if path.endswith(".html") else json.dumps(document, indent=1)
-    writer.write_text(text)
+def write_bench(found: Benchmark, document: Mapping[str, Any], writer: Writer) -> None:
+    """Writes the report: a page, a picture, or `document` as JSON.
+
+    Raises:
+      UsageError: a picture is asked for, and there is no matplotlib.
+    """
+    if writer.suffix == ".png":
+        check_matplotlib(f"--report={writer.shown}")
+        writer.write_bytes(plot_bench(found, "png"))
+    elif writer.suffix == ".html":
+        writer.write_text(_page(found))
+    else:
+        writer.write_text(json.dumps(document, indent=1))
 
 
 _STYLE = """
@@ -100,6 +109,7 @@ table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .2rem .8rem; text-align: left }
 tr:nth-child(even) { background: #8881 }
 th { border-bottom: 1px solid #888 }
+svg { max-width: 100%; height: auto }
 """
 
 
@@ -113,6 +123,7 @@ def _page(found: Benchmark) -> str:
     parts = [
         f"<h1>bench {_text(found.name)}</h1>",
         f"<p>{_text(described)}</p>",
+        _picture(found),
         _html_table(["", *columns], first),
         _html_table(["form of the call", *(row.name for row in found.forms)], second),
         *(f"<p>{_text(line)}</p>" for line in _programs(found)),
@@ -123,6 +134,13 @@ def _page(found: Benchmark) -> str:
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     title = f"<title>bench {_text(found.name)}</title>"
     return f"<!doctype html>{head}{title}<style>{_STYLE}</style>\n" + "\n".join(parts) + "\n"
+
+
+def _picture(found: Benchmark) -> str:
+    if not has_matplotlib():
+        return f"<p>With a picture: {_text(INSTALL)}</p>"
+    svg = plot_bench(found, "svg").decode()
+    return svg[svg.index("<svg") :]
 
 
 def _html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
