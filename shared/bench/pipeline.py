@@ -92,12 +92,9 @@ def bench(
         progress("from the start of a process")
         rows.append(timed_row("process, to the first result", first_results(commands, processes)))
     progress("init")
-    runners = {name: _placed(runner(subject)) for name, runner in RUNNERS.items()}
+    runners = runners_of(subject)
     held = runners["linen"].held
     params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(held))
-    plain = pure(subject.case) if subject.case else None
-    if plain:
-        runners["jax"] = _plain_runner(plain, held)
     reason = no_gradient(runners["linen"], subject.inputs)
     kinds = [kind for kind in TITLES if kind != "gradient" or not reason]
 
@@ -144,8 +141,16 @@ def bench(
     )
 
 
-def _placed(runner: Runner) -> Runner:
-    return dataclasses.replace(runner, held=on_each(runner.held))
+def runners_of(subject: Subject) -> dict[str, Runner]:
+    """Linen, NNX and, of a case that is written in it, plain JAX, each with its weights."""
+    runners = {name: runner(subject) for name, runner in RUNNERS.items()}
+    plain = pure(subject.case) if subject.case else None
+    if plain:
+        runners["jax"] = _plain_runner(plain, runners["linen"].held)
+    return {
+        name: dataclasses.replace(runner, held=on_each(runner.held))
+        for name, runner in runners.items()
+    }
 
 
 def _check_memory(subject: Subject) -> None:

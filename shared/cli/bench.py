@@ -61,12 +61,12 @@ def run(values: flags.FlagValues) -> int:
     budget = QUICK if values.quick else FULL
     with progress_bar("bench", NUM_STEPS) as progress:
         if values.pair is None:
-            names, commands = _names(pure_case(case)), _of_case(case)
+            names, commands = names_of_leaves(pure_case(case)), _of_case(case)
             found = bench(subject_of_case(case), budget, progress, names, commands)
         else:
             pair = load_pair(values.pair)
             with users_code(f"--pair={values.pair}"):
-                names, commands = _names(pure_pair(pair)), _of_pair(values.pair)
+                names, commands = names_of_leaves(pure_pair(pair)), _of_pair(values.pair)
                 subject = subject_of_pair(values.pair, pair)
                 found = bench(subject, budget, progress, names, commands)
     document = bench_json(found)
@@ -79,7 +79,7 @@ def run(values: flags.FlagValues) -> int:
     return 0
 
 
-def _names(pair: "PurePair") -> dict[str, str]:
+def names_of_leaves(pair: "PurePair") -> dict[str, str]:
     """{a leaf of NNX: the leaf of Linen that holds the same}, of those that are one to one."""
     from shared.verification.pipeline import find_weight_map
 

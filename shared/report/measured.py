@@ -29,8 +29,8 @@ class Quantity:
 
     Attributes:
       name: what was measured.
-      unit: "s", "bytes", "flops", "params", a multiple of the bytes of the params, or
-        "exponent", of a power that was fitted.
+      unit: "s", "bytes", "flops", "GFLOP/s", "programs", "params", a multiple of the bytes of the
+        params, "exponent", of a power that was fitted, or "same", 1 or 0.
       values: {column: the median}; a column that has none is not there.
       ratios: {column: to the first column, within one run}; of what was not timed in turns, the
         quotient alone.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INSTALL = "pip install 'composed-lifts[plot]'"
-COLORS = ("#1f6feb", "#d29922", "#8250df", "#2da44e", "#cf222e")
+COLORS = ("#1f6feb", "#d29922", "#8250df", "#2da44e", "#cf222e", "#6e7781")
 
 
 def has_matplotlib() -> bool:

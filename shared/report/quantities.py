@@ -30,6 +30,8 @@ def number_text(value: float, unit: str) -> str:
         return f"{value / size:.3g} {name}"
     if unit == "bytes":
         return bytes_text(value)
+    if unit == "same":
+        return "yes" if value else "no"
     if unit == "params":
         return f"{value:.2f} x params"
     return f"{value:.3g}"

@@ -1,0 +1,173 @@
+"""What the twins are to reach, what was measured of it, and why where it is not reached."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from benchmarks.performance.reasons import REASONS
+from shared.report.measured import Quantity, Ratio, Table
+from shared.report.quantities import bytes_text, number_text, spread
+
+Tables = Mapping[str, Sequence[Table]]
+SIZES = ("(8, 4, 64)", "(32, 12, 256)", "(64, 24, 512)", "(256, 48, 1024)")
+KINDS = ("forward", "value and gradient")
+
+
+class Target(NamedTuple):
+    """One quantity and its limit.
+
+    Attributes:
+      quantity: what over what.
+      reach: at most this, in words; measured: what it is.
+      is_reached: whether it is.
+      reason: why it is not.
+    """
+
+    quantity: str
+    reach: str
+    measured: str
+    is_reached: bool
+    reason: str = ""
+
+
+def targets(tables: Tables) -> list[Target]:
+    """All of them, in the order of the sections."""
+    return [
+        *_programs(tables),
+        *_steps(tables),
+        *_limits(tables),
+        *_host(tables),
+        *_ready(tables),
+        *_init(tables),
+        *_processes(tables),
+    ]
+
+
+def _programs(tables: Tables) -> Iterator[Target]:
+    rows = tables["programs"][0].rows
+    same = sum(all(row.values.values()) for row in rows)
+    yield Target(
+        "optimised program of NNX and of plain JAX, forward and gradient: that of Linen",
+        "all cases",
+        f"{same} of {len(rows)} cases",
+        same == len(rows),
+    )
+
+
+def _steps(tables: Tables) -> Iterator[Target]:
+    for kind in KINDS:
+        for size in SIZES:
+            row = _row(tables["steps"], f"{kind} {size}")
+            noise = row.ratios["jax again"]
+            yield _limited(
+                f"{kind} {size}: NNX / plain JAX", 1.05, row.ratios["nnx"], tables, noise
+            )
+
+
+def _limits(tables: Tables) -> Iterator[Target]:
+    for kind, number, limit in ((KINDS[0], "N", 1.05), (KINDS[1], "3N - 1", 1.25)):
+        for size in SIZES[2:]:
+            row = _row(tables["steps"], f"{kind} {size}")
+            yield _limited(
+                f"{kind} {size}: NNX / {number} plain products",
+                limit,
+                _over(row, "nnx", "plain products"),
+                tables,
+            )
+    row = _row(tables["steps"], f"forward {SIZES[1]}")
+    ratio = _over(row, "nnx layer list", "plain products")
+    yield _limited(
+        f"forward {SIZES[1]}: NNX's list of layers / plain products", 1.05, ratio, tables
+    )
+
+
+def _host(tables: Tables) -> Iterator[Target]:
+    for name in ("linen", "nnx"):
+        row = _row(tables["dispatch"], f"{name}, to one jitted function")
+        yield _limited(
+            f"composed_lifts_forward called again, {name} / one jitted function",
+            1.5,
+            row.ratios["composed_lifts_forward"],
+            tables,
+        )
+    row, ours = _row(tables["dispatch"], "100 leaves"), "nnx, split, flat leaves"
+    others = (("jax, tuple of leaves", 1.1), ("linen", 0.8), ("equinox filter_jit", 0.25))
+    for other, limit in others:
+        if other in row.values:
+            words = f"host, 100 leaves: NNX, flat leaves / {other}"
+            yield _limited(words, limit, _over(row, ours, other), tables)
+    ratio = _row(tables["dispatch"], "a call").ratios["nnx"]
+    yield _limited("a call without jit: NNX / Linen", 0.02, ratio, tables)
+
+
+def _ready(tables: Tables) -> Iterator[Target]:
+    rows = [row for row in tables["growth"][0].rows if row.name.startswith("forward: trace")]
+    worst = max(rows, key=lambda row: row.ratios["nnx"].median)
+    words = f"trace, {worst.name.rpartition(', ')[2]} layers, scanned, the worst: NNX / Linen"
+    yield _limited(words, 0.45, worst.ratios["nnx"], tables)
+    for kind in KINDS:
+        for stage in ("trace", "lower", "compile"):
+            row = _row(tables["growth"], f"num_layers, scanned: {kind}: {stage}")
+            power = row.values["nnx"]
+            words = f"{kind}: exponent of {stage} in num_layers, scanned"
+            yield _limited(words, 0.1, power, tables)
+
+
+def _init(tables: Tables) -> Iterator[Target]:
+    peak = _row(tables["memory"], "peak, over the bytes of the weights")
+    words = "init in jit, NNX: peak memory / weights"
+    yield _limited(words, 1.2, peak.values["nnx, init in jit"], tables)
+    again = _row(tables["memory"], "init, again").ratios["nnx, init in jit"]
+    yield _limited("init again: NNX in jit / Linen without jit", 0.02, again, tables)
+    first = _row(tables["memory"], "init: trace, lower, compile").ratios["nnx"]
+    yield _limited("init in jit, the first time: NNX / Linen", 1.0, first, tables)
+
+
+def _processes(tables: Tables) -> Iterator[Target]:
+    row = _row(tables["processes"], "to the first result")
+    for other, limit in (("linen", 1.05), ("jax", 1.15)):
+        ratio = _over(row, "nnx", other) if other != "jax" else row.ratios["nnx"]
+        yield _limited(
+            f"start of a process to the first result: NNX / {other}", limit, ratio, tables
+        )
+    for name, limit, unit in (
+        ("verify", 10.0, "s"),
+        ("peak resident memory of the process", 400 * 2.0**20, "bytes"),
+    ):
+        row = _row(tables["structure"], name)
+        worst = max(row.values, key=lambda column: row.values[column])
+        most = number_text(limit, unit) if unit == "s" else bytes_text(limit)
+        yield Target(
+            f"verify --checks=structure of a decoder of 70B, {worst}, the worst: {name}",
+            f"<= {most}",
+            number_text(row.values[worst], unit),
+            row.values[worst] <= limit,
+            REASONS.get(name, ""),
+        )
+
+
+def _row(tables: Sequence[Table], name: str) -> Quantity:
+    (found,) = (row for table in tables for row in table.rows if row.name == name)
+    return found
+
+
+def _over(row: Quantity, column: str, other: str) -> float:
+    return row.values[column] / row.values[other]
+
+
+def _limited(
+    quantity: str,
+    limit: float,
+    measured: Ratio | float,
+    tables: Tables,
+    noise: Ratio | None = None,
+) -> Target:
+    """A target that is reached by what is at most `limit`, or within what equal programs differ."""
+    if isinstance(measured, Ratio):
+        text, value = spread(measured), measured.median
+    else:
+        text, value = f"{measured:.2f}", measured
+    is_reached = value <= limit
+    if noise is not None and not is_reached:
+        is_reached = noise.low <= value <= noise.high
+        text += f", two equal programs {spread(noise)}"
+    return Target(quantity, f"<= {limit:g}", text, is_reached, REASONS.get(quantity, ""))
