@@ -32,14 +32,15 @@ class Stack(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        scan = nnx.scan(Block.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: Block, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, all with the same params.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Stack.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)
 
 
 class HalfMigrated(nn.Module):

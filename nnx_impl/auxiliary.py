@@ -35,25 +35,22 @@ class Observed(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N; what it sows is captured inside, and returned for each layer.
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry, 0), out_axes=(nnx.Carry, 0), graph=False)
     def scan_layer(
-        self, x: jax.Array, hidden: jax.Array
+        layer: ObservedBlock, x: jax.Array, hidden: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        def one_layer(layer, x, hidden):
-            perturbed = nnx.State({"hidden": nnx.Perturbation(hidden)})
-            call = nnx.capture(ObservedBlock.__call__, nnx.Intermediate, Loss, init=perturbed)
-            new_x, intermediates, losses = call(layer, x)
-            return new_x, (intermediates["before"][0], losses["size"][0])
-
-        axes = (0, nnx.Carry, 0)
-        scan = nnx.scan(one_layer, in_axes=axes, out_axes=(nnx.Carry, 0), graph=False)
-        return scan(self.layers, x, hidden)
+        perturbed = nnx.State({"hidden": nnx.Perturbation(hidden)})
+        call = nnx.capture(ObservedBlock.__call__, nnx.Intermediate, Loss, init=perturbed)
+        new_x, intermediates, losses = call(layer, x)  # type: ignore[misc]
+        return new_x, (intermediates["before"][0], losses["size"][0])
 
     # Vmap: one example becomes B; each sees something else.
+    @nnx.vmap(in_axes=(None, 0, 0), out_axes=0, graph=False)
     def __call__(
-        self, x_batch: jax.Array, hidden: jax.Array
+        self, x: jax.Array, hidden: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        vmap = nnx.vmap(Observed.scan_layer, in_axes=(None, 0, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch, hidden)
+        return self.scan_layer(self.layers, x, hidden)
 
 
 def observe(model: Observed, x_batch: jax.Array, hidden: jax.Array) -> tuple[jax.Array, ...]:

@@ -31,13 +31,12 @@ class Synchronised(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params and statistics.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        axes = (0, nnx.Carry)
-        scan = nnx.scan(NormBlock.__call__, in_axes=axes, out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: NormBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, all with the same params; axis_name is where their means meet.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        layer, axes = Synchronised.scan_layer, (None, 0)
-        vmap = nnx.vmap(layer, in_axes=axes, out_axes=0, axis_name="batch", graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, axis_name="batch", graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)

@@ -69,15 +69,15 @@ class Choosing(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        axes = (0, nnx.Carry)
-        scan = nnx.scan(ChoosingBlock.__call__, in_axes=axes, out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: ChoosingBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, all with the same params; a branch becomes a selection.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Choosing.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)
 
 
 class Repeating(nnx.Module):
@@ -91,12 +91,12 @@ class Repeating(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        axes = (0, nnx.Carry)
-        scan = nnx.scan(RepeatingBlock.__call__, in_axes=axes, out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: RepeatingBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, all with the same params; the loop runs for the longest.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Repeating.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)

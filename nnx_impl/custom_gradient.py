@@ -60,15 +60,15 @@ class Clipped(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        axes = (0, nnx.Carry)
-        scan = nnx.scan(ClippedBlock.__call__, in_axes=axes, out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: ClippedBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, all with the same params; clipped is the gradient of each.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Clipped.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)
 
 
 class Transposed(nnx.Module):
@@ -82,12 +82,12 @@ class Transposed(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        axes = (0, nnx.Carry)
-        scan = nnx.scan(TransposedBlock.__call__, in_axes=axes, out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: TransposedBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, all with the same params.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Transposed.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)

@@ -53,10 +53,13 @@ class Causal(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: AttentionBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
+
     def __call__(self, x: jax.Array) -> jax.Array:
-        call = AttentionBlock.__call__
-        scan = nnx.scan(call, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+        return self.scan_layer(self.layers, x)
 
 
 class Decode(Causal):
@@ -77,7 +80,7 @@ class Decode(Causal):
         _, self.layers = scan(None, self.layers)
 
     # Scan: one layer becomes N, each with its own params and its own cache.
-    def __call__(self, x: jax.Array) -> jax.Array:
-        call = AttentionBlock.__call__
-        scan = nnx.scan(call, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: AttentionBlock, x: jax.Array) -> jax.Array:
+        return layer(x)

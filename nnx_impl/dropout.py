@@ -29,15 +29,18 @@ class OwnMasks(nnx.Module):
         self.num_layers = num_layers
 
     # Scan: one layer becomes N, each with its own params and its own mask.
-    def scan_layer(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
-        axes = (0, nnx.Carry, 0)
-        scan = nnx.scan(DropoutBlock.__call__, in_axes=axes, out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x, rngs.split(self.num_layers))
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry, 0), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: DropoutBlock, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        return layer(x, rngs)
 
     # Vmap: one example becomes B, all with the same params, each with its own masks.
+    @nnx.vmap(in_axes=(None, 0, 0), out_axes=0, graph=False)
+    def batched_scan_layer(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        return self.scan_layer(self.layers, x, rngs.split(self.num_layers))
+
     def __call__(self, x_batch: jax.Array, rngs: nnx.Rngs) -> jax.Array:
-        vmap = nnx.vmap(OwnMasks.scan_layer, in_axes=(None, 0, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch, rngs.split(x_batch.shape[0]))
+        return self.batched_scan_layer(x_batch, rngs.split(x_batch.shape[0]))
 
 
 class SharedMasks(OwnMasks):
@@ -46,6 +49,9 @@ class SharedMasks(OwnMasks):
     # Init and scan: those of `OwnMasks`.
 
     # Vmap: one example becomes B, all with the same params and the same masks.
+    @nnx.vmap(in_axes=(None, 0, None), out_axes=0, graph=False)
+    def batched_scan_layer(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        return self.scan_layer(self.layers, x, rngs.split(self.num_layers))
+
     def __call__(self, x_batch: jax.Array, rngs: nnx.Rngs) -> jax.Array:
-        vmap = nnx.vmap(SharedMasks.scan_layer, in_axes=(None, 0, None), out_axes=0, graph=False)
-        return vmap(self, x_batch, rngs)
+        return self.batched_scan_layer(x_batch, rngs)

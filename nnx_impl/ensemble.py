@@ -26,14 +26,15 @@ class Ensemble(nnx.Module):
         self.layers = vmap(rngs.split(batch_size))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        scan = nnx.scan(Block.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: Block, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Vmap: one example becomes B, each with its own params.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Ensemble.scan_layer, in_axes=(0, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(0, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(self.layers, x)
 
 
 class ReversedEnsemble(nnx.Module):
@@ -53,15 +54,18 @@ class ReversedEnsemble(nnx.Module):
 
     # Vmap: one example becomes B, each with its own params.
     @staticmethod
-    def ensemble_layer(members: Block, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Block.__call__, in_axes=(0, 0), out_axes=0, graph=False)
-        return vmap(members, x_batch)
+    @nnx.vmap(in_axes=(0, 0), out_axes=0, graph=False)
+    def ensemble_layer(member: Block, x: jax.Array) -> jax.Array:
+        return member(x)
 
     # Scan: one layer becomes N, each with its own params.
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_ensemble_layer(members: Block, x_batch: jax.Array) -> jax.Array:
+        return ReversedEnsemble.ensemble_layer(members, x_batch)
+
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        ensemble_layer = ReversedEnsemble.ensemble_layer
-        scan = nnx.scan(ensemble_layer, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x_batch)
+        return self.scan_ensemble_layer(self.layers, x_batch)
 
 
 class IdenticalCopies(Ensemble):

@@ -1,5 +1,7 @@
 """What a scan takes and returns beside the carry: for each layer, for all layers, and in order."""
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -36,30 +38,25 @@ class Conditioned(nnx.Module):
         self.unroll = unroll
 
     # Scan: one layer becomes N; it gets its own shift and the gain of all, and returns a row.
-    def scan_layer(
-        self, x: jax.Array, shifts: jax.Array, gain: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        scan = nnx.scan(
+    @staticmethod
+    @functools.cache  # made once for each order
+    def make_scan(reverse: bool, unroll: int):
+        return nnx.scan(
             ConditionedBlock.__call__,
             in_axes=(0, nnx.Carry, 0, None),
             out_axes=(nnx.Carry, 0),
-            reverse=self.reverse,
-            unroll=self.unroll,
+            reverse=reverse,
+            unroll=unroll,
             graph=False,
         )
-        return scan(self.layers, x, shifts, gain)
 
     # Vmap: one example becomes B, all with the same params, shifts and gain.
+    @nnx.vmap(in_axes=(None, 0, None, None), out_axes=0, graph=False)
     def __call__(
-        self, x_batch: jax.Array, shifts: jax.Array, gain: jax.Array
+        self, x: jax.Array, shifts: jax.Array, gain: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        vmap = nnx.vmap(
-            Conditioned.scan_layer,
-            in_axes=(None, 0, None, None),
-            out_axes=0,
-            graph=False,
-        )
-        return vmap(self, x_batch, shifts, gain)
+        scan = self.make_scan(self.reverse, self.unroll)
+        return scan(self.layers, x, shifts, gain)
 
 
 class OtherAxes(nnx.Module):
@@ -73,25 +70,16 @@ class OtherAxes(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N; the layers of what it takes and returns are along axis 1.
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry, 1, None), out_axes=(nnx.Carry, 1), graph=False)
     def scan_layer(
-        self, x: jax.Array, shifts: jax.Array, gain: jax.Array
+        layer: ConditionedBlock, x: jax.Array, shift: jax.Array, gain: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        scan = nnx.scan(
-            ConditionedBlock.__call__,
-            in_axes=(0, nnx.Carry, 1, None),
-            out_axes=(nnx.Carry, 1),
-            graph=False,
-        )
-        return scan(self.layers, x, shifts, gain)
+        return layer(x, shift, gain)
 
     # Vmap: one example becomes B, along the last axis of what is before relu.
+    @nnx.vmap(in_axes=(None, 0, None, None), out_axes=(0, -1), graph=False)
     def __call__(
-        self, x_batch: jax.Array, shifts: jax.Array, gain: jax.Array
+        self, x: jax.Array, shifts: jax.Array, gain: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        vmap = nnx.vmap(
-            OtherAxes.scan_layer,
-            in_axes=(None, 0, None, None),
-            out_axes=(0, -1),
-            graph=False,
-        )
-        return vmap(self, x_batch, shifts, gain)
+        return self.scan_layer(self.layers, x, shifts, gain)

@@ -30,14 +30,13 @@ class MixedPrecision(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        scan = nnx.scan(
-            MixedBlock.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False
-        )
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: MixedBlock, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # A carry keeps its dtype: what comes out of a layer is bfloat16, so what goes in has to be.
     def __call__(self, x_batch: jax.Array) -> jax.Array:
         x = x_batch.astype(jnp.bfloat16)
-        x = self.scan_layer(x)
+        x = self.scan_layer(self.layers, x)
         return x.astype(x_batch.dtype)

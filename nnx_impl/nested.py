@@ -30,6 +30,10 @@ class NestedStack(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: Pair, x_batch: jax.Array) -> jax.Array:
+        return layer(x_batch)
+
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        scan = nnx.scan(Pair.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x_batch)
+        return self.scan_layer(self.layers, x_batch)

@@ -1,5 +1,7 @@
 """Rematerialisation in a stack: what is kept of a layer for the way back, what computed anew."""
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -17,19 +19,25 @@ class Rematerialised(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
         self.policy = policy
 
-    def scan_layer(self, x: jax.Array) -> jax.Array:
+    @staticmethod
+    @functools.cache  # made once for each policy
+    def make_scan(policy: str):
         # Remat: on the way back one layer is computed once more. A scan needs no barrier to CSE.
-        policy = getattr(jax.checkpoint_policies, self.policy)
-        layer = nnx.remat(Block.__call__, policy=policy, prevent_cse=False, graph=False)
+        remat_layer = nnx.remat(
+            Block.__call__,
+            policy=getattr(jax.checkpoint_policies, policy),
+            prevent_cse=False,
+            graph=False,
+        )
 
         # Scan: one layer becomes N, each with its own params.
-        scan = nnx.scan(layer, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+        return nnx.scan(remat_layer, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
 
     # Vmap: one example becomes B, all with the same params.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(Rematerialised.scan_layer, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scan = self.make_scan(self.policy)
+        return scan(self.layers, x)
 
 
 class Layer(nnx.Module):
@@ -61,17 +69,18 @@ class NestedRemat(nnx.Module):
 
     # Scan: a layer becomes I, a group.
     @staticmethod
-    def scan_group(group: Layer, x: jax.Array) -> jax.Array:
-        scan = nnx.scan(Layer.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(group, x)
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: Layer, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # Remat and scan: on the way back one group is computed once more; it becomes N.
-    def remat_scan(self, x: jax.Array) -> jax.Array:
-        group = nnx.remat(NestedRemat.scan_group, prevent_cse=False, graph=False)
-        scan = nnx.scan(group, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    @nnx.remat(prevent_cse=False, graph=False)
+    def remat_scan_layer(group: Layer, x: jax.Array) -> jax.Array:
+        return NestedRemat.scan_layer(group, x)
 
     # Vmap: one example becomes B, all with the same params.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(NestedRemat.remat_scan, in_axes=(None, 0), out_axes=0, graph=False)
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.remat_scan_layer(self.layers, x)

@@ -19,6 +19,10 @@ class ScanAxis1(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params, side by side on axis 1.
+    @staticmethod
+    @nnx.scan(in_axes=(1, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: Block, x_batch: jax.Array) -> jax.Array:
+        return layer(x_batch)
+
     def __call__(self, x_batch: jax.Array) -> jax.Array:
-        scan = nnx.scan(Block.__call__, in_axes=(1, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x_batch)
+        return self.scan_layer(self.layers, x_batch)

@@ -42,16 +42,15 @@ class Sharded(nnx.Module):
 
     # Scan: one layer becomes N, each with its own params, their first axis called "layers".
     def scan_layer(self, x: jax.Array) -> jax.Array:
+        # Made by each call: one that is made once keeps the rules under which it was first traced.
         call = ShardedBlock.__call__
         scan = nnx.scan(call, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
         return scan(self.layers, x)
 
     # Vmap: one example becomes B, all with the same params; the batch lies on the axis "data".
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        vmap = nnx.vmap(
-            Sharded.scan_layer, in_axes=(None, 0), out_axes=0, spmd_axis_name="data", graph=False
-        )
-        return vmap(self, x_batch)
+    @nnx.vmap(in_axes=(None, 0), out_axes=0, spmd_axis_name="data", graph=False)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.scan_layer(x)
 
 
 def init_sharded(seed: int, num_layers: int, features: int, mesh: jax.sharding.Mesh) -> Any:

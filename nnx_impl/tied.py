@@ -1,5 +1,7 @@
 """Tied weights: one layer run N times, and one table that embeds tokens and scores them."""
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -15,14 +17,19 @@ class TiedLayers(nnx.Module):
         self.num_layers = num_layers
 
     # Scan: one layer becomes N, all with the same params.
-    def __call__(self, x_batch: jax.Array) -> jax.Array:
-        scan = nnx.scan(
+    @staticmethod
+    @functools.cache  # made once for each length
+    def make_scan(num_layers: int):
+        return nnx.scan(
             Block.__call__,
             in_axes=(None, nnx.Carry),
             out_axes=nnx.Carry,
-            length=self.num_layers,
+            length=num_layers,
             graph=False,
         )
+
+    def __call__(self, x_batch: jax.Array) -> jax.Array:
+        scan = self.make_scan(self.num_layers)
         return scan(self.layer, x_batch)
 
 
@@ -38,11 +45,12 @@ class TiedEmbedding(nnx.Module):
         _, self.layers = scan(None, rngs.split(num_layers))
 
     # Scan: one layer becomes N, each with its own params.
-    def scan_layer(self, x: jax.Array) -> jax.Array:
-        scan = nnx.scan(Block.__call__, in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
-        return scan(self.layers, x)
+    @staticmethod
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry, graph=False)
+    def scan_layer(layer: Block, x: jax.Array) -> jax.Array:
+        return layer(x)
 
     # One module used twice: its table has one place in the tree, and one gradient.
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        x = self.scan_layer(self.embed(tokens))
+        x = self.scan_layer(self.layers, self.embed(tokens))
         return self.embed.attend(x)

@@ -1,4 +1,4 @@
-"""Eager and jitted runs return the same bits, and a jitted one is traced once."""
+"""Eager and jitted runs return the same bits; both are compiled once, but eager Linen."""
 
 import jax
 import numpy as np
@@ -7,6 +7,7 @@ from helpers import assert_identical, linen_to_nnx, random_inputs, random_variab
 
 from linen_impl import composed as linen_composed
 from nnx_impl import composed as nnx_composed
+from nnx_impl import implementation as nnx_implementation
 
 
 def assert_same_run(case, eager, jitted):
@@ -53,3 +54,37 @@ def test_the_exercise_is_compiled_once_for_all_seeds():
         for seed in range(3):
             composed.composed_lifts_forward(seed, x, 3, 5)
         assert composed.forward._cache_size() == 1
+
+
+# Cases whose lifts are made by each call, and are compiled by it where nothing around is jitted.
+MADE_BY_EACH_CALL = {
+    "legacy": "nnx.prefix gives the axes of a module, which there has to be first",
+    "sharding": "what is traced depends on the rules of flax, which are no input of the scan",
+    "bridge": "its lifts are those of Linen, whose scan is traced and compiled by each call",
+}
+
+
+@pytest.fixture
+def compiled():
+    """The names of the programs that XLA was given since the start, or since it was cleared."""
+    names = []
+
+    def listen(event, _, **of_event):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(of_event["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_second_eager_call_of_nnx_compiles_nothing(case, compiled):
+    model = nnx_implementation.build(case.params_case, nnx_implementation.native_rngs(seed=0))
+    inputs = random_inputs(case)
+    jax.clear_caches()  # another test may have called it at these shapes
+    compiled.clear()
+    nnx_implementation.call(case, model, *inputs)
+    assert compiled
+    compiled.clear()
+    nnx_implementation.call(case, model, *inputs)
+    assert bool(compiled) == (case.name in MADE_BY_EACH_CALL)

@@ -41,8 +41,8 @@ def test_a_batch_that_is_not_cast_is_refused():
     with pytest.raises(TypeError, match=DIFFERS.format(r"c\[1\]")):
         scan(features=5).init(jax.random.key(0), jnp.zeros(5), None)
     model = nnx_mixed.MixedPrecision(3, 5, rngs=flax_nnx.Rngs(0))
-    with pytest.raises(TypeError, match=DIFFERS.format(r"self\[0\]")):
-        model.scan_layer(jnp.zeros(5))
+    with pytest.raises(TypeError, match=DIFFERS.format(r"layer\[0\]")):
+        model.scan_layer(model.layers, jnp.zeros(5))
 
 
 def test_without_a_dtype_layers_compute_in_that_of_params_and_carry():

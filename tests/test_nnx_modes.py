@@ -1,5 +1,8 @@
 """NNX gives Linen's bits in all four combinations of its two graph flags."""
 
+import importlib
+import sys
+
 import flax
 import jax
 import pytest
@@ -17,12 +20,16 @@ from helpers import (
 
 import linen_impl
 import nnx_impl
-from nnx_impl import composed
 from shared.cases import CASES
 
 
 @pytest.fixture(params=[(g, u) for g in (True, False) for u in (True, False)], ids=str)
-def mode(request):
+def mode(request, monkeypatch):
+    # A lift is made when its file is imported, and keeps what it traced: each mode has its own.
+    for pattern in {case.pattern for case in CASES.values()} | {"block"}:
+        module = importlib.import_module(f"nnx_impl.{pattern}")
+        monkeypatch.setattr(nnx_impl, pattern, module)
+        monkeypatch.delitem(sys.modules, module.__name__)
     names = ("nnx_graph_mode", "nnx_graph_updates")
     before = [getattr(flax.config, name) for name in names]
     for name, value in zip(names, request.param, strict=True):
@@ -78,7 +85,7 @@ def test_init_eager_and_jitted(linen, nnx, case, mode):
 
 
 def test_the_function_of_the_exercise(mode):
-    composed.forward.clear_cache()  # it would keep the trace of another mode
+    composed = importlib.import_module("nnx_impl.composed")
     x = random_batch(CASES["shared"])
     expected = linen_impl.composed_lifts_forward(2, x, 3, 8)
-    assert_identical(expected, nnx_impl.composed_lifts_forward(2, x, 3, 8))
+    assert_identical(expected, composed.composed_lifts_forward(2, x, 3, 8))

@@ -217,3 +217,19 @@ def test_of_two_rules_for_a_name_linen_takes_the_first_and_nnx_the_last():
         kernel = nnx_sharding.Sharded(3, 4, rngs=flax_nnx.Rngs(0)).layers.dense.kernel
         spec = flax_nnx.get_partition_spec({"k": kernel})["k"].get_raw_value()
         assert spec == PartitionSpec(None, "model", "model")
+
+
+def test_a_call_follows_the_rules_that_hold_when_it_is_made():
+    """JAX does not know of them: a scan that is made once would keep those of its first trace."""
+    with flax_nnx.use_eager_sharding(False):
+        graphdef, params = flax_nnx.split(nnx_sharding.Sharded(3, 4, rngs=flax_nnx.Rngs(0)))
+
+    def is_placed(axis):
+        rules = [rule for rule in RULES if rule[0] != "features"]
+        with nn.logical_axis_rules([*rules, ("features", axis)]), jax.set_mesh(mesh_of_one()):
+            call = jax.jit(lambda params, x: flax_nnx.merge(graphdef, params)(x))
+            text = call.lower(params, jnp.zeros((2, 4))).as_text()
+        return '[{"data"}, {"model"}]' in text
+
+    assert not is_placed(None)
+    assert is_placed("model")
