@@ -1,6 +1,7 @@
 """How long it takes to make a program, and how that grows: by layers, by batch, by features."""
 
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -209,6 +210,7 @@ def made_ready(functions: Mapping[Key, tuple]) -> dict[Key, list[Stages]]:
 def cold(function: Callable[..., Any], *args: Any) -> Stages:
     """`stages`, with nothing that JAX has kept, of what the function calls either."""
     jax.clear_caches()
+    gc.collect()  # what was kept is given back here, and not in the midst of a stage
     return stages(function, *args)
 
 
