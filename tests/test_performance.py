@@ -13,6 +13,7 @@ import pytest
 from benchmarks.performance import limits, peers, steps
 from benchmarks.performance.peers import Weights, models
 from benchmarks.performance.peers import numpy as with_numpy
+from benchmarks.performance.steady import in_steady_state
 from shared.bench.pure_jax import layer_list, stack
 from shared.bench.pure_layers import dense_relu
 
@@ -58,7 +59,9 @@ def test_a_scan_copies_the_weights_of_a_layer_and_a_list_does_not():
     leaves = [leaf for pair in zip(bias, kernel, strict=True) for leaf in pair]
     scan = limits.compiled(stack(dense_relu), (bias, kernel), X)
     in_a_list = limits.compiled(layer_list, leaves, X)
+    copies = limits.compiled(limits.scanned_copies, kernel, X)
     assert limits.copied_bytes(scan, F * F) == 4 * F * F
+    assert limits.copied_bytes(copies, F * F) == 4 * F * F
     assert limits.copied_bytes(in_a_list, F * F) == 0
 
 
@@ -99,3 +102,14 @@ def test_a_framework_that_is_missing_is_a_sentence(monkeypatch):
     assert list(columns) == ["numpy"]
     assert len(notes) == len(peers.OTHERS)
     assert all("-e '.[peers]'" in note for note in notes)
+
+
+def test_a_call_is_timed_after_one_that_is_not(monkeypatch):
+    monkeypatch.setattr("benchmarks.performance.steady.SHORTEST", 0)
+    called = []
+    calls = {name: lambda name=name: called.append(name) for name in ("first", "second")}
+    found = in_steady_state(calls, seconds=0, fewest=3)
+    assert {name: len(seconds) for name, seconds in found.items()} == {"first": 3, "second": 3}
+    turns = called[4:]  # after those that say how often a call is repeated
+    assert turns[::2] == turns[1::2]
+    assert sorted(turns) == ["first"] * 6 + ["second"] * 6

@@ -10,16 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.performance.peers.column import Weights
+from benchmarks.performance.steady import in_steady_state
 from shared.bench.hlo_text import Instruction, Module, names, numbers, optimised_text, parse
 from shared.bench.pure_jax import layer_list, stack
 from shared.bench.pure_layers import dense_relu
 from shared.bench.rows import jitted, timed_row
-from shared.bench.timing import Call, in_turns
+from shared.bench.timing import Call
 from shared.models.subject import total
 from shared.report.measured import Quantity
 
 # A product of so many rows and columns is large enough for each library to reach its peak.
 LARGE = 2048
+# Of what is measured here, for each size.
+SECONDS, FEWEST = 3.0, 7
 
 
 def products(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
@@ -53,6 +56,11 @@ def scanned_products(kernels: jax.Array, x: jax.Array) -> jax.Array:
     return jax.lax.scan(lambda x, kernel: (x @ kernel, None), x, kernels)[0]
 
 
+def scanned_copies(kernels: jax.Array, _: jax.Array) -> jax.Array:
+    """What such a scan does beside its products: each kernel becomes the carry."""
+    return jax.lax.scan(lambda _, kernel: (kernel, None), jnp.zeros_like(kernels[0]), kernels)[0]
+
+
 def plain_products(weights: Weights, x: np.ndarray) -> tuple[Call, Call]:
     """Calls of the products of the forward pass, and of its gradient, alone."""
     kernels, own = [jnp.array(kernel) for kernel in weights.kernel], jnp.array(x)
@@ -79,7 +87,7 @@ def num_products(program: Module) -> int:
 
 
 def large_products() -> dict[str, float]:
-    """{library: the GFLOP/s of its best round} of one product of `LARGE`^3 in float32."""
+    """{library: the GFLOP/s of its best round} of a product of matrices `LARGE` x `LARGE`."""
     a, b = np.random.default_rng(0).standard_normal((2, LARGE, LARGE), np.float32)
     out = np.empty_like(a)
     calls: dict[str, Call] = {
@@ -91,12 +99,12 @@ def large_products() -> dict[str, float]:
 
         tensors, result = (torch.tensor(a), torch.tensor(b)), torch.tensor(a)
         calls["torch"] = lambda: torch.matmul(*tensors, out=result)
-    timed = in_turns(calls, seconds=10)
+    timed = in_steady_state(calls, SECONDS, FEWEST)
     return {name: 2 * LARGE**3 / min(times) / 1e9 for name, times in timed.items()}
 
 
 def scan_rows(size: tuple[int, int, int], weights: Weights, x: np.ndarray) -> Iterator[Quantity]:
-    """The time of products and of layers, in a list and in a scan, and what each layer copies."""
+    """The time of products and of layers, in a list and in a scan; and what each layer copies."""
     kernel, bias, own = jnp.array(weights.kernel), jnp.array(weights.bias), jnp.array(x)
     leaves = [leaf for pair in zip(bias, kernel, strict=True) for leaf in pair]
     columns = {
@@ -106,7 +114,8 @@ def scan_rows(size: tuple[int, int, int], weights: Weights, x: np.ndarray) -> It
         "scan of layers": (stack(dense_relu), (bias, kernel)),
     }
     calls = {name: jitted(function, held, own) for name, (function, held) in columns.items()}
-    yield timed_row(f"forward {size}", in_turns(calls, seconds=3, fewest=7))
+    calls["scan of copies"] = jitted(scanned_copies, kernel, own)
+    yield timed_row(f"forward {size}", in_steady_state(calls, SECONDS, FEWEST))
     for kind, of in (("forward", lambda function: function), ("value and gradient", _gradient)):
         copied = {
             name: float(copied_bytes(compiled(of(function), held, own), kernel[0].size))
