@@ -8,13 +8,27 @@ that does nothing else.
 import argparse
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from benchmarks.performance.page import page, tables_of
+from benchmarks.performance.plot import plot
 from shared.report.document import versions
+from shared.report.machine import machine
 from shared.report.quantities import quantity_json
 
 # In the order of the page. Each is a module of this folder with measure() -> list[Table].
-SECTIONS = ("steps", "dispatch", "growth", "memory", "processes")
+SECTIONS = (
+    "exercise",
+    "steps",
+    "dispatch",
+    "memory",
+    "growth",
+    "processes",
+    "structure",
+    "programs",
+)
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -37,8 +51,16 @@ def main() -> None:
             }
             for table in tables
         ]
-        found["versions"] = versions()
+        found |= {"machine": machine(), "versions": versions()}
         path.write_text(json.dumps(found, indent=1) + "\n")
+    write_page(found, DOCS)
+
+
+def write_page(found: Mapping[str, Any], docs: Path) -> None:
+    """Writes the page and its picture into the folder `docs`."""
+    tables = tables_of(found)
+    (docs / "performance.md").write_text(page(found, tables))
+    (docs / "_static" / "performance.svg").write_bytes(plot(tables))
 
 
 if __name__ == "__main__":

@@ -46,13 +46,20 @@ SECTIONS = {
 LONG = 16
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """The page, of the plain data that `python -m benchmarks.performance` keeps."""
-    tables = {
-        section: [table_of(table) for table in found[section]]
+def tables_of(found: Mapping[str, Any]) -> dict[str, list[Table]]:
+    """{section: its tables}, of the plain data that `python -m benchmarks.performance` keeps."""
+    return {
+        section: [
+            Table(data["title"], tuple(map(quantity_of, data["rows"])), tuple(data["notes"]))
+            for data in found[section]
+        ]
         for section in SECTIONS
         if section in found
     }
+
+
+def page(found: Mapping[str, Any], tables: Mapping[str, Sequence[Table]]) -> str:
+    """The page: `tables` of all sections, and of `found` the machine and the versions."""
     parts = [INTRO, _made_on(found), "![Times by size](_static/performance.svg)\n"]
     for section, (title, about) in SECTIONS.items():
         parts += [f"## {title}\n", *([f"{about}\n"] if about else [])]
@@ -61,11 +68,6 @@ def page(found: Mapping[str, Any]) -> str:
         else:
             parts += [text for table in tables[section] for text in _table(table)]
     return "\n".join(parts)
-
-
-def table_of(data: Mapping[str, Any]) -> Table:
-    """A table of its plain data."""
-    return Table(data["title"], tuple(map(quantity_of, data["rows"])), tuple(data["notes"]))
 
 
 def _made_on(found: Mapping[str, Any]) -> str:
