@@ -32,6 +32,11 @@ def apply(case: Case, variables: Variables, *inputs: jax.Array) -> tuple[Any, Up
     """The outputs and updates of `case`. See `shared.interface`."""
     expected = jax.eval_shape(lambda: init(case.params_case, seed=0))
     check_same_shapes(expected, variables)
+    return call(case, variables, *inputs)
+
+
+def call(case: Case, variables: Variables, *inputs: jax.Array) -> tuple[Any, Updates]:
+    """The outputs and updates of the module of `case`, whose variables fit."""
     model = build(case)
     if case.call is not None:
         return getattr(pattern(case), case.call)(model, variables, *inputs)

@@ -1,7 +1,6 @@
 """How long it takes to make a program, and how that grows: by layers, by batch, by features."""
 
 import dataclasses
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -184,12 +183,17 @@ def functions(subject: Subject) -> dict[str, dict[str, tuple]]:
 
 
 def _without_weights(subject: Subject) -> Subject:
-    """The same with zeros or shapes: in a loop, to make the weights takes as long as the rest."""
+    """The same with zeros: in a loop, to make the weights takes as long as the rest."""
     specs = jax.eval_shape(subject.linen_init, SEED)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: subject.nnx_init(SEED)))
+
+    def zeros(specs):
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), specs)
+
     return dataclasses.replace(
         subject,
-        linen_init=lambda seed: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), specs),
-        nnx_init=lambda seed: nnx.eval_shape(lambda: subject.nnx_init(seed)),
+        linen_init=lambda seed: zeros(specs),
+        nnx_init=lambda seed: nnx.merge(graphdef, zeros(state)),
     )
 
 
@@ -210,7 +214,6 @@ def made_ready(functions: Mapping[Key, tuple]) -> dict[Key, list[Stages]]:
 def cold(function: Callable[..., Any], *args: Any) -> Stages:
     """`stages`, with nothing that JAX has kept, of what the function calls either."""
     jax.clear_caches()
-    gc.collect()  # what was kept is given back here, and not in the midst of a stage
     return stages(function, *args)
 
 

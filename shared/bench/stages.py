@@ -1,6 +1,7 @@
 """From a function to what runs: trace, lower, compile, each timed; and what was compiled."""
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +47,7 @@ def stages(function: Callable[..., Any], *args: Any) -> Stages:
     def fresh(*args):
         return function(*args)
 
+    gc.collect()  # here, and not in the midst of a stage
     started = time.perf_counter()
     traced = jax.jit(fresh).trace(*args)
     at_traced = time.perf_counter()

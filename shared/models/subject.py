@@ -161,7 +161,7 @@ def subject_of_case(case: Case) -> Subject:
     linen, nnx_impl = load_implementation("linen"), load_implementation("nnx")
 
     def linen_call(variables, *inputs):
-        outputs, updates = linen.apply(case, variables, *inputs)
+        outputs, updates = linen.call(case, variables, *inputs)
         return activation_of(outputs), updates
 
     def nnx_call(module, *inputs):
