@@ -4,9 +4,8 @@ import os
 
 import numpy as np
 
-from benchmarks.performance import limits, peers
+from benchmarks.performance import limits, peers, steady
 from benchmarks.performance.peers import Column, Weights
-from benchmarks.performance.steady import in_steady_state
 from shared.bench.rows import TITLES, timed_row
 from shared.report.measured import Quantity, Ratio, Table
 
@@ -39,7 +38,7 @@ def measure() -> list[Table]:
         alone = dict(zip(rows, limits.plain_products(weights, x), strict=True))
         for kind, seconds in SECONDS.items():
             calls = {name: getattr(column, kind) for name, column in columns.items()}
-            timed = in_steady_state({**calls, LIMIT: alone[kind]}, seconds, FEWEST)
+            timed = steady.in_steady_state({**calls, LIMIT: alone[kind]}, seconds, FEWEST)
             rows[kind].append(timed_row(f"{TITLES[kind]} {size}", timed))
             if kind == "forward":
                 forwards[size] = timed
@@ -118,7 +117,8 @@ def notes_on_times(notes: list[str]) -> tuple[str, ...]:
     return (
         f"All columns ran in turns in one process on {os.cpu_count()} cores, each with weights of "
         f"its own, at least {FEWEST} rounds; in its turn each is called, untimed, before it is "
-        "timed. Ratios are of the same round: their median and tenths.",
+        f"timed, if it takes less than {steady.LONG} s. Ratios are of the same round: their median "
+        "and tenths.",
         "jax again is the same program, compiled once more: its ratio is the noise.",
         f"{LIMIT}: N products of the forward pass, 3N-1 of the gradient, in one program, without "
         "bias, relu and loop; counted in what XLA compiled. Each is an argument of another or is "
