@@ -309,3 +309,13 @@ def test_examples_are_spread_over_all_devices():
     both = {"nnx": True, "jax": True}
     same = {"forward": both, "value and gradient": both}
     assert ended.stdout.splitlines() == [str([(2, 5), (2, 5)]), str(same)]
+
+
+def test_a_call_is_timed_after_one_that_is_not():
+    called = []
+    calls = {name: lambda name=name: called.append(name) for name in ("first", "second")}
+    found = timing.in_turns(calls, seconds=0, fewest=3)
+    assert {name: len(seconds) for name, seconds in found.items()} == {"first": 2, "second": 2}
+    turns = called[6:]  # after those that say how often a call is repeated
+    assert turns[::2] == turns[1::2]
+    assert sorted(turns) == ["first"] * 4 + ["second"] * 4

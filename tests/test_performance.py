@@ -13,7 +13,6 @@ import pytest
 from benchmarks.performance import limits, peers, steps
 from benchmarks.performance.peers import Weights, models
 from benchmarks.performance.peers import numpy as with_numpy
-from benchmarks.performance.steady import in_steady_state
 from shared.bench.pure_jax import layer_list, stack
 from shared.bench.pure_layers import dense_relu
 
@@ -102,14 +101,3 @@ def test_a_framework_that_is_missing_is_a_sentence(monkeypatch):
     assert list(columns) == ["numpy"]
     assert len(notes) == len(peers.OTHERS)
     assert all("-e '.[peers]'" in note for note in notes)
-
-
-def test_a_call_is_timed_after_one_that_is_not(monkeypatch):
-    monkeypatch.setattr("benchmarks.performance.steady.SHORTEST", 0)
-    called = []
-    calls = {name: lambda name=name: called.append(name) for name in ("first", "second")}
-    found = in_steady_state(calls, seconds=0, fewest=3)
-    assert {name: len(seconds) for name, seconds in found.items()} == {"first": 3, "second": 3}
-    turns = called[4:]  # after those that say how often a call is repeated
-    assert turns[::2] == turns[1::2]
-    assert sorted(turns) == ["first"] * 6 + ["second"] * 6

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.performance.peers.column import Weights
-from benchmarks.performance.steady import in_steady_state
 from shared.bench.hlo_text import Instruction, Module, names, numbers, optimised_text, parse
 from shared.bench.pure_jax import layer_list, stack
 from shared.bench.pure_layers import dense_relu
 from shared.bench.rows import jitted, timed_row
-from shared.bench.timing import Call
+from shared.bench.timing import Call, in_turns
 from shared.models.subject import total
 from shared.report.measured import Quantity
 
@@ -99,7 +98,7 @@ def large_products() -> dict[str, float]:
 
         tensors, result = (torch.tensor(a), torch.tensor(b)), torch.tensor(a)
         calls["torch"] = lambda: torch.matmul(*tensors, out=result)
-    timed = in_steady_state(calls, SECONDS, FEWEST)
+    timed = in_turns(calls, SECONDS, fewest=FEWEST)
     return {name: 2 * LARGE**3 / min(times) / 1e9 for name, times in timed.items()}
 
 
@@ -115,7 +114,7 @@ def scan_rows(size: tuple[int, int, int], weights: Weights, x: np.ndarray) -> It
     }
     calls = {name: jitted(function, held, own) for name, (function, held) in columns.items()}
     calls["scan of copies"] = jitted(scanned_copies, kernel, own)
-    yield timed_row(f"forward {size}", in_steady_state(calls, SECONDS, FEWEST))
+    yield timed_row(f"forward {size}", in_turns(calls, SECONDS, fewest=FEWEST))
     for kind, of in (("forward", lambda function: function), ("value and gradient", _gradient)):
         copied = {
             name: float(copied_bytes(compiled(of(function), held, own), kernel[0].size))

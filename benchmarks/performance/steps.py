@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 
-from benchmarks.performance import limits, peers, steady
+from benchmarks.performance import limits, peers
 from benchmarks.performance.peers import Column, Weights
 from shared.bench.rows import TITLES, timed_row
+from shared.bench.timing import LONG, in_turns
 from shared.report.measured import Quantity, Ratio, Table
 
 # (B, N, F): examples, layers, features.
@@ -38,7 +39,7 @@ def measure() -> list[Table]:
         alone = dict(zip(rows, limits.plain_products(weights, x), strict=True))
         for kind, seconds in SECONDS.items():
             calls = {name: getattr(column, kind) for name, column in columns.items()}
-            timed = steady.in_steady_state({**calls, LIMIT: alone[kind]}, seconds, FEWEST)
+            timed = in_turns({**calls, LIMIT: alone[kind]}, seconds, fewest=FEWEST)
             rows[kind].append(timed_row(f"{TITLES[kind]} {size}", timed))
             if kind == "forward":
                 forwards[size] = timed
@@ -117,7 +118,7 @@ def notes_on_times(notes: list[str]) -> tuple[str, ...]:
     return (
         f"All columns ran in turns in one process on {os.cpu_count()} cores, each with weights of "
         f"its own, at least {FEWEST} rounds; in its turn each is called, untimed, before it is "
-        f"timed, if it takes less than {steady.LONG} s. Ratios are of the same round: their median "
+        f"timed, if it takes less than {LONG} s. Ratios are of the same round: their median "
         "and tenths.",
         "jax again is the same program, compiled once more: its ratio is the noise.",
         f"{LIMIT}: N products of the forward pass, 3N-1 of the gradient, in one program, without "

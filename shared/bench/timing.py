@@ -13,6 +13,8 @@ Call = Callable[[], object]
 
 # A repetition of less than this, in seconds, would time the clock.
 SHORTEST = 200e-6
+# In a call of more than this, in seconds, its beginning is no matter.
+LONG = 0.1
 # Rounds, at least and at most: each runs every call once, in another order.
 FEWEST, MOST = 9, 200
 
@@ -22,13 +24,18 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """{name: seconds of a call in each round}. The calls have been compiled.
 
+    Before a call that is timed there are as many that are not, unless it is long: at the first the
+    threads are asleep and the caches hold other weights, which is what a turn costs, and what a
+    loop of one model does not pay.
+
     Args:
       calls: each returns arrays, which are waited for.
       seconds: how long it may take in all, if the fewest rounds do not take longer.
       seed: of the order of the calls in a round.
       fewest: rounds, whatever they take.
     """
-    times = {name: _repetitions(call) for name, call in calls.items()}
+    once = {name: min(_timed(call, 1) for _ in range(3)) for name, call in calls.items()}
+    times = {name: max(1, round(SHORTEST / seconds)) for name, seconds in once.items()}
     names, order = list(calls), random.Random(seed)
     found: dict[str, list[float]] = {name: [] for name in names}
     started = time.perf_counter()
@@ -37,13 +44,10 @@ def in_turns(
             break
         order.shuffle(names)
         for name in names:
+            if once[name] < LONG:
+                _timed(calls[name], times[name])
             found[name].append(_timed(calls[name], times[name]))
     return found
-
-
-def _repetitions(call: Call) -> int:
-    once = min(_timed(call, 1) for _ in range(3))
-    return max(1, round(SHORTEST / once))
 
 
 def _timed(call: Call, times: int) -> float:
