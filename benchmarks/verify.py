@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ def measure(sizes, linen_scan, nnx_scan, checks):
     """One run, in this process."""
     import numpy as np
     from decoder import decoder_pair
+    from resident import resident_bytes
 
     from shared import verify
 
@@ -43,7 +43,7 @@ def measure(sizes, linen_scan, nnx_scan, checks):
     found = verify(pair, checks=checks) if checks else verify(pair)
     return {
         "seconds": time.perf_counter() - started,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": resident_bytes("VmHWM") / 2**20,
         "params": int(sum(np.prod(row["nnx_shape"]) for row in found.rows)),
         "leaves": len(found.rows),
         "verdict": found.verdict,

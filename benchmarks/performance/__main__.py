@@ -53,7 +53,11 @@ def main() -> None:
         ]
         found |= {"machine": machine(), "versions": versions()}
         path.write_text(json.dumps(found, indent=1) + "\n")
-    write_page(found, DOCS)
+    missing = [name for name in SECTIONS if name not in found]
+    if missing:
+        print(f"{path.name} has no {', '.join(missing)} yet: the page is not written")
+    else:
+        write_page(found, DOCS)
 
 
 def write_page(found: Mapping[str, Any], docs: Path) -> None:

@@ -18,6 +18,7 @@ import linen_impl.rngs
 import nnx_impl.composed
 import nnx_impl.rngs
 from benchmarks.performance.growth import cold
+from benchmarks.resident import resident_bytes
 from nnx_impl.block import Block
 from shared.bench.rows import stage_rows, timed_row
 from shared.bench.stages import Stages
@@ -119,17 +120,9 @@ def peak_over_weights(way: str) -> float:
     """Peak memory of this process, beyond what it had, over the bytes of the weights it makes."""
     make = WAYS[way]
     jax.block_until_ready(jax.tree.leaves(make(*SMALL)))
-    before = _memory("VmRSS")
+    before = resident_bytes("VmRSS")
     leaves = jax.block_until_ready(jax.tree.leaves(make(*LARGE)))
-    return (_memory("VmHWM") - before) / sum(leaf.nbytes for leaf in leaves)
-
-
-def _memory(name: str) -> int:
-    """Bytes; of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 2**10
-    raise ValueError(f"/proc/self/status has no {name}")
+    return (resident_bytes("VmHWM") - before) / sum(leaf.nbytes for leaf in leaves)
 
 
 def times() -> list[Table]:

@@ -15,7 +15,8 @@ SIZES = ((8, 4, 64), (32, 12, 256), (64, 24, 512), (256, 48, 1024))
 # For each size, if the fewest rounds do not take longer.
 SECONDS = {"forward": 4.0, "gradient": 6.0}
 FEWEST = 7
-LIMIT = "plain products"
+LIMIT, AGAIN = "plain products", "plain products again"
+OURS = ("nnx", "nnx layer list")
 # Of the largest number: sums of up to 1024 float32 are made in another order, in up to 48 layers.
 OUTPUTS_TOLERANCE = 1e-5
 # The same; and what is rounded to the other side of 0 passes relu, and has a gradient, or has none.
@@ -30,19 +31,25 @@ def measure() -> list[Table]:
     rows: dict[str, list[Quantity]] = {"forward": [], "gradient": []}
     notes: list[str] = []
     forwards: dict[Size, Times] = {}
+    beside: list[Quantity] = []
     scans: list[Quantity] = []
     large: dict[str, float] = {}
     for size in SIZES:
         weights, x = made(size)
         columns, said = peers.columns(weights, x)
         notes += [*said, compared(size, columns)]
-        alone = dict(zip(rows, limits.plain_products(weights, x), strict=True))
+        alone, again = (
+            dict(zip(rows, limits.plain_products(weights, x), strict=True)) for _ in range(2)
+        )
         for kind, seconds in SECONDS.items():
             calls = {name: getattr(column, kind) for name, column in columns.items()}
             timed = in_turns({**calls, LIMIT: alone[kind]}, seconds, fewest=FEWEST)
             rows[kind].append(timed_row(f"{TITLES[kind]} {size}", timed))
             if kind == "forward":
                 forwards[size] = timed
+            few = {LIMIT: alone[kind], AGAIN: again[kind]} | {name: calls[name] for name in OURS}
+            name = f"{TITLES[kind]} {size}, beside products"
+            beside.append(timed_row(name, in_turns(few, seconds, fewest=FEWEST)))
         scans += limits.scan_rows(size, weights, x)
         # At several times, for another process takes of what can be reached.
         for name, speed in limits.large_products().items():
@@ -51,6 +58,11 @@ def measure() -> list[Table]:
     return [
         Table(f"Forward {what}", tuple(rows["forward"]), notes_on_times(notes)),
         Table(f"Value and gradient by all weights {what}", tuple(rows["gradient"])),
+        Table(
+            "The twins beside the products alone",
+            tuple(beside),
+            (f"{AGAIN}: the same program, compiled once more. No other framework ran beside.",),
+        ),
         peak_table(large, forwards),
         Table(
             f"A scan beside a list {what}",

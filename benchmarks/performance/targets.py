@@ -58,68 +58,67 @@ def _steps(tables: Tables) -> Iterator[Target]:
         for size in SIZES:
             row = _row(tables["steps"], f"{kind} {size}")
             noise = row.ratios["jax again"]
-            yield _limited(
-                f"{kind} {size}: NNX / plain JAX", 1.05, row.ratios["nnx"], tables, noise
-            )
+            yield _limited(f"{kind} {size}: NNX / plain JAX", 1.05, row.ratios["nnx"], noise)
 
 
 def _limits(tables: Tables) -> Iterator[Target]:
     for kind, number, limit in ((KINDS[0], "N", 1.05), (KINDS[1], "3N - 1", 1.25)):
         for size in SIZES[2:]:
-            row = _row(tables["steps"], f"{kind} {size}")
+            ratios = _row(tables["steps"], f"{kind} {size}, beside products").ratios
             yield _limited(
                 f"{kind} {size}: NNX / {number} plain products",
                 limit,
-                _over(row, "nnx", "plain products"),
-                tables,
+                ratios["nnx"],
+                ratios["plain products again"],
             )
-    row = _row(tables["steps"], f"forward {SIZES[1]}")
-    ratio = _over(row, "nnx layer list", "plain products")
+    ratios = _row(tables["steps"], f"forward {SIZES[1]}, beside products").ratios
     yield _limited(
-        f"forward {SIZES[1]}: NNX's list of layers / plain products", 1.05, ratio, tables
+        f"forward {SIZES[1]}: NNX's list of layers / plain products",
+        1.05,
+        ratios["nnx layer list"],
+        ratios["plain products again"],
     )
 
 
 def _host(tables: Tables) -> Iterator[Target]:
     for name in ("linen", "nnx"):
-        row = _row(tables["dispatch"], f"{name}, to one jitted function")
+        row = _row(tables["dispatch"], f"{name}, to init, then forward")
         yield _limited(
-            f"composed_lifts_forward called again, {name} / one jitted function",
+            f"composed_lifts_forward called again, {name} / its two jitted programs",
             1.5,
             row.ratios["composed_lifts_forward"],
-            tables,
         )
     row, ours = _row(tables["dispatch"], "100 leaves"), "nnx, split, flat leaves"
     others = (("jax, tuple of leaves", 1.1), ("linen", 0.8), ("equinox filter_jit", 0.25))
     for other, limit in others:
         if other in row.values:
             words = f"host, 100 leaves: NNX, flat leaves / {other}"
-            yield _limited(words, limit, _over(row, ours, other), tables)
+            yield _limited(words, limit, _over(row, ours, other))
     ratio = _row(tables["dispatch"], "a call").ratios["nnx"]
-    yield _limited("a call without jit: NNX / Linen", 0.02, ratio, tables)
+    yield _limited("a call without jit: NNX / Linen", 0.02, ratio)
 
 
 def _ready(tables: Tables) -> Iterator[Target]:
     rows = [row for row in tables["growth"][0].rows if row.name.startswith("forward: trace")]
     worst = max(rows, key=lambda row: row.ratios["nnx"].median)
     words = f"trace, {worst.name.rpartition(', ')[2]} layers, scanned, the worst: NNX / Linen"
-    yield _limited(words, 0.45, worst.ratios["nnx"], tables)
+    yield _limited(words, 0.45, worst.ratios["nnx"])
     for kind in KINDS:
         for stage in ("trace", "lower", "compile"):
             row = _row(tables["growth"], f"num_layers, scanned: {kind}: {stage}")
             power = row.values["nnx"]
             words = f"{kind}: exponent of {stage} in num_layers, scanned"
-            yield _limited(words, 0.1, power, tables)
+            yield _limited(words, 0.1, power)
 
 
 def _init(tables: Tables) -> Iterator[Target]:
     peak = _row(tables["memory"], "peak, over the bytes of the weights")
     words = "init in jit, NNX: peak memory / weights"
-    yield _limited(words, 1.2, peak.values["nnx, init in jit"], tables)
+    yield _limited(words, 1.2, peak.values["nnx, init in jit"])
     again = _row(tables["memory"], "init, again").ratios["nnx, init in jit"]
-    yield _limited("init again: NNX in jit / Linen without jit", 0.02, again, tables)
+    yield _limited("init again: NNX in jit / Linen without jit", 0.02, again)
     first = _row(tables["memory"], "init: trace, lower, compile").ratios["nnx"]
-    yield _limited("init in jit, the first time: NNX / Linen", 1.0, first, tables)
+    yield _limited("init in jit, the first time: NNX / Linen", 1.0, first)
 
 
 def _processes(tables: Tables) -> Iterator[Target]:
@@ -158,7 +157,6 @@ def _limited(
     quantity: str,
     limit: float,
     measured: Ratio | float,
-    tables: Tables,
     noise: Ratio | None = None,
 ) -> Target:
     """A target that is reached by what is at most `limit`, or within what equal programs differ."""
