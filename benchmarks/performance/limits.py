@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.performance.peers.column import Weights
 from shared.bench.hlo_text import Instruction, Module, names, numbers, optimised_text, parse
-from shared.bench.pure_jax import layer_list, stack
-from shared.bench.pure_layers import dense_relu
+from shared.bench.pure_jax import Forward, layer_list, stack
+from shared.bench.pure_layers import Layer, Leaves, dense_relu
 from shared.bench.rows import jitted, timed_row
 from shared.bench.timing import Call, in_turns
 from shared.models.subject import total
@@ -121,6 +121,34 @@ def scan_rows(size: tuple[int, int, int], weights: Weights, x: np.ndarray) -> It
             for name, (function, held) in columns.items()
         }
         yield Quantity(f"{kind} {size}: weights copied by each layer", "bytes", copied, {})
+
+
+def ways_to_scan(size: tuple[int, int, int], weights: Weights, x: np.ndarray) -> Quantity:
+    """Value and gradient of the layers by scans that do the same, and by a list."""
+    kernel, bias, own = jnp.array(weights.kernel), jnp.array(weights.bias), jnp.array(x)
+    transposed = kernel.mT.copy()
+
+    def scanned(layer: Layer, **options: Any) -> Forward:
+        def forward(leaves: Leaves, x: jax.Array) -> jax.Array:
+            return jax.lax.scan(lambda x, of: (layer(x, of), None), x, leaves, **options)[0]
+
+        return forward
+
+    def of_transposed(x: jax.Array, leaves: Leaves) -> jax.Array:
+        bias, kernel = leaves
+        return dense_relu(x, (bias, kernel.T))
+
+    leaves = [leaf for pair in zip(bias, kernel, strict=True) for leaf in pair]
+    ways: dict[str, tuple] = {
+        "scan": (scanned(dense_relu), (bias, kernel)),
+        "unroll=2": (scanned(dense_relu, unroll=2), (bias, kernel)),
+        "unroll=4": (scanned(dense_relu, unroll=4), (bias, kernel)),
+        "_split_transpose": (scanned(dense_relu, _split_transpose=True), (bias, kernel)),
+        "weights transposed": (scanned(of_transposed), (bias, transposed)),
+        "list": (layer_list, leaves),
+    }
+    calls = {name: jitted(_gradient(way), held, own) for name, (way, held) in ways.items()}
+    return timed_row(f"value and gradient {size}", in_turns(calls, SECONDS, fewest=FEWEST))
 
 
 def _gradient(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.performance.reasons import reason_of
 from benchmarks.performance.targets import Target, targets
 from shared.report.measured import Table
 from shared.report.quantities import cell, quantity_of
@@ -13,7 +14,7 @@ INTRO = """\
 What a model costs in NNX, beside the same in Linen and in plain JAX; and which way to call an NNX
 module costs least. This page is written by a command, and no figure of it by hand:
 
-```sh
+```text
 python -m benchmarks.performance
 ```
 
@@ -85,9 +86,12 @@ def _targets(found: Sequence[Target]) -> Iterator[str]:
         for each in found
     ]
     yield _markdown(("quantity", "reach", "measured", "reached"), rows)
+    missed: dict[str, list[str]] = {}
     for each in found:
         if not each.is_reached:
-            yield f"- **{each.quantity}**: {each.reason}"
+            missed.setdefault(reason_of(each.quantity), []).append(each.quantity)
+    for reason, quantities in missed.items():
+        yield f"- Not reached: {'; '.join(quantities)}: {reason}"
     yield ""
 
 
@@ -100,7 +104,8 @@ def _table(table: Table) -> Iterator[str]:
     else:
         titles = ["", *columns]
         rows = [(row.name, *(cell(row, column) for column in columns)) for row in table.rows]
-    body = [_markdown(titles, rows), *(f"{note[0].upper()}{note[1:]}\n" for note in table.notes)]
+    notes = "".join(f"- {note}\n" for note in table.notes)
+    body = [_markdown(titles, rows), *([notes] if notes else [])]
     if len(rows) > LONG:
         yield f"<details><summary>{table.title}</summary>\n"
         yield from body

@@ -6,7 +6,7 @@ from shared.report.measured import Quantity, Table
 from shared.report.plot import COLORS, new_figure, saved
 
 # What is drawn of a step, beside plain JAX, which is 1.
-STEPS = ("linen", "nnx", "nnx layer list", "equinox", "torch eager", "plain products")
+STEPS = ("linen", "nnx", "nnx layer list", "equinox filter_jit", "torch eager", "plain products")
 
 
 def plot(tables: Mapping[str, Sequence[Table]]) -> bytes:

@@ -1,9 +1,8 @@
-"""What the twins are to reach, what was measured of it, and why where it is not reached."""
+"""What the twins are to reach, and what was measured of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from benchmarks.performance.reasons import REASONS
 from shared.report.measured import Quantity, Ratio, Table
 from shared.report.quantities import bytes_text, number_text, spread
 
@@ -19,14 +18,12 @@ class Target(NamedTuple):
       quantity: what over what.
       reach: at most this, in words; measured: what it is.
       is_reached: whether it is.
-      reason: why it is not.
     """
 
     quantity: str
     reach: str
     measured: str
     is_reached: bool
-    reason: str = ""
 
 
 def targets(tables: Tables) -> list[Target]:
@@ -56,23 +53,23 @@ def _programs(tables: Tables) -> Iterator[Target]:
 def _steps(tables: Tables) -> Iterator[Target]:
     for kind in KINDS:
         for size in SIZES:
-            row = _row(tables["steps"], f"{kind} {size}")
+            row = _row(tables["steps"], f"{kind} {size}, to plain JAX")
             noise = row.ratios["jax again"]
-            yield _limited(f"{kind} {size}: NNX / plain JAX", 1.05, row.ratios["nnx"], noise)
+            yield limited(f"{kind} {size}: NNX / plain JAX", 1.05, row.ratios["nnx"], noise)
 
 
 def _limits(tables: Tables) -> Iterator[Target]:
     for kind, number, limit in ((KINDS[0], "N", 1.05), (KINDS[1], "3N - 1", 1.25)):
         for size in SIZES[2:]:
-            ratios = _row(tables["steps"], f"{kind} {size}, beside products").ratios
-            yield _limited(
+            ratios = _row(tables["steps"], f"{kind} {size}, to products").ratios
+            yield limited(
                 f"{kind} {size}: NNX / {number} plain products",
                 limit,
                 ratios["nnx"],
                 ratios["plain products again"],
             )
-    ratios = _row(tables["steps"], f"forward {SIZES[1]}, beside products").ratios
-    yield _limited(
+    ratios = _row(tables["steps"], f"forward {SIZES[1]}, to products").ratios
+    yield limited(
         f"forward {SIZES[1]}: NNX's list of layers / plain products",
         1.05,
         ratios["nnx layer list"],
@@ -83,7 +80,7 @@ def _limits(tables: Tables) -> Iterator[Target]:
 def _host(tables: Tables) -> Iterator[Target]:
     for name in ("linen", "nnx"):
         row = _row(tables["dispatch"], f"{name}, to init, then forward")
-        yield _limited(
+        yield limited(
             f"composed_lifts_forward called again, {name} / its two jitted programs",
             1.5,
             row.ratios["composed_lifts_forward"],
@@ -93,41 +90,39 @@ def _host(tables: Tables) -> Iterator[Target]:
     for other, limit in others:
         if other in row.values:
             words = f"host, 100 leaves: NNX, flat leaves / {other}"
-            yield _limited(words, limit, _over(row, ours, other))
+            yield limited(words, limit, _over(row, ours, other))
     ratio = _row(tables["dispatch"], "a call").ratios["nnx"]
-    yield _limited("a call without jit: NNX / Linen", 0.02, ratio)
+    yield limited("a call without jit: NNX / Linen", 0.02, ratio)
 
 
 def _ready(tables: Tables) -> Iterator[Target]:
     rows = [row for row in tables["growth"][0].rows if row.name.startswith("forward: trace")]
     worst = max(rows, key=lambda row: row.ratios["nnx"].median)
     words = f"trace, {worst.name.rpartition(', ')[2]} layers, scanned, the worst: NNX / Linen"
-    yield _limited(words, 0.45, worst.ratios["nnx"])
+    yield limited(words, 0.45, worst.ratios["nnx"])
     for kind in KINDS:
         for stage in ("trace", "lower", "compile"):
             row = _row(tables["growth"], f"num_layers, scanned: {kind}: {stage}")
             power = row.values["nnx"]
             words = f"{kind}: exponent of {stage} in num_layers, scanned"
-            yield _limited(words, 0.1, power)
+            yield limited(words, 0.1, power)
 
 
 def _init(tables: Tables) -> Iterator[Target]:
     peak = _row(tables["memory"], "peak, over the bytes of the weights")
     words = "init in jit, NNX: peak memory / weights"
-    yield _limited(words, 1.2, peak.values["nnx, init in jit"])
+    yield limited(words, 1.2, peak.values["nnx, init in jit"])
     again = _row(tables["memory"], "init, again").ratios["nnx, init in jit"]
-    yield _limited("init again: NNX in jit / Linen without jit", 0.02, again)
+    yield limited("init again: NNX in jit / Linen without jit", 0.02, again)
     first = _row(tables["memory"], "init: trace, lower, compile").ratios["nnx"]
-    yield _limited("init in jit, the first time: NNX / Linen", 1.0, first)
+    yield limited("init in jit, the first time: NNX / Linen", 1.0, first)
 
 
 def _processes(tables: Tables) -> Iterator[Target]:
     row = _row(tables["processes"], "to the first result")
     for other, limit in (("linen", 1.05), ("jax", 1.15)):
         ratio = _over(row, "nnx", other) if other != "jax" else row.ratios["nnx"]
-        yield _limited(
-            f"start of a process to the first result: NNX / {other}", limit, ratio, tables
-        )
+        yield limited(f"start of a process to the first result: NNX / {other}", limit, ratio)
     for name, limit, unit in (
         ("verify", 10.0, "s"),
         ("peak resident memory of the process", 400 * 2.0**20, "bytes"),
@@ -140,7 +135,6 @@ def _processes(tables: Tables) -> Iterator[Target]:
             f"<= {most}",
             number_text(row.values[worst], unit),
             row.values[worst] <= limit,
-            REASONS.get(name, ""),
         )
 
 
@@ -153,7 +147,7 @@ def _over(row: Quantity, column: str, other: str) -> float:
     return row.values[column] / row.values[other]
 
 
-def _limited(
+def limited(
     quantity: str,
     limit: float,
     measured: Ratio | float,
@@ -163,9 +157,9 @@ def _limited(
     if isinstance(measured, Ratio):
         text, value = spread(measured), measured.median
     else:
-        text, value = f"{measured:.2f}", measured
+        text, value = f"{measured + 0.0:.2f}".replace("-0.00", "0.00"), measured
     is_reached = value <= limit
     if noise is not None and not is_reached:
         is_reached = noise.low <= value <= noise.high
         text += f", two equal programs {spread(noise)}"
-    return Target(quantity, f"<= {limit:g}", text, is_reached, REASONS.get(quantity, ""))
+    return Target(quantity, f"<= {limit:g}", text, is_reached)

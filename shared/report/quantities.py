@@ -17,11 +17,17 @@ def cell(row: Quantity, column: str) -> str:
     ratio = row.ratios.get(column)
     if ratio is None or column == next(iter(row.values)):
         return value
-    return f"{value}  {spread(ratio) if row.unit == 's' else f'x{ratio.median:.2f}'}"
+    return f"{value}  {spread(ratio) if row.unit == 's' else f'x{ratio_text(ratio.median)}'}"
 
 
 def spread(ratio: Ratio) -> str:
-    return f"x{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+    median, low, high = map(ratio_text, ratio)
+    return f"x{median} ({low}-{high})"
+
+
+def ratio_text(ratio: float) -> str:
+    """Two digits behind the point, three of what is small."""
+    return f"{ratio:.3f}" if 0 < ratio < 0.1 else f"{ratio:.2f}"
 
 
 def number_text(value: float, unit: str) -> str:
