@@ -19,14 +19,22 @@ python -m benchmarks.performance
 ```
 
 For a pair of your own, `composed-lifts bench --pair=port.py:PAIR --report=out.html` makes the first
-two tables. Times were measured in turns, in one process: what counts are ratios, each the median
-over the rounds, and in brackets its tenth and ninetieth percentile. Where two columns are one
-program, their ratio is what the machine adds of its own.
+two tables. With more than one device the examples are spread over all of them, which
+`JAX_NUM_CPU_DEVICES=8 composed-lifts bench` shows without an accelerator.
+
+Times were measured in turns, in one process: what counts are ratios, each the median over the
+rounds, and in brackets its tenth and ninetieth percentile. Where two columns are one program, their
+ratio is what the machine adds of its own.
 """
 
 # {section: its title and what it is about}, in the order of the page.
 SECTIONS = {
-    "exercise": ("Which form of the call", "The same module, called in eight ways."),
+    "exercise": (
+        "Which form of the call",
+        "The same module, called in eight ways (`shared/models/forms.py`). Where a model serves, "
+        "what costs least is to split it once and to give `jax.jit` a tuple of its leaves:\n\n"
+        "```{literalinclude} ../shared/models/forms.py\n:pyobject: split_leaves\n```",
+    ),
     "targets": ("What is reached", ""),
     "steps": (
         "A step",
