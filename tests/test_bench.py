@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
+from helpers import assert_identical
 
 from shared import Pair, find_weight_map
 from shared.bench import pipeline, timing
@@ -22,20 +23,21 @@ from shared.bench import rows as rows_of_tables
 from shared.bench.advice import advice
 from shared.bench.first_result import first_results
 from shared.bench.pipeline import Budget, bench
+from shared.bench.rows import training_rows
 from shared.cases import CASES
 from shared.cli import main
 from shared.errors import InputError
 from shared.files import Writer
 from shared.models.forms import FORMS
 from shared.models.pair import pure_case
-from shared.models.subject import SEED, subject_of_case, subject_of_pair
+from shared.models.subject import SEED, subject_of_case, subject_of_pair, training_step
 from shared.report import plot
 from shared.report.bench import write_bench
 from shared.report.measured import Benchmark, Quantity, Ratio
 from shared.report.plot import plot_bench
 
 ROOT = Path(__file__).parent.parent
-SHORTEST = Budget(seconds=0, times=1, processes=0)
+SHORTEST = Budget(seconds=0, times=1, processes=0, training=False)
 ADVISED = ("split, flat leaves", "nnx.jit")
 X = (jax.ShapeDtypeStruct((256, 64), "float32"),)
 
@@ -93,6 +95,32 @@ def test_all_forms_return_the_same_and_are_traced_once(name):
             outputs = outputs[0] if isinstance(outputs, tuple) else outputs
             np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
         assert len(traces) == 1
+
+
+def test_a_training_step_is_the_same_step_of_all_and_writes_over_its_weights():
+    subject = small("batch_norm")
+    runners = pipeline.runners_of(subject)
+    names = names_of(pure_case(subject.case))
+    moved, started = {}, {}
+    for column, runner in runners.items():
+        value, held = jax.jit(training_step(runner))(runner.held, *subject.inputs)
+        leaves = [names.get(name, name) for name in runner.names]
+        moved[column] = {"": value, **dict(zip(leaves, jax.tree.leaves(held), strict=True))}
+        started[column] = dict(zip(leaves, jax.tree.leaves(runner.held), strict=True))
+    assert_identical(moved["linen"], moved["jax"])
+    assert moved["nnx"].keys() == moved["linen"].keys()
+    # Of another seed's draws: what is compared is which leaves a step changes.
+    for column in runners:
+        changed = {name for name, x in started[column].items() if (x != moved[column][name]).any()}
+        assert changed
+        assert all(name.startswith("params/") for name in changed)
+    found = {row.name: row for row in training_rows(runners, subject.inputs, 100, 0, 1)}
+    assert found["training step"].values.keys() == runners.keys()
+    assert len(set(found["training step: temp bytes"].values.values())) == 1
+    donated = jax.jit(training_step(runners["nnx"]), donate_argnums=0)
+    held = jax.tree.map(jnp.copy, runners["nnx"].held)
+    donated(held, *subject.inputs)
+    assert all(leaf.is_deleted() for leaf in held)
 
 
 def shaped(x):

@@ -23,6 +23,7 @@ from shared.bench.rows import (
     size_rows,
     stage_rows,
     timed_row,
+    training_rows,
 )
 from shared.bench.timing import in_turns, ratio
 from shared.errors import InputError
@@ -48,16 +49,19 @@ class Budget(NamedTuple):
       times: how often a program is made ready.
       processes: how often a process is started for each model.
       forms: what is computed in each form of the call, each time compiled anew.
+      training: whether a training step is measured.
     """
 
     seconds: float
     times: int
     processes: int
     forms: tuple[str, ...] = tuple(TITLES)
+    training: bool = True
 
 
-FULL, QUICK = Budget(10.0, 5, 3), Budget(2.0, 1, 0, forms=("forward", "nothing"))
-NUM_STEPS = 8
+FULL = Budget(10.0, 5, 3)
+QUICK = Budget(2.0, 1, 0, forms=("forward", "nothing"), training=False)
+NUM_STEPS = 9
 # How many times its weights a benchmark holds, at most: those of both models, of a module that is
 # called, the outputs of a call and gradients.
 HELD = 6
@@ -84,7 +88,7 @@ def bench(
     Raises:
       InputError: the weights do not fit into memory as often as they are held.
     """
-    seconds, times, processes, of_forms = budget
+    seconds, times, processes, of_forms, training = budget
     _check_memory(subject)
     subject = dataclasses.replace(subject, inputs=spread(subject.inputs))
     rows: list[Quantity] = []
@@ -120,6 +124,10 @@ def bench(
     timed = in_turns(calls, seconds)
     for kind in kinds:
         rows.append(timed_row(TITLES[kind], {n: timed[f"{kind} {n}"] for n in runners}))
+
+    if training and not reason:
+        progress("training step")
+        rows += training_rows(runners, subject.inputs, params_bytes, seconds / 2, times)
 
     progress("forms of the call")
     forms = tuple(form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds))

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from shared.bench.compilations import count_compilations
 from shared.bench.stages import Stages, stages
 from shared.bench.timing import in_turns, ratio
 from shared.models.devices import module_on_each
 from shared.models.forms import FORMS
-from shared.models.subject import SEED, Runner, Subject, of_module
+from shared.models.subject import SEED, Runner, Subject, of_module, training_step
 from shared.report.measured import Quantity, Ratio
 
 # What a call computes, by what a report calls it.
@@ -24,6 +25,8 @@ TITLES = {
 }
 
 COMPILED_EAGERLY = "forward, not jitted: compiled again"
+
+TRAINING = "training step"
 
 Functions = Mapping[str, tuple]
 
@@ -40,15 +43,30 @@ def jitted(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: compiled(*args)
 
 
-def made_ready(functions: Functions, times: int) -> dict[str, list[Stages]]:
+def stepping(function: Callable[..., Any], held: Any, *inputs: Any) -> Callable[[], Any]:
+    """A call of a compiled training step, which writes over the weights that the last one made."""
+    compiled = jax.jit(lambda held, *inputs: function(held, *inputs), donate_argnums=0)
+    kept = [jax.tree.map(jnp.copy, held)]
+
+    def step() -> jax.Array:
+        value, kept[0] = compiled(kept[0], *inputs)
+        return value
+
+    jax.block_until_ready(step())
+    return step
+
+
+def made_ready(
+    functions: Functions, times: int, donated: tuple[int, ...] = ()
+) -> dict[str, list[Stages]]:
     """{column: its stages, `times` times in turns}. A first time, which warms up, is left out."""
     names, order = list(functions), random.Random(0)
-    stages(*functions[names[0]])
+    stages(*functions[names[0]], donated=donated)
     found: dict[str, list[Stages]] = {name: [] for name in names}
     for _ in range(times):
         order.shuffle(names)
         for name in names:
-            found[name].append(stages(*functions[name]))
+            found[name].append(stages(*functions[name], donated=donated))
     return {name: found[name] for name in functions}
 
 
@@ -104,6 +122,22 @@ def eager_rows(subject: Subject, variables: Any, seconds: float) -> Iterator[Qua
     counts = {name: count_compilations(call) for name, call in calls.items()}
     yield timed_row("forward, not jitted", in_turns(calls, seconds / 4, fewest=3))
     yield Quantity(COMPILED_EAGERLY, "programs", counts, {})
+
+
+def training_rows(
+    runners: Mapping[str, Runner], inputs: tuple, params_bytes: int, seconds: float, times: int
+) -> Iterator[Quantity]:
+    """A step of gradient descent, to which the weights are donated: what each implementation takes.
+
+    Its program has other outputs than the gradient alone, and its memory is that of training.
+    """
+    functions = {
+        name: (training_step(runner), runner.held, *inputs) for name, runner in runners.items()
+    }
+    found = made_ready(functions, times, donated=(0,))
+    yield from size_rows(TRAINING, found, params_bytes)
+    calls = {name: stepping(*words) for name, words in functions.items()}
+    yield timed_row(TRAINING, in_turns(calls, seconds))
 
 
 def form_rows(subject: Subject, kinds: Sequence[str], seconds: float) -> Iterator[Quantity]:

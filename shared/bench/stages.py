@@ -41,15 +41,20 @@ class Stages:
         return self.temp_bytes + self.output_bytes
 
 
-def stages(function: Callable[..., Any], *args: Any) -> Stages:
-    """`function` made ready for `args`, with nothing kept of an earlier time."""
+def stages(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] = ()) -> Stages:
+    """`function` made ready for `args`, with nothing kept of an earlier time.
+
+    Args:
+      function: of arrays; *args: its arguments.
+      donated: which of them it may write over.
+    """
 
     def fresh(*args):
         return function(*args)
 
     gc.collect()  # here, and not in the midst of a stage
     started = time.perf_counter()
-    traced = jax.jit(fresh).trace(*args)
+    traced = jax.jit(fresh, donate_argnums=donated).trace(*args)
     at_traced = time.perf_counter()
     lowered = traced.lower()
     at_lowered = time.perf_counter()

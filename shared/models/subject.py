@@ -21,6 +21,8 @@ from shared.trees import flatten, unflatten
 
 # An array, so that it is an argument of what is compiled: XLA could fold a number into the weights.
 SEED = np.uint32(0)
+# So small that many steps leave the weights about as they are.
+LEARNING_RATE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +134,23 @@ def of_module(subject: Subject) -> dict[str, Callable[..., Any]]:
         return jax.value_and_grad(loss)(params)
 
     return {"forward": subject.nnx_call, "gradient": gradient, "nothing": nothing}
+
+
+def training_step(runner: Runner) -> Callable[..., Any]:
+    """(held, *inputs) -> (the sum of all outputs, held after a step of gradient descent)."""
+    is_param = [name.startswith("params/") for name in runner.names]
+
+    def step(held, *inputs):
+        value, gradient = runner.functions["gradient"](held, *inputs)
+        leaves, tree = jax.tree.flatten(held)
+        of_params = iter(jax.tree.leaves(gradient))
+        new = [
+            x - LEARNING_RATE * next(of_params) if mine else x
+            for x, mine in zip(leaves, is_param, strict=True)
+        ]
+        return value, jax.tree.unflatten(tree, new)
+
+    return step
 
 
 def no_gradient(runner: Runner, inputs: tuple) -> str | None:
