@@ -1,0 +1,1 @@
+"""Training of the transformer: what both implementations share."""
