@@ -277,6 +277,80 @@ def test_a_users_mistake_is_one_line(capsys, words, expected, code):
     assert printed.count("\n") == 1
 
 
+class Odd(nnx.Module):
+    """A port of which one thing is odd: its weights, what it does with them, or its gradient."""
+
+    def __init__(self, oddity, rngs):
+        self.dense = nnx.data(None) if oddity == "no params" else nnx.Linear(64, 64, rngs=rngs)
+        self.oddity = oddity
+        if oddity == "large":
+            self.large = nnx.Param(jnp.zeros((2**20, 2**20)))
+
+    def __call__(self, x):
+        if self.oddity == "no params":
+            return jnp.sin(x)
+        if self.oddity == "grows":
+            self.seen = nnx.Cache(x)
+        x = self.dense(x)
+        if self.oddity == "no gradient":
+            x = jax.lax.while_loop(lambda x: x.sum() < 0, lambda x: x + 1, x)
+        return x
+
+
+class Sine(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jnp.sin(x)
+
+
+@pytest.mark.parametrize(
+    ("oddity", "words"),
+    [
+        ("no params", "no gradient: the model has no params"),
+        ("no gradient", "no gradient: Reverse-mode differentiation does not work"),
+        ("grows", "'nnx.cached_partial' cannot call this module: The graph structure"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(oddity, words, monkeypatch):
+    forms = (*ADVISED, "nnx.cached_partial")
+    monkeypatch.setattr(rows_of_tables, "FORMS", {name: FORMS[name] for name in forms})
+    model = Sine() if oddity == "no params" else nn.Dense(64)
+    given = Pair(model, lambda rngs: Odd(oddity, rngs), X)
+    found = bench(subject_of_pair("pair", given), SHORTEST)
+    assert [line for line in found.advice if line.startswith(words)]
+    assert {row.name: row for row in found.implementations}["forward"].values.keys() == {
+        "linen",
+        "nnx",
+    }
+    left_out = {"nnx.cached_partial"} if oddity == "grows" else set()
+    assert set(forms) - found.forms[0].values.keys() == left_out
+
+
+def test_a_pair_without_a_map_is_measured_and_its_programs_are_not_compared(capsys, tmp_path):
+    path = tmp_path / "port.py"
+    path.write_text(
+        "import jax\nfrom flax import linen as nn, nnx\nfrom shared import Pair\n"
+        "class Port(nnx.Module):\n"
+        "    def __init__(self, rngs):\n        self.a = nnx.Linear(4, 5, rngs=rngs)\n"
+        "    def __call__(self, x):\n        return self.a(x)\n"
+        "PAIR = Pair(nn.Dense(6), Port, (jax.ShapeDtypeStruct((2, 4), 'float32'),))\n"
+    )
+    assert main(["bench", "--quick", f"--pair={path}:PAIR"]) == 0
+    assert "the programs are not compared: no counterpart for" in capsys.readouterr().out
+
+
+def test_a_port_that_does_not_fit_is_said_before_it_is_made():
+    given = Pair(nn.Dense(64), lambda rngs: Odd("large", rngs), X)
+    with pytest.raises(InputError, match=r"held 6 times, would take 24,576\.0 GiB"):
+        bench(subject_of_pair("pair", given), SHORTEST)
+
+
+def test_inputs_that_do_not_fit_are_said_before_they_are_made():
+    huge = (jax.ShapeDtypeStruct((2**40, 64), "float32"),)
+    with pytest.raises(InputError, match=r"the inputs would take 262,144\.0 GiB"):
+        subject_of_pair("pair", Pair(nn.Dense(64), Port, huge))
+
+
 def test_weights_that_do_not_fit_are_said_before_they_are_made(monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 16)
     with pytest.raises(Exception, match=r"held 6 times, would take .* choose smaller sizes"):

@@ -38,11 +38,13 @@ def advice(
     by_name = {row.name: row for row in forms}
     forward, host = by_name["forward"], by_name["dispatch alone"]
     best, usual = next(iter(forward.values)), "nnx.jit"
-    yield (
-        f"use {best!r}: with {usual!r} a forward pass takes {forward.ratios[usual].median:.2f} "
-        f"times as long, and a call that computes nothing {host.values[usual] * 1e6:.0f} us for "
-        f"{num_leaves} leaves, in place of {host.values[best] * 1e6:.0f}"
-    )
+    if usual in forward.values:
+        yield (
+            f"use {best!r}: with {usual!r} a forward pass takes "
+            f"{forward.ratios[usual].median:.2f} times as long, and a call that computes nothing "
+            f"{host.values[usual] * 1e6:.0f} us for {num_leaves} leaves, in place of "
+            f"{host.values[best] * 1e6:.0f}"
+        )
     if noise.spread > NOISY:
         yield (
             f"two equal programs were {noise.low:.2f} to {noise.high:.2f} apart: this machine is "
@@ -55,7 +57,7 @@ def _apart(kind: str, rows: dict[str, Quantity], params_bytes: int) -> Iterator[
     for what, more, less in (
         ("argument", "takes {} more than Linen", "has {} of weights in it as constants"),
         ("output", "returns {} more than Linen: state that goes through each call", ""),
-        ("temp", "needs {} more than Linen on the way, a remat that Linen has, say", ""),
+        ("temp", "needs {} more than Linen on the way: what Linen remats or does not copy", ""),
     ):
         found = rows.get(f"{kind}: {what} bytes")
         if found is None or not {"linen", "nnx"} <= found.values.keys():

@@ -1,8 +1,6 @@
 """The story of a benchmark: a subject -> programs -> times in turns -> tables -> advice."""
 
 import dataclasses
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,13 +24,14 @@ from shared.bench.rows import (
     training_rows,
 )
 from shared.bench.timing import in_turns, ratio
-from shared.errors import InputError
 from shared.models.devices import on_each, spread
+from shared.models.memory import bytes_of, check_memory
 from shared.models.subject import (
     RUNNERS,
     SEED,
     Runner,
     Subject,
+    nnx_weights,
     no_gradient,
     nothing,
     total,
@@ -74,6 +73,7 @@ def bench(
     progress: Progress = lambda step: None,
     names: Mapping[str, str] | None = None,
     commands: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
 ) -> Benchmark:
     """Measures both models of `subject`, and the forms of its NNX module.
 
@@ -84,6 +84,7 @@ def bench(
       names: {a leaf of NNX: the leaf of Linen that holds the same}; without, programs are not
         compared.
       commands: {column: the words after `python` that make its weights and call it once}.
+      notes: what is said before the advice, a sentence each.
 
     Raises:
       InputError: the weights do not fit into memory as often as they are held.
@@ -99,7 +100,8 @@ def bench(
     runners = runners_of(subject)
     held = runners["linen"].held
     params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(held))
-    reason = no_gradient(runners["linen"], subject.inputs)
+    reasons = [no_gradient(runner, subject.inputs) for runner in runners.values()]
+    reason = next(filter(None, reasons), None)
     kinds = [kind for kind in TITLES if kind != "gradient" or not reason]
 
     rows += init_rows(runners, params_bytes, seconds, times)
@@ -130,7 +132,7 @@ def bench(
         rows += training_rows(runners, subject.inputs, params_bytes, seconds / 2, times)
 
     progress("forms of the call")
-    forms = tuple(form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds))
+    forms, refused = form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds)
     num_leaves = len(runners["nnx"].held)
     noise = ratio(timed["again"], timed["forward linen"])
     return Benchmark(
@@ -139,11 +141,13 @@ def bench(
         num_leaves,
         params_bytes,
         tuple(rows),
-        forms,
+        tuple(forms),
         same,
         noise,
         (
+            *notes,
             *([f"no gradient: {reason}"] if reason else []),
+            *(f"{form!r} cannot call this module: {why}" for form, why in refused.items()),
             *advice(rows, forms, num_leaves, params_bytes, noise),
         ),
     )
@@ -162,14 +166,10 @@ def runners_of(subject: Subject) -> dict[str, Runner]:
 
 
 def _check_memory(subject: Subject) -> None:
-    specs = jax.tree.leaves(jax.eval_shape(subject.linen_init, SEED))
-    needed = HELD * sum(math.prod(x.shape) * x.dtype.itemsize for x in specs)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > free:
-        raise InputError(
-            f"{subject.name}: the weights, held {HELD} times, would take "
-            f"{needed / 2**30:,.1f} GiB, {free / 2**30:,.1f} GiB are free; choose smaller sizes"
-        )
+    of_linen = jax.eval_shape(subject.linen_init, SEED)
+    of_nnx = jax.eval_shape(lambda seed: nnx_weights(subject, seed), SEED)
+    most = max(map(bytes_of, (of_linen, of_nnx)))
+    check_memory(f"the weights, held {HELD} times,", HELD * most)
 
 
 def _plain_runner(plain: Pure, variables: Any) -> Runner:

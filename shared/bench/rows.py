@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from shared.bench.compilations import count_compilations
 from shared.bench.stages import Stages, stages
-from shared.bench.timing import in_turns, ratio
+from shared.bench.timing import Call, in_turns, ratio
+from shared.errors import first_line
 from shared.models.devices import module_on_each
 from shared.models.forms import FORMS
 from shared.models.subject import SEED, Runner, Subject, of_module, training_step
@@ -86,8 +87,9 @@ def init_rows(
         jax.block_until_ready(_eager(init))
     eager = {name: functools.partial(_eager, init) for name, init in inits.items()}
     yield timed_row("init, not jitted: again", in_turns(eager, seconds / 4, fewest=3))
-    sizes = {name: all_[-1].peak_bytes for name, all_ in found.items()}
-    yield _row("init, jitted: memory", "params", sizes, params_bytes)
+    if params_bytes:
+        sizes = {name: all_[-1].peak_bytes for name, all_ in found.items()}
+        yield _row("init, jitted: memory", "params", sizes, params_bytes)
 
 
 def _eager(init: Callable[[Any], Any]) -> list[Any]:
@@ -140,17 +142,29 @@ def training_rows(
     yield timed_row(TRAINING, in_turns(calls, seconds))
 
 
-def form_rows(subject: Subject, kinds: Sequence[str], seconds: float) -> Iterator[Quantity]:
-    """What each form of the call costs."""
-    functions, module, calls = of_module(subject), module_on_each(subject.nnx_init(SEED)), {}
-    for kind in kinds:
-        for name, form in FORMS.items():
-            call = functools.partial(form(module, functions[kind]), *subject.inputs)
-            jax.block_until_ready(call())
-            calls[f"{kind} {name}"] = call
+def form_rows(
+    subject: Subject, kinds: Sequence[str], seconds: float
+) -> tuple[list[Quantity], dict[str, str]]:
+    """What each form of the call costs, and why a form cannot call this module: {form: reason}."""
+    refused: dict[str, str] = {}
+    functions, module = of_module(subject), module_on_each(subject.nnx_init(SEED))
+    calls: dict[str, Call] = {}
+    for name, form in FORMS.items():
+        made = {
+            kind: functools.partial(form(module, functions[kind]), *subject.inputs)
+            for kind in kinds
+        }
+        try:
+            for call in made.values():
+                jax.block_until_ready(call())
+        except ValueError as error:  # the model itself has been run before
+            refused[name] = first_line(error).split(". ")[0]
+            continue
+        calls |= {f"{kind} {name}": call for kind, call in made.items()}
     timed = in_turns(calls, seconds)
-    for kind in kinds:
-        yield timed_row(TITLES[kind], {name: timed[f"{kind} {name}"] for name in FORMS})
+    names = [name for name in FORMS if name not in refused]
+    rows = [timed_row(TITLES[kind], {n: timed[f"{kind} {n}"] for n in names}) for kind in kinds]
+    return rows, refused
 
 
 def timed_row(name: str, seconds: Mapping[str, Sequence[float]]) -> Quantity:

@@ -56,6 +56,7 @@ def run(values: flags.FlagValues) -> int:
     from shared.models.subject import subject_of_case, subject_of_pair
     from shared.report.bench import bench_json, print_bench, write_bench
     from shared.report.document import print_json
+    from shared.report.result import DifferentError
 
     check_jax()
     budget = QUICK if values.quick else FULL
@@ -66,9 +67,13 @@ def run(values: flags.FlagValues) -> int:
         else:
             pair = load_pair(values.pair)
             with users_code(f"--pair={values.pair}"):
-                names, commands = names_of_leaves(pure_pair(pair)), _of_pair(values.pair)
-                subject = subject_of_pair(values.pair, pair)
-                found = bench(subject, budget, progress, names, commands)
+                names, notes = None, []
+                try:
+                    names = names_of_leaves(pure_pair(pair))
+                except DifferentError as error:
+                    notes.append(f"the programs are not compared: {error}")
+                subject, commands = subject_of_pair(values.pair, pair), _of_pair(values.pair)
+                found = bench(subject, budget, progress, names, commands, notes)
     document = bench_json(found)
     if values.format == "json":
         print_json(document)

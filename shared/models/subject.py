@@ -15,6 +15,7 @@ from shared.errors import during, one_line
 from shared.interface import activation_of, load_implementation
 from shared.models.forms import changed
 from shared.models.gradients import NOT_DIFFERENTIABLE
+from shared.models.memory import bytes_of, check_memory
 from shared.models.nnx import leaf_names
 from shared.models.pair import Pair
 from shared.trees import flatten, unflatten
@@ -76,7 +77,7 @@ def linen_runner(subject: Subject) -> Runner:
         def loss(params):
             return total(subject.linen_call({**variables, "params": params}, *inputs)[0])
 
-        return jax.value_and_grad(loss)(variables["params"])
+        return jax.value_and_grad(loss)(variables.get("params", {}))
 
     functions = {"forward": subject.linen_call, "gradient": gradient, "nothing": nothing}
     variables = jax.jit(subject.linen_init)(SEED)
@@ -93,7 +94,7 @@ def nnx_runner(subject: Subject) -> Runner:
     """NNX: the flat leaves of a module that is split once."""
 
     def init(seed):
-        return nnx.split(subject.nnx_init(seed))[1]
+        return nnx_weights(subject, seed)
 
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: subject.nnx_init(SEED)))
     state = jax.jit(init)(SEED)
@@ -116,6 +117,11 @@ def nnx_runner(subject: Subject) -> Runner:
         leaf_names(state),
         lambda kind, returned: returned[0] if kind == "forward" else returned,
     )
+
+
+def nnx_weights(subject: Subject, seed: Any) -> Any:
+    """The variables that the NNX module of a seed starts with."""
+    return nnx.split(subject.nnx_init(seed))[1]
 
 
 RUNNERS = {"linen": linen_runner, "nnx": nnx_runner}
@@ -155,6 +161,8 @@ def training_step(runner: Runner) -> Callable[..., Any]:
 
 def no_gradient(runner: Runner, inputs: tuple) -> str | None:
     """Why JAX has no gradient of a model; None where it has one."""
+    if not any(name.startswith("params/") for name in runner.names):
+        return "the model has no params"
     jax.eval_shape(runner.functions["forward"], runner.held, *inputs)  # that it runs at all
     try:
         jax.eval_shape(runner.functions["gradient"], runner.held, *inputs)
@@ -224,6 +232,7 @@ def _made(inputs: Callable[[jax.Array], tuple] | tuple, seed: int) -> tuple:
     if callable(inputs):
         with during("Pair.inputs, called with a key"):
             return inputs(jax.random.key(seed))
+    check_memory("the inputs", bytes_of(inputs))
     rng = np.random.default_rng(seed)
 
     def made(x: Any) -> Any:
