@@ -3,10 +3,12 @@
 Both implementations run on the same compiler, so they can agree on a wrong number.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from shared.batch import is_floating
 from shared.cases import Case
 from shared.interface import Variables
 from shared.oracle import attention, branches, stacks
@@ -32,7 +34,7 @@ BOUNDED = {
 
 # Those of which such a bound says nothing: an exponential, a small variance or a loop makes it grow
 # from step to step, far beyond what any run does.
-EVALUATED = {
+EVALUATED: dict[str, Callable[..., np.ndarray]] = {
     each.__name__: each
     for each in (
         stacks.batch_norm_stack,
@@ -66,7 +68,12 @@ def forward(
         return BOUNDED[name](case, at, unit_roundoff, *inputs)
     exact, rounded = (
         EVALUATED[name](
-            case, leaf_at(case, variables, dtype), *(np.asarray(x, dtype) for x in inputs)
+            case,
+            leaf_at(case, variables, dtype),
+            *(
+                np.asarray(x, dtype) if is_floating(row) else x
+                for row, x in zip(case.inputs, inputs, strict=True)
+            ),
         ).astype(np.float64)
         for dtype in (np.float64, np.float32)
     )
