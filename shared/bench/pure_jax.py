@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from shared.bench import pure_layers
+from shared.bench import pure_layers, pure_transformer
 from shared.bench.pure_layers import Layer, Leaves, dense_relu
 from shared.cases import Case
 from shared.interface import Variables
@@ -247,4 +247,7 @@ FORWARD: dict[str, Callable[[Case], Forward]] = {
     "sharding": lambda _: _STACK,
     "legacy": lambda _: _STACK,
     "bridge": lambda _: scaled,
+    "transformer": pure_transformer.transformer,
+    "transformer_untied": pure_transformer.transformer,
+    "transformer_decode": pure_transformer.decode,
 }

@@ -11,7 +11,7 @@ import numpy as np
 from shared.batch import is_floating
 from shared.cases import Case
 from shared.interface import Variables
-from shared.oracle import attention, branches, stacks
+from shared.oracle import attention, branches, stacks, transformer
 from shared.oracle.rounding import At
 from shared.trees import flatten
 
@@ -41,6 +41,9 @@ EVALUATED: dict[str, Callable[..., np.ndarray]] = {
         branches.repeating_stack,
         attention.causal_stack,
         attention.decode_stack,
+        transformer.texts,
+        transformer.dropped_texts,
+        transformer.next_token,
     )
 }
 
