@@ -91,3 +91,10 @@ def norm(x: jax.Array, bias: jax.Array, scale: jax.Array) -> jax.Array:
     var = jnp.maximum(0.0, of_square - jnp.square(mean))
     mean, var = mean[..., None], var[..., None]
     return (x - mean) * (lax.rsqrt(var + 1e-6) * scale) + bias
+
+
+FORWARD: dict[str, Callable[[Case], Callable[..., jax.Array]]] = {
+    "transformer": transformer,
+    "transformer_untied": transformer,
+    "transformer_decode": decode,
+}
