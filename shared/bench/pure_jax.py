@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from shared.bench import pure_layers
+from shared.bench import pure_layers, pure_transformer
 from shared.bench.pure_layers import Layer, Leaves, dense_relu
 from shared.cases import Case
 from shared.interface import Variables
@@ -216,7 +216,7 @@ def perturbed(leaves: Leaves, x_batch: jax.Array, hidden: jax.Array) -> jax.Arra
 _STACK = stack(dense_relu)
 
 FORWARD: dict[str, Callable[[Case], Forward]] = {
-    "shared": lambda _: _STACK,
+    **dict.fromkeys(("shared", "sharding", "legacy"), lambda _: _STACK),
     "reversed": lambda _: reversed_stack,
     "ensemble": lambda _: ensemble,
     "reversed_ensemble": lambda _: reversed_ensemble,
@@ -244,7 +244,6 @@ FORWARD: dict[str, Callable[[Case], Forward]] = {
     "causal": lambda _: batched_stack(pure_layers.causal),
     "decode": lambda _: batched_stack(pure_layers.decode),
     "mixed_precision": lambda _: mixed_precision,
-    "sharding": lambda _: _STACK,
-    "legacy": lambda _: _STACK,
     "bridge": lambda _: scaled,
+    **pure_transformer.FORWARD,
 }

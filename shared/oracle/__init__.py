@@ -3,13 +3,15 @@
 Both implementations run on the same compiler, so they can agree on a wrong number.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from shared.batch import is_floating
 from shared.cases import Case
 from shared.interface import Variables
-from shared.oracle import attention, branches, stacks
+from shared.oracle import attention, branches, stacks, transformer
 from shared.oracle.rounding import At
 from shared.trees import flatten
 
@@ -32,13 +34,16 @@ BOUNDED = {
 
 # Those of which such a bound says nothing: an exponential, a small variance or a loop makes it grow
 # from step to step, far beyond what any run does.
-EVALUATED = {
+EVALUATED: dict[str, Callable[..., np.ndarray]] = {
     each.__name__: each
     for each in (
         stacks.batch_norm_stack,
         branches.repeating_stack,
         attention.causal_stack,
         attention.decode_stack,
+        transformer.texts,
+        transformer.dropped_texts,
+        transformer.next_token,
     )
 }
 
@@ -66,7 +71,12 @@ def forward(
         return BOUNDED[name](case, at, unit_roundoff, *inputs)
     exact, rounded = (
         EVALUATED[name](
-            case, leaf_at(case, variables, dtype), *(np.asarray(x, dtype) for x in inputs)
+            case,
+            leaf_at(case, variables, dtype),
+            *(
+                np.asarray(x, dtype) if is_floating(row) else x
+                for row, x in zip(case.inputs, inputs, strict=True)
+            ),
         ).astype(np.float64)
         for dtype in (np.float64, np.float32)
     )

@@ -19,13 +19,19 @@ def causal_stack(case: Case, at: At, x: np.ndarray) -> np.ndarray:
 def decode_stack(case: Case, at: At, x: np.ndarray) -> np.ndarray:
     """The same of one token (B, 1, F), whose key and value go where the index of the cache is."""
     for layer in range(case.num_layers):
-        index = int(at("cache_index", layers=layer))
-        key, value = (at(f"cached_{name}", layers=layer).copy() for name in ("key", "value"))
-        key[:, index] = heads(at, layer, "key", x)[:, 0]
-        value[:, index] = heads(at, layer, "value", x)[:, 0]
-        visible = np.arange(case.size_of["length"])[None] <= index
-        x = x + attended(at, layer, x, key, value, visible)
+        x = x + attended(at, layer, x, *cached(case, at, layer, x))
     return x
+
+
+def cached(
+    case: Case, at: At, layer: int, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keys and values with those of the token x (B, 1, F), and which of them it may see."""
+    index = int(at("cache_index", layers=layer))
+    key, value = (at(f"cached_{name}", layers=layer).copy() for name in ("key", "value"))
+    key[:, index] = heads(at, layer, "key", x)[:, 0]
+    value[:, index] = heads(at, layer, "value", x)[:, 0]
+    return key, value, np.arange(case.size_of["length"])[None] <= index
 
 
 def heads(at: At, layer: int, name: str, x: np.ndarray) -> np.ndarray:
