@@ -22,7 +22,7 @@ from shared.bench import pipeline, timing
 from shared.bench import rows as rows_of_tables
 from shared.bench.advice import advice
 from shared.bench.first_result import first_results
-from shared.bench.pipeline import Budget, bench
+from shared.bench.pipeline import OWN_STATE, Budget, bench
 from shared.bench.rows import training_rows
 from shared.cases import CASES
 from shared.cli import main
@@ -57,7 +57,9 @@ def small(name):
 
 def said(found):
     """What is said of the programs, without the form to use and the noise."""
-    return [line for line in found.advice if not line.startswith(("use ", "two equal programs"))]
+    of_this_run = ("use ", "two equal programs", OWN_STATE)
+    lines = [line for line in found.advice if not line.startswith(of_this_run)]
+    return [line for line in lines if " times as long as Linen (" not in line]
 
 
 # One that changes nothing, with statistics, a cache, keys, no gradient, and many leaves.
@@ -242,6 +244,34 @@ def test_noise_is_said(spread, words):
     assert len(lines) == 1 + bool(words)
 
 
+def test_more_work_and_a_slower_call_are_said():
+    steady, slow = Ratio(1.0, 0.98, 1.02), Ratio(2.0, 1.9, 2.1)
+    both = dict.fromkeys(ADVISED, steady)
+    forms = [
+        Quantity(name, "s", dict.fromkeys(ADVISED, 1e-3), both)
+        for name in ("forward", "dispatch alone")
+    ]
+
+    def lines(operations, forward):
+        rows = [
+            Quantity("forward: argument bytes", "bytes", {"linen": 1, "nnx": 1}, {}),
+            Quantity("forward: operations", "flops", {}, {"nnx": operations}),
+            Quantity("forward", "s", {}, {"nnx": forward}),
+        ]
+        return list(advice(rows, forms, 2, 100, steady))[:-1]
+
+    assert lines(steady, steady) == []
+    (line,) = lines(slow, steady)
+    assert line.startswith("forward: the program of NNX has 2.00 times the operations of Linen's")
+    (line,) = lines(steady, slow)
+    assert line.startswith("forward: NNX takes 2.00 times as long as Linen (1.90 to 2.10)")
+
+
+def test_a_module_with_state_of_its_own_is_told_who_keeps_it():
+    assert OWN_STATE in bench(small("batch_norm"), SHORTEST).advice
+    assert OWN_STATE not in bench(small("reversed"), SHORTEST).advice
+
+
 def test_the_command_prints_both_tables_and_writes_the_report(capsys, tmp_path, monkeypatch):
     words = ["--quick", "--num_layers=2", "--features=3", "--batch_size=2"]
     assert main(["bench", *words, f"--report={tmp_path / 'out.html'}"]) == 0
@@ -268,6 +298,8 @@ def test_the_document(capsys):
         (["--report=out.txt"], "expected a name ending in .html or .png or .json", 2),
         (["--pair=none.py:PAIR"], "none.py does not exist", 3),
         (["--features=100000"], "the params would take", 2),
+        (["--batch_size=0"], "leaves nothing to time", 2),
+        (["--report="], "expected a name ending in .html or .png or .json", 2),
     ],
 )
 def test_a_users_mistake_is_one_line(capsys, words, expected, code):

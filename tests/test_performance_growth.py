@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.performance import dispatch, growth, memory
+from shared.bench.compilations import count_compilations
 from shared.bench.stages import Stages
 from shared.report.measured import Quantity, Table
 
@@ -30,8 +31,8 @@ def test_exponents_are_fitted_from_16_on():
 def test_a_fresh_function_is_compiled_once_and_then_no_more():
     x = jnp.ones(3)
     call = jax.jit(lambda x: jnp.sin(x) + 1)
-    assert dispatch.programs_compiled(lambda: call(x)) == 1
-    assert dispatch.programs_compiled(lambda: call(x)) == 0
+    assert count_compilations(lambda: call(x)) == 1
+    assert count_compilations(lambda: call(x)) == 0
 
 
 def test_each_way_to_call_gives_the_same_number():
@@ -82,11 +83,11 @@ def _described(tree):
 def test_what_takes_long_is_made_ready_once(monkeypatch):
     made = []
 
-    def cold(name, seconds):
+    def stages(name, seconds):
         made.append(name)
         return Stages(seconds, 0, 0, 0, 0, 0, 0)
 
-    monkeypatch.setattr(growth, "cold", cold)
+    monkeypatch.setattr(growth, "stages", stages)
     keys = {("init", 4, "linen"): ("fast", 0.1), ("init", 4, "nnx"): ("slow", 2 * growth.LONG)}
     found = growth.made_ready(keys)
     assert made == ["fast", "slow"] + ["fast"] * (growth.TIMES - 1)

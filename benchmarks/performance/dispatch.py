@@ -16,6 +16,7 @@ import linen_impl.composed
 import linen_impl.rngs
 import nnx_impl.composed
 import nnx_impl.rngs
+from shared.bench.compilations import count_compilations
 from shared.bench.pure_jax import leaves_of
 from shared.bench.pure_layers import dense_relu
 from shared.bench.rows import jitted, timed_row
@@ -33,7 +34,6 @@ SECONDS = 5.0
 IN_A_ROW = 10
 # (batch_size, num_layers, features)
 WITHOUT_JIT, EXERCISE = (8, 4, 64), (32, 12, 256)
-COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def measure() -> list[Table]:
@@ -158,7 +158,7 @@ def without_jit() -> Table:
     }
     for call in found.values():
         call()
-    counted = {name: programs_compiled(call) for name, call in found.items()}
+    counted = {name: count_compilations(call) for name, call in found.items()}
     return Table(
         f"A call without jit, {_sizes(WITHOUT_JIT)}",
         (
@@ -177,21 +177,6 @@ def _stack(leaves: Any, x: jax.Array) -> jax.Array:
 
 def _layer(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
     return dense_relu(x, params), None
-
-
-def programs_compiled(call: Call) -> int:
-    """How many programs XLA compiles in one call."""
-    events: list[str] = []
-
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(call())
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return events.count(COMPILED)
 
 
 def exercise() -> Table:

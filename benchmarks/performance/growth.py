@@ -206,15 +206,9 @@ def made_ready(functions: Mapping[Key, tuple]) -> dict[Key, list[Stages]]:
     for _ in range(TIMES):
         for key, words in functions.items():
             if not found[key] or found[key][0].seconds < LONG:
-                found[key].append(cold(*words))
+                found[key].append(stages(*words))
     # One time stands for all, so that there is a ratio to it in each turn.
     return {key: all_ * (TIMES // len(all_)) for key, all_ in found.items()}
-
-
-def cold(function: Callable[..., Any], *args: Any) -> Stages:
-    """`stages`, with nothing that JAX has kept, of what the function calls either."""
-    jax.clear_caches()
-    return stages(function, *args)
 
 
 def exponents(tables: Sequence[tuple[Sizes, Table]]) -> Table:

@@ -17,11 +17,10 @@ import linen_impl.composed
 import linen_impl.rngs
 import nnx_impl.composed
 import nnx_impl.rngs
-from benchmarks.performance.growth import cold
 from benchmarks.resident import resident_bytes
 from nnx_impl.block import Block
 from shared.bench.rows import stage_rows, timed_row
-from shared.bench.stages import Stages
+from shared.bench.stages import Stages, stages
 from shared.bench.timing import in_turns
 from shared.report.measured import Quantity, Ratio, Table
 
@@ -170,7 +169,7 @@ def first_times() -> dict[str, list[Stages]]:
     found: dict[str, list[Stages]] = {name: [] for name in functions}
     for _ in range(TIMES):
         for name, words in functions.items():
-            found[name].append(cold(*words))
+            found[name].append(stages(*words))
     return found
 
 

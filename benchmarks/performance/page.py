@@ -89,14 +89,11 @@ def _made_on(found: Mapping[str, Any]) -> str:
 
 
 def _targets(found: Sequence[Target]) -> Iterator[str]:
-    rows = [
-        (each.quantity, each.reach, each.measured, "yes" if each.is_reached else "no")
-        for each in found
-    ]
+    rows = [(each.quantity, each.reach, each.measured, each.verdict) for each in found]
     yield _markdown(("quantity", "reach", "measured", "reached"), rows)
     missed: dict[str, list[str]] = {}
     for each in found:
-        if not each.is_reached:
+        if each.verdict == "no":
             missed.setdefault(reason_of(each.quantity), []).append(each.quantity)
     for reason, quantities in missed.items():
         yield f"- Not reached: {'; '.join(quantities)}: {reason}"

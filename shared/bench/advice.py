@@ -9,6 +9,8 @@ from shared.report.measured import Quantity, Ratio
 NOISY = 0.25
 # Bytes of one program beyond those of the other that are worth a word: this part of the weights.
 PART, FEWEST_BYTES = 0.05, 2**12
+# Operations of one program beyond those of the other: this part of them.
+WORK = 0.1
 
 
 def advice(
@@ -29,6 +31,7 @@ def advice(
     for kind in ("forward", "value and gradient"):
         if f"{kind}: argument bytes" in by_name:
             yield from _apart(kind, by_name, params_bytes)
+        yield from _slower(kind, by_name, noise)
     eager = by_name.get(COMPILED_EAGERLY)
     if eager and (count := eager.values["nnx"]):
         yield (
@@ -54,10 +57,11 @@ def advice(
 
 def _apart(kind: str, rows: dict[str, Quantity], params_bytes: int) -> Iterator[str]:
     """What the bytes of two programs say that no time says for certain."""
+    lost = ", a remat that Linen has, say" if kind != "forward" else ""
     for what, more, less in (
-        ("argument", "takes {} more than Linen", "has {} of weights in it as constants"),
+        ("argument", "takes {} more than Linen", "has {} of weights as constants, or without use"),
         ("output", "returns {} more than Linen: state that goes through each call", ""),
-        ("temp", "needs {} more than Linen on the way: what Linen remats or does not copy", ""),
+        ("temp", f"needs {{}} more than Linen on the way{lost}", ""),
     ):
         found = rows.get(f"{kind}: {what} bytes")
         if found is None or not {"linen", "nnx"} <= found.values.keys():
@@ -66,3 +70,21 @@ def _apart(kind: str, rows: dict[str, Quantity], params_bytes: int) -> Iterator[
         said = more if apart > 0 else less
         if said and abs(apart) > max(PART * params_bytes, FEWEST_BYTES):
             yield f"{kind}: the program of NNX {said.format(f'{abs(apart) / 2**10:,.0f} KiB')}"
+    operations = rows.get(f"{kind}: operations")
+    if operations and "nnx" in operations.ratios:
+        times = operations.ratios["nnx"].median
+        if abs(times - 1) > WORK:
+            yield (
+                f"{kind}: the program of NNX has {times:.2f} times the operations of Linen's, the "
+                f"body of a loop counted once: other work is done, or only one of both has a loop"
+            )
+
+
+def _slower(kind: str, rows: dict[str, Quantity], noise: Ratio) -> Iterator[str]:
+    """That NNX takes longer than two equal programs differ."""
+    ratio = rows[kind].ratios.get("nnx") if kind in rows else None
+    if ratio and ratio.low > max(noise.high, 1 + PART):
+        yield (
+            f"{kind}: NNX takes {ratio.median:.2f} times as long as Linen ({ratio.low:.2f} to "
+            f"{ratio.high:.2f}), and two equal programs differed by {noise.high:.2f} at most"
+        )

@@ -64,6 +64,11 @@ NUM_STEPS = 9
 # How many times its weights a benchmark holds, at most: those of both models, of a module that is
 # called, the outputs of a call and gradients.
 HELD = 6
+OWN_STATE = (
+    "this module has more than params, statistics, a cache or streams: 'nnx.jit' writes back what "
+    "a call changes; a form that is split returns it, and the next call has to be given it; "
+    "streams of dropout are best an argument"
+)
 Progress = Callable[[str], None]
 
 
@@ -135,6 +140,7 @@ def bench(
     forms, refused = form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds)
     num_leaves = len(runners["nnx"].held)
     noise = ratio(timed["again"], timed["forward linen"])
+    has_state = any(not name.startswith("params/") for name in runners["nnx"].names)
     return Benchmark(
         subject.name,
         ", ".join(map(_described, jax.tree.leaves(subject.inputs))),
@@ -149,6 +155,7 @@ def bench(
             *([f"no gradient: {reason}"] if reason else []),
             *(f"{form!r} cannot call this module: {why}" for form, why in refused.items()),
             *advice(rows, forms, num_leaves, params_bytes, noise),
+            *([OWN_STATE] if has_state else []),
         ),
     )
 

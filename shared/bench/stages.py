@@ -52,7 +52,9 @@ def stages(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] = 
     def fresh(*args):
         return function(*args)
 
-    gc.collect()  # here, and not in the midst of a stage
+    # What the function calls is traced anew, too; garbage is collected here, not within a stage.
+    jax.clear_caches()
+    gc.collect()
     started = time.perf_counter()
     traced = jax.jit(fresh, donate_argnums=donated).trace(*args)
     at_traced = time.perf_counter()

@@ -44,9 +44,14 @@ def run(values: flags.FlagValues) -> int:
     if case.params_of is not None:
         raise UsageError(f"--case={case.name} cannot be initialised: there is nothing to time")
 
+    if values.pair is None and not case.batch_size:
+        raise UsageError("--batch_size=0 leaves nothing to time; expected at least 1")
+
     from shared.files import Writer
 
-    writer = values.report and Writer(values.report, writable=WRITABLE, flag="--report")
+    writer = None
+    if values.report is not None:
+        writer = Writer(values.report, writable=WRITABLE, flag="--report")
 
     from shared.bench.pipeline import FULL, NUM_STEPS, QUICK, bench
     from shared.cli.pair_file import load_pair, users_code

@@ -104,9 +104,16 @@ def nnx_runner(subject: Subject) -> Runner:
         def run(leaves, *inputs):
             module = nnx.merge(graphdef, jax.tree.unflatten(tree, leaves))
             outputs = call(module, *inputs)
-            return (outputs, changed(module)) if is_forward else outputs
+            # A gradient as flat as the weights: what makes a State of it is a form's own cost.
+            return (outputs, changed(module)) if is_forward else flat(outputs)
 
         return run
+
+    def flat(outputs: Any) -> Any:
+        if not isinstance(outputs, tuple):
+            return outputs
+        value, gradient = outputs
+        return value, tuple(jax.tree.leaves(gradient))
 
     calls = of_module(subject)
     functions = {kind: of_leaves(call, kind == "forward") for kind, call in calls.items()}
@@ -163,7 +170,10 @@ def no_gradient(runner: Runner, inputs: tuple) -> str | None:
     """Why JAX has no gradient of a model; None where it has one."""
     if not any(name.startswith("params/") for name in runner.names):
         return "the model has no params"
-    jax.eval_shape(runner.functions["forward"], runner.held, *inputs)  # that it runs at all
+    returned = jax.eval_shape(runner.functions["forward"], runner.held, *inputs)
+    outputs = jax.tree.leaves(runner.answer("forward", returned))
+    if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in outputs):
+        return "no output is floating"
     try:
         jax.eval_shape(runner.functions["gradient"], runner.held, *inputs)
     except NOT_DIFFERENTIABLE as error:

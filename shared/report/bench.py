@@ -17,6 +17,8 @@ from shared.report.params import print_line, print_title, terminal
 from shared.report.plot import INSTALL, check_matplotlib, has_matplotlib, plot_bench
 from shared.report.quantities import bytes_text, cell, quantity_json, spread
 
+READ = "medians; behind each its ratio to the first column, in brackets the tenths of the rounds"
+
 
 def bench_json(found: Benchmark) -> dict[str, Any]:
     """The report as plain data."""
@@ -40,12 +42,12 @@ def bench_json(found: Benchmark) -> dict[str, Any]:
 def print_bench(found: Benchmark) -> None:
     """Both tables, the noise, the advice."""
     console = terminal()
-    console.width = max(console.width, 116)
+    console.width = max(console.width, 110)
     print_title(console, f"bench  {printable(found.name)}")
     print_line(console, "in  ", found.inputs)
     print_line(console, "held", f"{found.num_leaves} leaves, {bytes_text(found.params_bytes)}")
     print_line(console, "on  ", machine_text())
-    print_line(console, "time", "medians; behind each its ratio to the first column, and tenths")
+    print_line(console, "time", READ)
     console.print(_columns_table(found.implementations))
     console.print(_rows_table(found.forms))
     for line in _programs(found):
@@ -59,7 +61,8 @@ def _programs(found: Benchmark) -> list[str]:
     """What XLA makes of each column, a line for what is computed."""
     words = {True: "the program of linen", False: "another program than linen"}
     return [
-        f"{kind}: " + ", ".join(f"{column} is {words[same]}" for column, same in of.items())
+        f"{kind}, the outputs alone: "
+        + ", ".join(f"{column} is {words[same]}" for column, same in of.items())
         for kind, of in found.same_program.items()
     ]
 
@@ -123,12 +126,13 @@ def _page(found: Benchmark) -> str:
     parts = [
         f"<h1>bench {_text(found.name)}</h1>",
         f"<p>{_text(described)}</p>",
+        *(f"<p><b>{_text(sentence)}</b></p>" for sentence in found.advice),
         _picture(found),
+        f"<p>{_text(READ)}</p>",
         _html_table(["", *columns], first),
         _html_table(["form of the call", *(row.name for row in found.forms)], second),
         *(f"<p>{_text(line)}</p>" for line in _programs(found)),
         f"<p>Two equal programs: {spread(found.noise)}</p>",
-        *(f"<p><b>{_text(sentence)}</b></p>" for sentence in found.advice),
         f"<p>{_text(machine_text())}; {_text(made_with)}</p>",
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'

@@ -21,8 +21,9 @@ def cell(row: Quantity, column: str) -> str:
 
 
 def spread(ratio: Ratio) -> str:
+    """A ratio with its tenths; of one round alone there are none."""
     median, low, high = map(ratio_text, ratio)
-    return f"x{median} ({low}-{high})"
+    return f"x{median} ({low}-{high})" if ratio.low < ratio.high else f"x{median}"
 
 
 def ratio_text(ratio: float) -> str:
