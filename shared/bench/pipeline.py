@@ -13,6 +13,7 @@ from shared.bench.pure_jax import Pure, pure
 from shared.bench.rows import (
     TITLES,
     arguments,
+    each_leaf_row,
     eager_rows,
     form_rows,
     init_rows,
@@ -128,9 +129,12 @@ def bench(
         for name, words in arguments(runners, kind, subject.inputs).items()
     }
     calls["again"] = jitted(*arguments(runners, "forward", subject.inputs)["linen"])
+    calls["empty"] = jitted(lambda *inputs: nothing((), *inputs), *subject.inputs)
     timed = in_turns(calls, seconds)
     for kind in kinds:
         rows.append(timed_row(TITLES[kind], {n: timed[f"{kind} {n}"] for n in runners}))
+    of_nothing = {name: timed[f"nothing {name}"] for name in runners}
+    rows.append(each_leaf_row(runners, of_nothing, timed["empty"]))
 
     if training and not reason:
         progress("training step")

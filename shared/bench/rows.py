@@ -167,6 +167,21 @@ def form_rows(
     return rows, refused
 
 
+def each_leaf_row(
+    runners: Mapping[str, Runner], timed: Mapping[str, Sequence[float]], empty: Sequence[float]
+) -> Quantity:
+    """How much of a call that computes nothing is due to each leaf of the weights.
+
+    Args:
+      timed: {column: seconds of such a call}; empty: of one without any leaf, in the same rounds.
+    """
+    rest, values = statistics.median(empty), {}
+    for column, runner in runners.items():
+        if leaves := len(jax.tree.leaves(runner.held)):
+            values[column] = max(0.0, statistics.median(timed[column]) - rest) / leaves
+    return Quantity(f"{TITLES['nothing']}: each leaf", "s", values, {})
+
+
 def timed_row(name: str, seconds: Mapping[str, Sequence[float]]) -> Quantity:
     first = next(iter(seconds.values()))
     return Quantity(
