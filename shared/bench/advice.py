@@ -86,5 +86,5 @@ def _slower(kind: str, rows: dict[str, Quantity], noise: Ratio) -> Iterator[str]
     if ratio and ratio.low > max(noise.high, 1 + PART):
         yield (
             f"{kind}: NNX takes {ratio.median:.2f} times as long as Linen ({ratio.low:.2f} to "
-            f"{ratio.high:.2f}), and two equal programs differed by {noise.high:.2f} at most"
+            f"{ratio.high:.2f}), two equal programs {noise.low:.2f} to {noise.high:.2f}"
         )

@@ -67,8 +67,8 @@ NUM_STEPS = 9
 HELD = 6
 OWN_STATE = (
     "this module has more than params, statistics, a cache or streams: 'nnx.jit' writes back what "
-    "a call changes; a form that is split returns it, and the next call has to be given it; "
-    "streams of dropout are best an argument"
+    "a call changes; a form that is split returns statistics and caches, which the next call has "
+    "to be given, and draws the same from its streams each time: make those an argument"
 )
 Progress = Callable[[str], None]
 
@@ -117,7 +117,7 @@ def bench(
         if names is not None:
             same[TITLES[kind]] = same_as_first(runners, kind, subject.inputs, names)
         found = made_ready(arguments(runners, kind, subject.inputs), times)
-        rows += [*stage_rows(TITLES[kind], found), *size_rows(TITLES[kind], found, params_bytes)]
+        rows += [*stage_rows(TITLES[kind], found), *size_rows(TITLES[kind], found)]
 
     progress("forward, not jitted")
     rows += eager_rows(subject, held, seconds)
@@ -138,7 +138,7 @@ def bench(
 
     if training and not reason:
         progress("training step")
-        rows += training_rows(runners, subject.inputs, params_bytes, seconds / 2, times)
+        rows += training_rows(runners, subject.inputs, seconds / 2, times)
 
     progress("forms of the call")
     forms, refused = form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds)

@@ -102,9 +102,7 @@ def stage_rows(title: str, found: Mapping[str, Sequence[Stages]]) -> Iterator[Qu
         yield timed_row(f"{title}: {stage}", seconds)
 
 
-def size_rows(
-    title: str, found: Mapping[str, Sequence[Stages]], params_bytes: int
-) -> Iterator[Quantity]:
+def size_rows(title: str, found: Mapping[str, Sequence[Stages]]) -> Iterator[Quantity]:
     for what in ("argument", "output", "temp"):
         sizes = {name: getattr(all_[-1], f"{what}_bytes") for name, all_ in found.items()}
         yield _row(f"{title}: {what} bytes", "bytes", sizes)
@@ -127,7 +125,7 @@ def eager_rows(subject: Subject, variables: Any, seconds: float) -> Iterator[Qua
 
 
 def training_rows(
-    runners: Mapping[str, Runner], inputs: tuple, params_bytes: int, seconds: float, times: int
+    runners: Mapping[str, Runner], inputs: tuple, seconds: float, times: int
 ) -> Iterator[Quantity]:
     """A step of gradient descent, to which the weights are donated: what each implementation takes.
 
@@ -137,7 +135,7 @@ def training_rows(
         name: (training_step(runner), runner.held, *inputs) for name, runner in runners.items()
     }
     found = made_ready(functions, times, donated=(0,))
-    yield from size_rows(TRAINING, found, params_bytes)
+    yield from size_rows(TRAINING, found)
     calls = {name: stepping(*words) for name, words in functions.items()}
     yield timed_row(TRAINING, in_turns(calls, seconds))
 
