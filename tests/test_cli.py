@@ -203,7 +203,7 @@ def test_non_finite_values_are_text_in_json(run, tmp_path):
 def test_help_names_every_command_and_the_flags_of_this_one(run, command):
     out, err = run(command, "--help")
     assert all(f"  {name}" in out for name in COMMANDS)
-    assert ("--impl:" in out) == (command == "forward")
+    assert ("--impl:" in out) == (command in ("forward", "train"))
     assert "--case:" in out
     assert err == ""
 

@@ -38,6 +38,7 @@ OTHER_SIGNATURE = {
     "implementation.build": "in NNX to make a module is to initialise it",
     "auxiliary.observe": "Linen's variables are beside its module, NNX's in it",
     "rngs.native_rngs": "each takes the streams of its own API",
+    "training.TrainState": "Linen's params are beside its module, in NNX the module has them",
     "rngs.linen_rngs": "NNX numbers its draws, Linen names them: NNX has to be told the names",
 }
 

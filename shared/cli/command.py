@@ -10,7 +10,7 @@ from types import ModuleType
 
 from absl import flags
 
-from shared.cli import bench, forward, layout, verify
+from shared.cli import bench, forward, layout, train, verify
 from shared.cli.names import did_you_mean
 from shared.errors import ComposedLiftsError, UsageError, one_line, printable
 
@@ -20,6 +20,7 @@ COMMANDS: dict[str, ModuleType] = {
     "layout": layout,
     "verify": verify,
     "bench": bench,
+    "train": train,
 }
 DEFAULT_COMMAND = "forward"
 _OUT_OF_MEMORY = "out of memory; choose smaller sizes"

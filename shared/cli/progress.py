@@ -3,6 +3,10 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.report.trained import Trained
 
 
 @contextlib.contextmanager
@@ -21,5 +25,40 @@ def progress_bar(name: str, num_steps: int) -> Iterator[Callable[[str], None]]:
         def step(what: str) -> None:
             progress.update(task, description=f"{name}: {what}")
             progress.advance(task)
+
+        yield step
+
+
+@contextlib.contextmanager
+def training_bar(num_steps: int) -> Iterator[Callable[[int, "Trained"], None]]:
+    """A bar of `num_steps` with the loss, characters a second and the time that is left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
+        task = progress.add_task("train", total=num_steps)
+
+        def step(number: int, run: "Trained") -> None:
+            speed = len(run.losses) * run.tokens_per_step / run.seconds
+            described = f"loss {run.losses[number]:.4f}  {speed:,.0f} characters/s"
+            progress.update(task, completed=number, description=described)
 
         yield step

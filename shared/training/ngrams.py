@@ -2,6 +2,17 @@
 
 import numpy as np
 
+from shared.training.text import Text
+
+# Of so many characters the last is predicted.
+NGRAMS = {"bigram": 2, "trigram": 3}
+
+
+def ngram_losses(text: Text) -> dict[str, float]:
+    """{n-gram: its loss of the validation text}."""
+    size = len(text.characters)
+    return {name: ngram_loss(text.train, text.validation, size, n) for name, n in NGRAMS.items()}
+
 
 def ngram_loss(train: np.ndarray, validation: np.ndarray, num_tokens: int, n: int) -> float:
     """Mean negative log likelihood of `validation`, in nats a token, by counts in `train`.

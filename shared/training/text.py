@@ -80,6 +80,11 @@ def tokens_of(text: str, length: int) -> Text:
     return found
 
 
+def text_of(text: Text, tokens: np.ndarray) -> str:
+    """The characters of `tokens`."""
+    return "".join(text.characters[token] for token in tokens)
+
+
 def batch(tokens: np.ndarray, seed: int, step: int, batch_size: int, length: int) -> np.ndarray:
     """The windows of one step, (batch_size, length + 1): inputs, and each one's next token.
 
