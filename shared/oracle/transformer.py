@@ -20,16 +20,23 @@ def dropped_texts(case: Case, at: At, tokens: np.ndarray, key: jax.Array) -> np.
 
     The keys are those of `shared.linen_keys`; JAX draws the random bits.
     """
+    kept = masks(case, tokens.shape, key).astype(at("embedding").dtype)
+    return logits_of_texts(case, at, tokens, kept)
+
+
+def masks(case: Case, shape: tuple[int, ...], key: jax.Array) -> np.ndarray:
+    """What each number is multiplied with, 0 or 1 / keep: (N, 2, B, T, F) for tokens (B, T)."""
     keep = 1 - dict(case.options)["rate"]
-    shape = tokens.shape[-1], case.features
+    num_texts, length = shape
     words = linen_keys.draw_words(case.inputs[1].draws, case.num_scans)
-    kept = np.zeros((case.num_layers, len(words), len(tokens), *shape), at("embedding").dtype)
-    for text, of_text in enumerate(jax.random.split(key, len(tokens))):
+    kept = np.zeros((case.num_layers, len(words), num_texts, length, case.features))
+    for text, of_text in enumerate(jax.random.split(key, num_texts)):
         for layer, own in enumerate(jax.random.split(of_text, case.num_layers)):
             for place, word in enumerate(words):
-                mask = jax.random.bernoulli(jax.random.fold_in(own, word), keep, shape)
+                own_key = jax.random.fold_in(own, word)
+                mask = jax.random.bernoulli(own_key, keep, kept.shape[-2:])
                 kept[layer, place, text] = np.asarray(mask) / keep
-    return logits_of_texts(case, at, tokens, kept)
+    return kept
 
 
 def logits_of_texts(case: Case, at: At, tokens: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -67,7 +74,9 @@ def embedded(at: At, tokens: np.ndarray, positions: np.ndarray) -> np.ndarray:
 def norm(at: At, name: str, x: np.ndarray, **place: int) -> np.ndarray:
     """Each vector of features of mean 0 and variance 1, times a scale, plus a bias."""
     centred = x - x.mean(-1, keepdims=True)
-    deviation = np.sqrt(x.var(-1, keepdims=True) + np.asarray(1e-6, x.dtype))
+    # Not `x.var()`: of complex numbers that is another thing, and `oracle.training` takes them.
+    variance = np.square(centred).mean(-1, keepdims=True)
+    deviation = np.sqrt(variance + np.asarray(1e-6, x.dtype))
     return centred / deviation * at(f"{name}/scale", **place) + at(f"{name}/bias", **place)
 
 

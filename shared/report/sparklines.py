@@ -13,11 +13,16 @@ _MAX_REPEAT = 4
 
 
 def sparklines(
-    values: np.ndarray, names: Sequence[str] | None, width: int, encoding: str = "utf-8"
+    values: np.ndarray,
+    names: Sequence[str] | None,
+    width: int,
+    encoding: str = "utf-8",
+    example: str = "example",
 ) -> list[str]:
     """`values` (B, F) as at most `MAX_FEATURES` lines, F down, B across, lowest to highest mark.
 
     Examples that do not fit into `width` are drawn as means of neighbours. "?" is not finite.
+    `example`: what one of them is called.
     """
     batch_size, features = values.shape
     numbered = [f"feature_{i}" for i in range(min(features, MAX_FEATURES))]
@@ -35,11 +40,11 @@ def sparklines(
     if features > MAX_FEATURES:
         lines.append(f"and {features - MAX_FEATURES} more features")
     if repeat > 1 and batch_size:
-        lines.append(f"each example is {repeat} marks wide")
+        lines.append(f"each {example} is {repeat} marks wide")
     if batch_size > room:
         low, high = batch_size // room, -(-batch_size // room)
         count = low if low == high else f"{low} to {high}"
-        lines.append(f"each mark is the mean of {count} examples")
+        lines.append(f"each mark is the mean of {count} {example}s")
     return lines
 
 

@@ -152,7 +152,7 @@ def plot_training(run: Trained) -> bytes:
 
 def _curve(console: Console, run: Trained) -> None:
     losses = np.array(list(run.losses.values()))[:, None]
-    for line in sparklines(losses, ["loss"], console.width - 6, console.encoding):
+    for line in sparklines(losses, ["loss"], console.width - 6, console.encoding, "step"):
         print_line(console, "     ", line)
 
 

@@ -1,6 +1,7 @@
 """What a run of training depends on, apart from its text."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import optax  # type: ignore[import-untyped]
@@ -10,7 +11,7 @@ from shared.cases import CASES, Case
 # The parts of a step's length that are no choice of the user's.
 WARMUP = 0.1
 LAST = 0.05
-DECAYED = ("kernel", "embedding")
+DECAYED = {"kernel", "embedding"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +75,14 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def decays(params):
-    """Of each param whether it decays: its own name says so, which both APIs share."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: names(path)[-1] in DECAYED, params)
+def decays(params: Any) -> Any:
+    """Of each param whether it decays: its own name says so, which both APIs share.
 
+    `nnx.Optimizer` asks twice: at first of variables, whose paths end in `value`, then of arrays.
+    """
 
-def names(path) -> tuple[str, ...]:
-    """The keys of a path as words."""
-    return tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+    def is_decayed(path, _):
+        names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        return not DECAYED.isdisjoint(names)
+
+    return jax.tree_util.tree_map_with_path(is_decayed, params)
