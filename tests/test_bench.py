@@ -24,6 +24,7 @@ from shared.bench.advice import advice
 from shared.bench.first_result import first_results
 from shared.bench.pipeline import OWN_STATE, Budget, bench
 from shared.bench.rows import training_rows
+from shared.bench.train_step import train_step_rows
 from shared.cases import CASES
 from shared.cli import main
 from shared.errors import InputError
@@ -35,6 +36,7 @@ from shared.report import plot
 from shared.report.bench import write_bench
 from shared.report.measured import Benchmark, Quantity, Ratio
 from shared.report.plot import plot_bench
+from shared.training.config import Config, optimizer
 
 ROOT = Path(__file__).parent.parent
 SHORTEST = Budget(seconds=0, times=1, processes=0, training=False)
@@ -469,3 +471,13 @@ def test_a_call_is_timed_after_one_that_is_not():
     turns = called[6:]  # after those that say how often a call is repeated
     assert turns[::2] == turns[1::2]
     assert sorted(turns) == ["first"] * 4 + ["second"] * 4
+
+
+@pytest.mark.thorough
+def test_the_step_of_train_is_compiled_once_and_takes_what_plain_jax_takes():
+    case = Config(batch_size=2, length=8, features=8, num_layers=2).case(vocab=11)
+    rows = {row.name: row for row in train_step_rows(case, optimizer(Config()), 0, 1)}
+    assert rows["train step: compiled again"].values == {"linen": 0, "nnx": 0, "jax": 0}
+    for what in ("argument bytes", "output bytes", "temp bytes"):
+        assert len(set(rows[f"train step: {what}"].values.values())) == 1
+    assert rows["train step"].ratios.keys() == {"linen", "nnx", "jax"}

@@ -22,6 +22,7 @@ from shared.report.quantities import quantity_json
 SECTIONS = (
     "exercise",
     "steps",
+    "training",
     "dispatch",
     "memory",
     "growth",

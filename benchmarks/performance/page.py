@@ -41,6 +41,12 @@ SECTIONS = {
         "The exercise, N layers of `relu(x @ kernel + bias)` over a batch, beside other frameworks "
         "and beside the products of matrices that it cannot do without.",
     ),
+    "training": (
+        "A step of training",
+        "That of `composed-lifts train`: dropout, AdamW, the state donated. Linen has a "
+        "`TrainState`, NNX a module with an `nnx.Optimizer`, each given to `jax.jit` as it is; "
+        "plain JAX has a tuple (`shared/bench/pure_training.py`).",
+    ),
     "dispatch": ("The host", "What Python does before XLA runs."),
     "memory": ("Making the weights", ""),
     "growth": ("Growth", "What it takes to make a program ready, against the sizes of a model."),

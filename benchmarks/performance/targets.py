@@ -32,6 +32,7 @@ def targets(tables: Tables) -> list[Target]:
         *_programs(tables),
         *_steps(tables),
         *_limits(tables),
+        *_training(tables),
         *_host(tables),
         *_ready(tables),
         *_init(tables),
@@ -75,6 +76,15 @@ def _limits(tables: Tables) -> Iterator[Target]:
         ratios["nnx layer list"],
         ratios["plain products again"],
     )
+
+
+def _training(tables: Tables) -> Iterator[Target]:
+    row = _row(tables["training"], "train step")
+    for name in ("linen", "nnx"):
+        words = f"a step of training: {name} / plain JAX"
+        yield limited(words, 1.05, row.ratios[name], row.ratios["jax again"])
+    memory = _row(tables["training"], "train step: temp bytes").ratios["nnx"]
+    yield limited("a step of training: temporary memory, nnx / plain JAX", 1.0, memory)
 
 
 def _host(tables: Tables) -> Iterator[Target]:

@@ -25,6 +25,7 @@ from shared.bench.rows import (
     training_rows,
 )
 from shared.bench.timing import in_turns, ratio
+from shared.bench.train_step import TRAINED, train_step_rows
 from shared.models.devices import on_each, spread
 from shared.models.memory import bytes_of, check_memory
 from shared.models.subject import (
@@ -38,6 +39,7 @@ from shared.models.subject import (
     total,
 )
 from shared.report.measured import Benchmark, Quantity
+from shared.training.config import Config, optimizer
 from shared.trees import flatten, unflatten
 
 
@@ -139,6 +141,8 @@ def bench(
     if training and not reason:
         progress("training step")
         rows += training_rows(runners, subject.inputs, seconds / 2, times)
+        if subject.case and subject.case.name == TRAINED:
+            rows += train_step_rows(subject.case, optimizer(Config()), seconds / 2, times)
 
     progress("forms of the call")
     forms, refused = form_rows(subject, [kind for kind in kinds if kind in of_forms], seconds)

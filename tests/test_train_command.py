@@ -1,0 +1,117 @@
+"""`composed-lifts train`: what it prints, and what it says to a mistake."""
+
+import json
+
+import numpy as np
+import pytest
+
+from shared.cli import main
+from shared.report import plot
+
+TINY = ("--steps=6", "--batch_size=2", "--length=8", "--features=8", "--num_layers=1")
+TEXT = "The quick brown fox jumps over the lazy dog. " * 20
+
+
+@pytest.fixture
+def train(capsys, tmp_path):
+    """Runs the command at tiny sizes: its lines."""
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+
+    def run(*words):
+        assert main(["train", *TINY, f"--text={path}", *words]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_both_print_the_same_losses(train):
+    linen, nnx = (train(f"--impl={name}") for name in ("linen", "nnx"))
+    assert linen[0].startswith("linen  case transformer  seed 0")
+    assert nnx[0].startswith("nnx  case transformer  seed 0")
+    assert linen[-1].startswith("time ")
+    assert linen[1:-1] == nnx[1:-1]
+    assert [line.split()[:2] for line in linen if line.startswith("step")] == [
+        ["step", str(number)] for number in range(1, 7)
+    ]
+    assert any("by counting: bigram" in line and "trigram" in line for line in linen)
+    assert any("each step is" in line for line in linen)
+
+
+def test_json_is_a_line_a_step(train):
+    linen, nnx = (
+        [json.loads(line) for line in train(f"--impl={name}", "--format=json", "--steps=30")]
+        for name in ("linen", "nnx")
+    )
+    start, *steps, end = linen
+    assert start["event"] == "start"
+    assert start["config"]["features"] == 8
+    assert start["num_characters"]["different"] == len(set(TEXT))
+    assert [step["step"] for step in steps] == list(range(1, 31))
+    assert sum("validation" in step for step in steps) >= 20
+    assert "validation" in steps[-1]
+    assert [step["loss"] for step in steps] == [step["loss"] for step in nnx[1:-1]]
+    assert end["samples"] == nnx[-1]["samples"]
+    (first, *_) = end["samples"]
+    assert len(first["given"]) == 7
+    assert first["given"] in TEXT
+    assert len(first["written"]) == 1
+
+
+def test_the_losses_are_written_as_a_picture_and_as_json(train, tmp_path):
+    picture, document = tmp_path / "losses.png", tmp_path / "losses.json"
+    train("--impl=nnx", f"--report={picture}")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    lines = train("--impl=nnx", f"--report={document}")
+    found = json.loads(document.read_text())
+    assert list(found["losses"]) == list("123456")
+    printed = [line.split()[3] for line in lines if line.startswith("step")]
+    assert printed == [str(np.float32(loss)) for loss in found["losses"].values()]
+
+
+def test_without_matplotlib_the_text_comes_and_the_extra_is_said(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(plot, "has_matplotlib", lambda: False)
+    words = ["train", "--impl=nnx", *TINY, f"--report={tmp_path / 'losses.png'}"]
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert "step      6" in out
+    assert "needs matplotlib, which is not installed: pip install 'composed-lifts[plot]'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "code"),
+    [
+        ((), "--impl is missing", 2),
+        (("--impl=torch",), "expected one of linen, nnx", 2),
+        (("--impl=nnx", "--steps=0"), "steps", 2),
+        (("--impl=nnx", "--features=10"), "--features=10: expected a multiple of 4", 2),
+        (("--impl=nnx", "--learning_rate=nan"), "expected a number above 0", 2),
+        (("--impl=nnx", "--learning_rate=0"), "expected a number above 0", 2),
+        (("--impl=nnx", "--features=400000"), "the limit is 4 GiB", 2),
+        (("--impl=nnx", "--length=100000"), "expected at least 1,000,010 characters", 3),
+        (("--impl=nnx", "--text=/nowhere/text"), "No such file", 4),
+        (("--impl=nnx", "--report=losses.pdf"), "expected a name ending in .png or .json", 2),
+        (("--impl=nnx", "--case=shared"), "Unknown command line flag 'case'", 2),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, words, expected, code):
+    assert main(["train", *words]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_a_text_that_is_not_utf_8_is_told_with_its_byte(capsys, tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"a" * 500 + "\u00e9".encode("latin-1"))
+    assert main(["train", "--impl=nnx", f"--text={path}"]) == 3
+    assert "byte 500 (0xe9) is not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.thorough
+def test_the_default_run_predicts_better_than_a_trigram(capsys):
+    assert main(["train", "--impl=nnx", "--format=json"]) == 0
+    start, *_, last, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert last["step"] == start["config"]["steps"]
+    assert last["validation"] < start["counted"]["trigram"] < start["counted"]["bigram"]
