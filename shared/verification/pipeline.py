@@ -9,6 +9,7 @@ from shared.models.gradients import CannotRunError
 from shared.models.pair import Pair, PurePair, pure_pair
 from shared.report.result import PASSES, Check, DifferentError, Divergence, Verification
 from shared.verification import in_training, initial, metadata
+from shared.verification.checks import own_training
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
 from shared.verification.checks.table import ALL_CHECKS, Progress, make
@@ -79,10 +80,11 @@ def verify(
     progress("trace")
     pure = with_draws(pure_pair(pair) if isinstance(pair, Pair) else pair)
     options = {"limits": limits or Limits(), "seed": seed, "samples": samples}
-    found = _verified(pure, checks, options, progress)
+    of_call = _of_call(pure, checks)
+    found = _verified(pure, of_call, options, progress)
     other = with_untrained(pure, found.unmatched_linen)
     if other is not None:
-        found = _verified(other, checks, options, progress)
+        found = _verified(other, of_call, options, progress)
     if found.verdict == "different" or found.checks[0].status == "different":
         return found
     for name, step in _BESIDE.items():
@@ -92,6 +94,31 @@ def verify(
         remark = "; ".join(filter(None, (found.remark, remark_of_remat(pure))))
         found = dataclasses.replace(found, remark=remark)
     return found
+
+
+def _of_call(pure: PurePair, checks: Sequence[str]) -> Sequence[str]:
+    """The checks of the call itself: training with an optimizer of the pair's own comes after."""
+    if pure.training is None or own_training.NAME not in checks:
+        return checks
+    rest = [name for name in checks if name != own_training.NAME]
+    # Which weight is which has to be settled by what is computed with them.
+    settling = {"programs", "forward", "gradients"}
+    return rest if settling.intersection(rest) else [*rest, "gradients"]
+
+
+def _with_own_training(found: Verification, options: Options, progress: Progress) -> Verification:
+    """With steps of the pair's own optimizer compared, if it has one."""
+    training = found.ported.pair.training
+    if training is None:
+        return found
+    progress(own_training.NAME)
+    started = time.perf_counter()
+    check = own_training.check_own_training(found.ported, training)
+    check = dataclasses.replace(check, seconds=time.perf_counter() - started)
+    if check.status == "different":
+        return _merged(found, check, None, f"equal but for training: {check.note}")
+    checks = [*found.checks, check]
+    return dataclasses.replace(found, checks=checks, verdict=verdict_of(checks))
 
 
 def _verified(
@@ -188,6 +215,7 @@ def _with_metadata(found: Verification, options: Options, progress: Progress) ->
 
 # What is looked at beside the call, of a port that passes.
 _BESIDE = {
+    own_training.NAME: _with_own_training,
     in_training.NAME: _with_training_mode,
     initial.NAME: _with_initial,
     metadata.NAME: _with_metadata,
