@@ -5,7 +5,7 @@ and whether examples are drawn for one by one or together, makes no difference.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +33,27 @@ def alike(tree: Any, is_key: Any = None) -> Any:
     return jax.tree.map(exchanged, tree)
 
 
-def draws(jaxpr: Any) -> frozenset[tuple[int, int]]:
-    """(length of the last axis, bits of a number) of each draw of a traced program."""
-    found = set()
+class Draw(NamedTuple):
+    """What a program draws.
+
+    Attributes:
+      length: of the last axis; width: bits of a number.
+      is_alike: whether its key is one of those that all draw the same.
+    """
+
+    length: int
+    width: int
+    is_alike: bool
+
+
+def draws(jaxpr: Any) -> frozenset[Draw]:
+    """Each kind of draw of a traced program."""
+    found: set[Draw] = set()
     for equation in jaxpr.eqns:
         if equation.primitive.name == "random_bits":
             shape = equation.params["shape"]
-            found.add((shape[-1] if shape else 1, equation.params["bit_width"]))
+            is_alike = equation.invars[0].aval.dtype == _DTYPE
+            found.add(Draw(shape[-1] if shape else 1, equation.params["bit_width"], is_alike))
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(inner):
                 found |= draws(getattr(inner, "jaxpr", inner))
@@ -69,3 +83,4 @@ _ALIKE = random.define_prng_impl(
     name="alike",
     tag="alike",
 )
+_DTYPE = jax.eval_shape(lambda: jax.random.key(0, impl=_ALIKE)).dtype

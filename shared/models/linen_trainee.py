@@ -11,7 +11,7 @@ from flax.core import unfreeze
 from flax.training import train_state
 
 from shared.errors import InputError, during
-from shared.models.alike_keys import alike, draws
+from shared.models.alike_keys import Draw, alike, draws
 from shared.models.gradients import compiled_quickly
 from shared.models.recording import NamedState, Recorded, named, named_state, recording, with_leaves
 from shared.trees import escape, flatten, unflatten
@@ -142,7 +142,7 @@ class LinenTrainee:
         inner = jax.tree_util.tree_map_with_path(moved, state.opt_state.inner)
         return state.replace(opt_state=state.opt_state._replace(inner=inner))
 
-    def draws(self, state: Any, inputs: tuple) -> frozenset[tuple[int, int]]:
+    def draws(self, state: Any, inputs: tuple) -> frozenset[Draw]:
         """What the step draws; see `alike_keys.draws`."""
         assert self._step is not None
         with during("Pair.linen_step"):

@@ -6,7 +6,7 @@ from typing import Any
 from flax import nnx
 
 from shared.errors import InputError, during
-from shared.models.alike_keys import alike, draws
+from shared.models.alike_keys import Draw, alike, draws
 from shared.models.gradients import compiled_quickly
 from shared.models.linen_trainee import Record
 from shared.models.nnx import Port
@@ -97,7 +97,7 @@ class NnxTrainee:
             named_state(made.inner, params, name_of),
         )
 
-    def draws(self, state: State, inputs: tuple) -> frozenset[tuple[int, int]]:
+    def draws(self, state: State, inputs: tuple) -> frozenset[Draw]:
         """What the step draws; see `alike_keys.draws`."""
         with during("Pair.nnx_step"):
             return draws(self._step.trace(state, inputs).jaxpr.jaxpr)

@@ -118,7 +118,9 @@ def _with_own_training(found: Verification, options: Options, progress: Progress
     if check.status == "different":
         return _merged(found, check, None, f"equal but for training: {check.note}")
     checks = [*found.checks, check]
-    return dataclasses.replace(found, checks=checks, verdict=verdict_of(checks))
+    said = f"training is not compared: {check.note}" if check.status == "undecided" else ""
+    remark = "; ".join(filter(None, (found.remark, said)))
+    return dataclasses.replace(found, checks=checks, verdict=verdict_of(checks), remark=remark)
 
 
 def _verified(

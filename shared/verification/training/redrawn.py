@@ -5,8 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from shared.models.alike_keys import Draw
 from shared.verification.training.judge import Finding
 from shared.verification.training.steps import Sides
+
+_NOT_COMPARED = "losses, gradients, statistics and weights are not compared"
 
 
 def draw_alike(sides: Sides) -> tuple[bool, list[str]]:
@@ -14,16 +17,17 @@ def draw_alike(sides: Sides) -> tuple[bool, list[str]]:
     if not sides.training.has_steps:
         return True, []
     states, inputs = sides.start(are_alike=True), sides.inputs(1)
-    drawn = sides.linen.draws(states[0], inputs), sides.nnx.draws(states[1], inputs)
-    if drawn[0] == drawn[1]:
+    linen, nnx = sides.linen.draws(states[0], inputs), sides.nnx.draws(states[1], inputs)
+    for name, drawn in (("Linen", linen), ("NNX", nnx)):
+        if not all(draw.is_alike for draw in drawn):
+            return False, [f"{_NOT_COMPARED}: {name} draws of a key that its step makes by itself"]
+    if linen == nnx:
         return True, []
-    said = [
-        ", ".join(f"rows of {length}" for length, _ in sorted(each)) or "none" for each in drawn
-    ]
-    return False, [
-        "losses, gradients and weights are not compared: "
-        f"draws of {said[0]} in Linen, of {said[1]} in NNX"
-    ]
+    return False, [f"{_NOT_COMPARED}: draws of {_said(linen)} in Linen, of {_said(nnx)} in NNX"]
+
+
+def _said(drawn: frozenset[Draw]) -> str:
+    return ", ".join(f"rows of {draw.length}" for draw in sorted(drawn)) or "nothing"
 
 
 def redraws_apart(sides: Sides) -> Finding | None:
