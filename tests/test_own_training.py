@@ -7,6 +7,7 @@ import dataclasses
 
 import jax
 import optax
+import optax.contrib
 import pytest
 from flax import nnx
 
@@ -115,6 +116,8 @@ def total(grads):
 
 FUNCTIONAL = functional(nnx.BatchStat, nnx.RngState)
 SLOW = pytest.mark.thorough
+SGD = optax.sgd(1e-2)
+TRUST = optax.chain(SGD, optax.scale_by_trust_ratio())
 MULTI = optax.MultiSteps(optax.adam(1e-2), 2)
 
 RIGHT = [
@@ -124,6 +127,10 @@ RIGHT = [
     pytest.param(LORA, id="low rank"),
     pytest.param(STEPS, id="plain step", marks=SLOW),
     pytest.param(with_(PLAIN, optimizer=MULTI), id="several steps in one", marks=SLOW),
+    pytest.param(
+        with_(GIVEN, optimizer=optax.contrib.schedule_free_adamw(1e-2)),
+        id="weights that an optimizer keeps",
+    ),
     pytest.param(
         with_(GIVEN, optimizer=optax.masked(optax.adam(1e-2), trained.is_decayed)),
         id="moments of some",
@@ -167,6 +174,8 @@ MISTAKES = [
     ("statistics", with_(STEPS, linen_step=linen_statistics_lost), 1, "batch_", f"{STALE} Linen"),
     ("filter", with_(LORA, wrt=nnx.Param), 1, BASE, "is moved in NNX only"),
     ("filter", with_(LORA, optimizer=optax.adam(1e-2)), 1, BASE, "is trained in Linen only"),
+    ("stack", with_(GIVEN, optimizer=optax.lamb(1e-2)), 1, "params/layers/", "is a stack: what an"),
+    ("size", with_(PLAIN, optimizer=SGD, nnx_optimizer=TRUST), 1, "params/", "size in NNX only"),
     ("applied", with_(PLAIN, nnx_step=not_applied), 2, "params/", f"{STALE} NNX"),
 ]
 

@@ -34,7 +34,7 @@ class NnxTrainee:
         self._names = {keys: path for path, (keys, _) in port.held.items()}
         self._graphdef: Any = None
         self._flat: list[tuple[tuple, Any]] = []
-        self._made: State = []
+        self._start: Any = None
         self._step, self._apply = compiled_quickly(self._stepped), compiled_quickly(self._applied)
         self._loss = compiled_quickly(lambda state, inputs: self._stepped(state, inputs)[1])
 
@@ -45,20 +45,27 @@ class NnxTrainee:
           leaves: {path: array} of the weights.
           are_alike: whether its keys all draw the same.
         """
-        if not self._flat:
-            self._make()
-        first = self.with_leaves(self._made, leaves)
-        return alike(first) if are_alike else first
-
-    def _make(self) -> None:
         with nnx.use_eager_sharding(False):
-            made = compiled_quickly(lambda: nnx.state(self._port.make()))()
-            model = nnx.merge(self._port.graphdef, made)
+            if self._start is None:
+                self._start = compiled_quickly(lambda: nnx.state(self._port.make()))()
+            # Some optimizers keep the weights that they start from.
+            model = nnx.merge(self._port.graphdef, self._filled(self._start, leaves), copy=True)
             with during("Pair.optimizer, in nnx.Optimizer"):
                 optimizer = nnx.Optimizer(model, self._tx, wrt=self._wrt)
             self._graphdef, state = nnx.split((model, optimizer))
         self._flat = list(nnx.to_flat_state(state))
-        self._made = [_value(held) for _, held in self._flat]
+        first = [_value(held) for _, held in self._flat]
+        return alike(first) if are_alike else first
+
+    def _filled(self, state: Any, leaves: Mapping[str, Any]) -> Any:
+        """The state of a module with those weights that `leaves` has."""
+        filled = []
+        for path, held in nnx.to_flat_state(state):
+            new = _value(held)
+            if self._is_weight((0, *path)):
+                new = with_leaves(new, dict(leaves), self._namer(path))
+            filled.append((path, held.replace(new) if isinstance(held, nnx.Variable) else new))
+        return nnx.from_flat_state(filled)
 
     def with_leaves(self, state: State, leaves: Mapping[str, Any]) -> State:
         """`state` with those weights that `leaves` has."""

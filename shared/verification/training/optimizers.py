@@ -31,8 +31,8 @@ def optimizers_apart(sides: Sides, step: Step, found: Apart) -> str:
     return (
         _decayed(sides, step, found)
         or _scaled(sides, step, found)
-        or f"is moved otherwise, {given}{_ahead(sides, step)} (by {found.gap:.2g}, "
-        f"limit {found.limit:.2g}){so_are(found)}"
+        or f"is moved otherwise, {given}{_ahead(sides, step)}{_of_a_stack(sides, path)} (by "
+        f"{found.gap:.2g}, limit {found.limit:.2g}){so_are(found)}"
     )
 
 
@@ -49,26 +49,40 @@ def _decayed(sides: Sides, step: Step, found: Apart) -> str | None:
     if apart({path: without[0][path] for path in found.paths}, without[1], limits).paths:
         return None
     path = str(found.worst)
-    decay = [
-        _along(side[path], rest[path], step.before[path])
+    weight = np.asarray(step.before[path], np.float64)
+    changes = [
+        np.asarray(side[path], np.float64) - np.asarray(rest[path], np.float64)
         for side, rest in zip(step.updates, without, strict=True)
     ]
-    small = 1e-2 * max(abs(decay[0]), abs(decay[1]))
-    if abs(decay[0]) <= small:
-        said = f"is decayed in NNX only, by {-decay[1]:.3g} of the weight"
-    elif abs(decay[1]) <= small:
-        said = f"is decayed in Linen only, by {-decay[0]:.3g} of the weight"
-    else:
+    sizes = [float(np.max(np.abs(change), initial=0.0)) for change in changes]
+    alone = [name for i, name in enumerate(("Linen", "NNX")) if sizes[1 - i] <= 1e-2 * sizes[i]]
+    square = float(np.vdot(weight, weight))
+    decay = [float(np.vdot(weight, change)) / square if square else 0.0 for change in changes]
+    is_decay = all(
+        np.max(np.abs(change - number * weight), initial=0.0) <= 5e-2 * max(sizes)
+        for change, number in zip(changes, decay, strict=True)
+    )
+    if alone and is_decay:
+        said = f"is decayed in {alone[0]} only, by {-min(decay):.3g} of the weight"
+    elif alone:
+        said = f"is moved by its own size in {alone[0]} only, given the same gradients"
+    elif is_decay:
         said = f"is decayed by {-decay[0]:.3g} of the weight in Linen, {-decay[1]:.3g} in NNX"
+    else:
+        return None
     return f"{said}{so_are(found)}"
 
 
-def _along(update: Any, without: Any, weight: Any) -> float:
-    """How much of the weight is in an update."""
-    change = np.asarray(update, np.float64) - np.asarray(without, np.float64)
-    weight = np.asarray(weight, np.float64)
-    square = float(np.vdot(weight, weight))
-    return float(np.vdot(weight, change)) / square if square else 0.0
+def _of_a_stack(sides: Sides, path: str) -> str:
+    """That a weight is one of several in a leaf of Linen's, or the reverse."""
+    for entry in sides.ported.weights.entries:
+        if entry.nnx.leaf == path and bool(entry.linen.index) != bool(entry.nnx.index):
+            one, other = ("Linen", entry.linen) if entry.linen.index else ("NNX", entry.nnx)
+            return (
+                f"; {other.leaf} of {one} is a stack: what an optimizer makes of a whole leaf, its "
+                "norm say, is there made of all layers"
+            )
+    return ""
 
 
 def _scaled(sides: Sides, step: Step, found: Apart) -> str | None:
