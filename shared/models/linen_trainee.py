@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import unfreeze
+from flax.core import FrozenDict, unfreeze
 from flax.training import train_state
 
 from shared.errors import InputError, during
@@ -34,6 +34,9 @@ class Record(NamedTuple):
 class LinenTrainee:
     """Linen's side. A state is a `TrainState`, of the user's class where there is one.
 
+    Attributes:
+      not_held: collections that the state has no field for.
+
     Args:
       module: the model.
       tx: the optimizer.
@@ -41,8 +44,6 @@ class LinenTrainee:
       make_state: (variables, tx) -> state; None: of a class with a field for each collection, and
         `key`.
     """
-
-    name = "Linen"
 
     def __init__(
         self,
@@ -54,7 +55,9 @@ class LinenTrainee:
         self._tx = recording(tx)
         self._make_state = make_state or functools.partial(_state, module)
         self._where_made = "Pair.linen_state" if make_state else "Pair.optimizer, of Linen"
-        self._collections: tuple[str, ...] = ()
+        # {collection: the field of the state that holds it}.
+        self._fields: dict[str, str] = {}
+        self.not_held: tuple[str, ...] = ()
         self._step = compiled_quickly(functools.partial(_stepped, step)) if step else None
         self._loss = compiled_quickly(lambda *args: _stepped(step, *args)[1])
         self._apply = compiled_quickly(
@@ -73,7 +76,6 @@ class LinenTrainee:
         """
         variables = unflatten({path: jnp.asarray(leaf) for path, leaf in leaves.items()})
         variables.setdefault("params", {})
-        self._collections = tuple(name for name in variables if name != "params")
         with during(self._where_made):
             state = self._make_state(variables, self._tx)
         if not isinstance(state, train_state.TrainState):
@@ -86,6 +88,10 @@ class LinenTrainee:
                 "Pair.linen_state: expected a state of the optimizer that it is given; write "
                 "lambda variables, tx: TrainState.create(..., tx=tx)"
             )
+        self._fields = {
+            name: field for name, tree in variables.items() if (field := _field(state, name, tree))
+        }
+        self.not_held = tuple(sorted(variables.keys() - self._fields.keys()))
         # Of a number of Python's there would be one program, of the array after it another.
         state = state.replace(step=jnp.asarray(state.step, jnp.int32))
         rest = self._drawing(state)
@@ -95,8 +101,8 @@ class LinenTrainee:
         """`state` with those of its variables that `leaves` has."""
         return state.replace(
             **{
-                name: with_leaves(getattr(state, name), dict(leaves), _namer(name))
-                for name in ("params", *self._held(state))
+                field: with_leaves(getattr(state, field), dict(leaves), _namer(name))
+                for name, field in self._fields.items()
             }
         )
 
@@ -114,8 +120,7 @@ class LinenTrainee:
 
     def leaves(self, state: Any) -> dict[str, Any]:
         """{path: array} of the variables that `state` holds."""
-        held = {name: unfreeze(getattr(state, name)) for name in ("params", *self._held(state))}
-        return flatten(held)
+        return flatten({n: unfreeze(getattr(state, field)) for n, field in self._fields.items()})
 
     def record(self, state: Any) -> Record:
         """What the optimizer did in the last step."""
@@ -151,16 +156,13 @@ class LinenTrainee:
     def losses_drawn(self, state: Any, inputs: tuple) -> tuple[Any, Any]:
         """The loss of the first step, and that of the second with the weights of the first."""
         after, _ = self.step(state, inputs)
-        kept = ("params", "opt_state", *self._held(state))
+        kept = ("opt_state", *self._fields.values())
         again = after.replace(**{name: getattr(state, name) for name in kept})
         return self._loss(state, *inputs), self._loss(again, *inputs)
 
-    def _held(self, state: Any) -> tuple[str, ...]:
-        return tuple(c for c in self._collections if getattr(state, c, None) is not None)
-
     def _drawing(self, state: Any) -> dict[str, Any]:
         """The fields of a state that may hold keys."""
-        known = {"step", "apply_fn", "params", "tx", "opt_state", *self._collections}
+        known = {"step", "apply_fn", "tx", "opt_state", *self._fields.values()}
         return {
             name: value
             for name, value in vars(state).items()
@@ -176,6 +178,24 @@ def _state(module: nn.Module, variables: Mapping[str, Any], tx: Any) -> train_st
     return kind.create(
         apply_fn=module.apply, params=variables["params"], tx=tx, key=jax.random.key(0), **rest
     )
+
+
+def _field(state: Any, collection: str, tree: Any) -> str | None:
+    """The field of a state that holds a collection, whatever it is called."""
+    if collection == "params":
+        return collection
+    others = [name for name in vars(state) if name not in ("params", "opt_state")]
+    shapes = _shapes(tree)
+    for name in dict.fromkeys((collection, *others)):
+        if _shapes(getattr(state, name, None)) == shapes:
+            return name
+    return None
+
+
+def _shapes(tree: Any) -> dict[str, Any] | None:
+    if not isinstance(tree, dict | FrozenDict):
+        return None
+    return {path: jnp.shape(x) for path, x in flatten(unfreeze(tree)).items()}
 
 
 def _stepped(step: Any, state: Any, *inputs: Any) -> tuple[Any, Any]:

@@ -26,8 +26,6 @@ class NnxTrainee:
       step: (model, optimizer, *inputs) -> loss; None where gradients are given.
     """
 
-    name = "NNX"
-
     def __init__(self, port: Port, tx: Any, wrt: Any, step: Callable[..., Any] | None) -> None:
         self._port, self._tx, self._user_step = port, recording(tx), step
         self._wrt = nnx.Param if wrt is None else wrt

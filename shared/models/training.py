@@ -50,7 +50,7 @@ def check_training(pair: "Pair") -> None:
     if (pair.linen_step is None) != (pair.nnx_step is None):
         missing = "nnx_step" if pair.nnx_step is None else "linen_step"
         raise InputError(f"Pair.{missing}: give the steps of both sides, or none")
-    for name in ("nnx_optimizer", "linen_step", "step_inputs", "linen_state"):
+    for name in ("nnx_optimizer", "wrt", "linen_step", "step_inputs", "linen_state"):
         if pair.optimizer is None and getattr(pair, name) is not None:
             raise InputError(f"Pair.optimizer: {name} needs it, for example optax.adamw(1e-3)")
     for name in ("step_inputs", "linen_state"):

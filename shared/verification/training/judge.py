@@ -74,37 +74,35 @@ def first_difference(
 
 def _looks(sides: Sides, step: Step, draw_alike: bool) -> Iterator[_Look]:
     limits = sides.ported.limits
+    # Where products are of half precision, their rounding is all that limits can be of.
+    half = Limits().of(np.float16, derived=True)[0] if sides.ported.are_narrow else 0.0
     if draw_alike:
         if step.loss[0]:
-            found = apart(*step.loss, limits, _LOSS_RTOL, atol=1e-6)
+            found = apart(*step.loss, limits, max(half, _LOSS_RTOL), atol=1e-6)
             yield "loss", found, functools.partial(_values, step.loss, "and weights")
         if step.others[0]:
-            found = apart(*step.others, limits, _LOSS_RTOL, atol=1e-6)
+            found = apart(*step.others, limits, max(half, _LOSS_RTOL), atol=1e-6)
             yield "statistics", found, functools.partial(_statistics, step)
-        floor = ROUNDING * largest(step.gradients[0])
-        found = apart(*step.gradients, limits, _GRADIENTS_RTOL, atol=floor)
+        floor = max(half, ROUNDING) * largest(step.gradients[0])
+        found = apart(*step.gradients, limits, max(half, _GRADIENTS_RTOL), atol=floor)
         yield "gradients", found, functools.partial(_gradients, step)
     if step.left_out:
         names = {path: np.ones(()) for path in step.left_out}
-        yield "filter", apart(names, {}, limits, rtol=0.0), _left_out
-    calls = ({"optimizer": np.float64(n)} for n in step.calls)
-    one, other = calls
-    found = apart(one, other, limits, rtol=0.0)
+        yield "filter", apart(names, {}, Limits(), rtol=0.0), _left_out
+    one, other = ({"optimizer": np.float64(n)} for n in step.calls)
+    found = apart(one, other, Limits(), rtol=0.0)
     yield "calls of the optimizer", found, functools.partial(_calls, step)
     found = apart(*step.updates, limits)
     yield "optimizers", found, functools.partial(optimizers_apart, sides, step)
     if step.counts[0].keys() == step.counts[1].keys():
         counts = [{p: np.asarray(x, np.float64) for p, x in side.items()} for side in step.counts]
-        found = apart(counts[0], counts[1], limits, 1e-5)
+        found = apart(counts[0], counts[1], Limits(), 1e-5)
         yield "counts", found, functools.partial(_values, (counts[0], counts[1]), "")
     if draw_alike:
         for place, moment in step.moments.items():
-            found = apart(*moment, limits, MOMENTS_RTOL, ROUNDING * largest(moment[0]))
-            yield (
-                f"moments {place}",
-                found,
-                functools.partial(_moment, place),
-            )
+            floor = max(half, ROUNDING) * largest(moment[0])
+            found = apart(*moment, limits, max(half, MOMENTS_RTOL), floor)
+            yield f"moments {place}", found, functools.partial(_moment, place)
         yield "weights", _weights(step, limits), functools.partial(_kept, step)
 
 

@@ -6,6 +6,7 @@ what that differs, the optimizers differ.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -101,20 +102,26 @@ class Sides:
         found = self.ported.weights.move(every, to="nnx")
         return {path: leaf for path, leaf in found.items() if path not in missing}
 
-    def steps(self) -> list[Step]:
-        """`_steps`, with what they show together."""
-        steps = list(self._steps())
-        moved = {path for s in steps for path, x in s.updates[0].items() if np.any(x)}
-        left = tuple(sorted(moved - steps[0].own.keys()))
-        return [dataclasses.replace(step, left_out=left) for step in steps]
-
-    def _steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[Step]:
         """`STEPS` steps, on new inputs each.
 
         Raises:
           NoGradientError: JAX cannot differentiate one of the models.
           InputError: a step does not return what it should.
         """
+        steps = self._steps()
+        first = next(steps)
+        others = first.updates[0].keys() - first.own.keys()
+        left: set[str] = set()
+        if others:
+            # A schedule may start with steps that move nothing.
+            kept = [first, *steps]
+            left = {p for step in kept for p in others if np.any(step.updates[0][p])}
+            first, steps = kept[0], iter(kept[1:])
+        for step in itertools.chain([first], steps):
+            yield dataclasses.replace(step, left_out=tuple(sorted(left)))
+
+    def _steps(self) -> Iterator[Step]:
         linen, nnx = self.start(are_alike=True)
         second = nnx
         for number in range(1, STEPS + 1):

@@ -1,6 +1,9 @@
 """Several steps with the pair's own optimizer, and its own steps if it has some."""
 
+from collections.abc import Sequence
+
 from shared.models.gradients import NoGradientError
+from shared.models.pair import PurePair
 from shared.models.training import Training
 from shared.report.result import NAMED, Check
 from shared.verification.checks.gradients import without_gradients
@@ -14,7 +17,17 @@ from shared.verification.training.steps import STEPS, Sides
 NAME = "training"
 
 
-def check_own_training(ported: Ported, training: Training) -> Check:
+def checks_of_call(pure: PurePair, checks: Sequence[str]) -> Sequence[str]:
+    """Those of `checks` that are made of the call: an optimizer of the pair's own comes after."""
+    if pure.training is None or NAME not in checks:
+        return checks
+    rest = [name for name in checks if name != NAME]
+    # Which weight is which has to be settled by what is computed with them.
+    settling = {"programs", "forward", "gradients"}
+    return rest if settling.intersection(rest) else [*rest, "gradients"]
+
+
+def check_own_training(training: Training, ported: Ported) -> Check:
     """`STEPS` steps on new inputs each: the first of them, and the first leaf, that differ.
 
     Raises:
@@ -44,6 +57,9 @@ def _check(sides: Sides) -> Check:
         named = ", ".join(step.not_compared[:NAMED])
         more = f" and {len(step.not_compared) - NAMED} more" if step.not_compared[NAMED:] else ""
         notes.append(f"not compared of the optimizers' states: {named}{more}")
+    if sides.training.linen.not_held:
+        held = ", ".join(sides.training.linen.not_held)
+        notes.append(f"not compared, for the state of Linen does not hold it: {held}")
     if not alike:
         return Check(NAME, "undecided", note="; ".join(notes))
     of_whom = "the pair" if sides.training.has_steps else "its optimizer"
