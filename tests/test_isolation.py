@@ -41,6 +41,8 @@ KNOWS_FLAX = {
             "linen",
             "nnx",
             "nnx_training",
+            "linen_trainee",
+            "nnx_trainee",
             "sources",
             "pair",
             "subject",

@@ -125,6 +125,12 @@ def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
     return _run(model.compiled["results"], leaves, inputs)
 
 
+def compiled_quickly(function: Callable[..., Any]) -> Any:
+    """`jax.jit` of a function, compiled in half the time to a program that runs longer."""
+    options: Any = {"xla_backend_optimization_level": 0}
+    return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
+
+
 def _run(compiled: Callable[..., Any], leaves: Any, inputs: Any) -> Any:
     """The model has been traced before: what is raised here is raised by XLA."""
     try:

@@ -18,6 +18,7 @@ from shared.models.linen import linen_model
 from shared.models.nnx import ARRAY, built, nnx_model
 from shared.models.pure import PureModel, described
 from shared.models.sown import KEPT, collections, without_sown
+from shared.models.training import Training, check_training, training_of
 from shared.program.whole_numbers import WholeNumbers
 from shared.trees import flatten, unflatten
 
@@ -45,6 +46,14 @@ class Pair:
         then it is only remarked that they are others.
       streams: names of random streams that the models ask for, beside "params" and "dropout": a
         Linen model that looks whether it has one, or hands one down in a lifted transform.
+      optimizer: the optax optimizer that both are trained with. The check `training` steps with it.
+      nnx_optimizer: that of the port, where masks or labels go by the names of weights.
+      wrt: which variables `nnx.Optimizer` is given; without, `nnx.Param`.
+      linen_step: (state, *inputs) -> (state, loss), a step of training; `state` is a `TrainState`.
+      nnx_step: (model, optimizer, *inputs) -> loss, the same of the port and an `nnx.Optimizer`.
+      step_inputs: what the steps are called on, as `inputs`, where it is something else.
+      linen_state: (variables, tx) -> the `TrainState`, with its optimizer `tx`. Without, it has a
+        field for each collection (`batch_stats`) and a `key`.
     """
 
     linen: nn.Module
@@ -61,6 +70,13 @@ class Pair:
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
     initial: str = "compared"
     streams: Sequence[str] = ()
+    optimizer: Any = None
+    nnx_optimizer: Any = None
+    wrt: Any = None
+    linen_step: Callable[..., Any] | None = None
+    nnx_step: Callable[..., Any] | None = None
+    step_inputs: Callable[[jax.Array], tuple] | tuple | None = None
+    linen_state: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError where a field is not of its kind."""
@@ -81,6 +97,7 @@ class Pair:
                 if isinstance(given, type):
                     received = f"the class {given.__name__}: write {name}={given.__name__}(...)"
                 raise InputError(f"Pair.{name}: expected {kind}, received {received}")
+        check_training(self)
 
 
 def _are_names(given: Any) -> bool:
@@ -100,6 +117,7 @@ class PurePair:
       weight_map: as in `Pair`.
       is_loaded: whether initial values are replaced before they are used.
       has_training_call: whether the pair says how a model is called in training.
+      training: both models with the pair's optimizer; None where it has none.
     """
 
     linen: PureModel
@@ -111,6 +129,7 @@ class PurePair:
     weight_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
     is_loaded: bool = False
     has_training_call: bool = False
+    training: Training | None = None
 
 
 def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
@@ -149,6 +168,7 @@ def pure_pair(pair: Pair, linen: PureModel | None = None) -> PurePair:
         pair.weight_map,
         pair.initial == "loaded",
         not (pair.linen_train_kwargs is None and pair.nnx_train_kwargs is None),
+        training_of(pair, port),
     )
 
 

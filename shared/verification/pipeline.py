@@ -1,6 +1,7 @@
 """`verify`, from top to bottom: pair, programs, map, checks, decision, place, verdict."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +9,7 @@ from shared.errors import one_line, where_raised
 from shared.models.gradients import CannotRunError
 from shared.models.pair import Pair, PurePair, pure_pair
 from shared.report.result import PASSES, Check, DifferentError, Divergence, Verification
-from shared.verification import in_training, initial, metadata
+from shared.verification import in_training, initial, metadata, own_training
 from shared.verification.checks.programs import are_the_same
 from shared.verification.checks.structure import check_structure
 from shared.verification.checks.table import ALL_CHECKS, Progress, make
@@ -31,10 +32,10 @@ from shared.verification.mapping import (
     with_turned_draws,
 )
 from shared.verification.placement import place_by_values
-from shared.verification.ported import Ported
+from shared.verification.ported import Ported, timed
 from shared.verification.rematerialised import remark_of_remat
 from shared.verification.untrained import with_untrained
-from shared.verification.verdict import conclude, verdict_of
+from shared.verification.verdict import conclude, verdict_of, with_check
 from shared.weights.storage import other_kinds
 from shared.weights.weight_map import WeightMap
 
@@ -79,10 +80,11 @@ def verify(
     progress("trace")
     pure = with_draws(pure_pair(pair) if isinstance(pair, Pair) else pair)
     options = {"limits": limits or Limits(), "seed": seed, "samples": samples}
-    found = _verified(pure, checks, options, progress)
+    of_call = own_training.checks_of_call(pure, checks)
+    found = _verified(pure, of_call, options, progress)
     other = with_untrained(pure, found.unmatched_linen)
     if other is not None:
-        found = _verified(other, checks, options, progress)
+        found = _verified(other, of_call, options, progress)
     if found.verdict == "different" or found.checks[0].status == "different":
         return found
     for name, step in _BESIDE.items():
@@ -92,6 +94,21 @@ def verify(
         remark = "; ".join(filter(None, (found.remark, remark_of_remat(pure))))
         found = dataclasses.replace(found, remark=remark)
     return found
+
+
+def _with_own_training(found: Verification, options: Options, progress: Progress) -> Verification:
+    """With steps of the pair's own optimizer compared, if it has one."""
+    training = found.ported.pair.training
+    if training is None:
+        return found
+    progress(own_training.NAME)
+    check = timed(functools.partial(own_training.check_own_training, training), found.ported)
+    if check.status == "different":
+        return with_check(found, check, None, f"equal but for training: {check.note}")
+    checks = [*found.checks, check]
+    said = f"training is not compared: {check.note}" if check.status == "undecided" else ""
+    remark = "; ".join(filter(None, (found.remark, said)))
+    return dataclasses.replace(found, checks=checks, verdict=verdict_of(checks), remark=remark)
 
 
 def _verified(
@@ -169,7 +186,7 @@ def _with_initial(found: Verification, options: Options, progress: Progress) -> 
     check, place = _timed(initial.check_initial, found)
     if pure.is_loaded and check.status == "different":
         check = dataclasses.replace(check, status="undecided", note=f"to be loaded: {check.note}")
-    found = _merged(found, check, place, "equal with the same weights")
+    found = with_check(found, check, place, "equal with the same weights")
     if place is not None and initial.is_cause(place):
         found = dataclasses.replace(found, divergence=place)
     if check.status != "undecided" or check.worst_leaf is None:
@@ -183,11 +200,12 @@ def _with_metadata(found: Verification, options: Options, progress: Progress) ->
     if not metadata.has_metadata(found.ported.pair):
         return found
     progress(metadata.NAME)
-    return _merged(found, *_timed(metadata.check_metadata, found), "equal but for sharding")
+    return with_check(found, *_timed(metadata.check_metadata, found), "equal but for sharding")
 
 
 # What is looked at beside the call, of a port that passes.
 _BESIDE = {
+    own_training.NAME: _with_own_training,
     in_training.NAME: _with_training_mode,
     initial.NAME: _with_initial,
     metadata.NAME: _with_metadata,
@@ -200,22 +218,6 @@ def _timed(
     started = time.perf_counter()
     made, place = check(found.ported)
     return dataclasses.replace(made, seconds=time.perf_counter() - started), place
-
-
-def _merged(
-    found: Verification, check: Check, place: Divergence | None, otherwise: str
-) -> Verification:
-    """The verification with one more check; `otherwise` says what the port is where it differs."""
-    checks = [*found.checks, check]
-    if check.status != "different":
-        return dataclasses.replace(found, checks=checks)
-    return dataclasses.replace(
-        found,
-        verdict="different",
-        checks=checks,
-        divergence=found.divergence or place,
-        remark="; ".join(filter(None, (found.remark, otherwise))),
-    )
 
 
 def find_weight_map(pair: Pair | PurePair) -> WeightMap:

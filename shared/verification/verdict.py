@@ -74,6 +74,22 @@ def verdict_of(checks: Sequence[Check]) -> str:
     return "close" if "close" in decisive else "equal"
 
 
+def with_check(
+    found: Verification, check: Check, place: Divergence | None, otherwise: str
+) -> Verification:
+    """The verification with one more check; `otherwise` says what the port is where it differs."""
+    checks = [*found.checks, check]
+    if check.status != "different":
+        return dataclasses.replace(found, checks=checks)
+    return dataclasses.replace(
+        found,
+        verdict="different",
+        checks=checks,
+        divergence=found.divergence or place,
+        remark="; ".join(filter(None, (found.remark, otherwise))),
+    )
+
+
 def _both_draw(mapped: Mapped) -> bool:
     return all(draws_by_itself(graph) for graph in (mapped.found.linen, mapped.found.nnx))
 

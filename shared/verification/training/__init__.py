@@ -1,0 +1,1 @@
+"""Several steps of training on both sides, and the first difference between them."""
