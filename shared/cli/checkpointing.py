@@ -60,14 +60,16 @@ def keeping(values: flags.FlagValues) -> Iterator["Kept | None"]:
 
     from shared.training.run_directory import check_new, locked, steps_in
 
+    if values.resume and not steps_in(path):
+        raise UsageError(
+            f"--resume: --checkpoint_dir={path} holds no complete checkpoint; leave --resume out "
+            f"to start the run"
+        )
+    if not values.resume:
+        check_new(path)
     with locked(path):
         if not values.resume:
-            check_new(path)
-        elif not steps_in(path):
-            raise UsageError(
-                f"--resume: --checkpoint_dir={path} holds no complete checkpoint; leave --resume "
-                f"out to start the run"
-            )
+            check_new(path)  # another run may have ended there since
         from shared.training.checkpoints import Checkpoints
 
         checkpoints = Checkpoints(path)
@@ -140,8 +142,10 @@ class Kept:
         now = {"impl": self.record.impl, **self.record.config}
         if before.text["sha256"] != self.record.text["sha256"]:
             source = values.text or "the documentation that comes with this Python"
+            leave = "leave --text out, or " if values["text"].present else ""
             raise InputError(
-                f"{self._run} was started on another text than {source}; give that one with --text"
+                f"{self._run} was started on another text than {source}; {leave}give that one with "
+                f"--text"
             )
         different = [name for name in now if now[name] != was.get(name)]
         if not different:

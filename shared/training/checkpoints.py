@@ -5,14 +5,17 @@ All calls of Orbax are here. What it says of a failure is made one line.
 
 import contextlib
 import dataclasses
+import functools
+import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp  # type: ignore[import-untyped]
-from absl import logging
+from absl import logging as absl_logging
 
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line
 from shared.training.leaves import as_stored, leaves_of, path_of, sha256_of
@@ -35,8 +38,7 @@ class Checkpoints:
         Raises:
           FileAccessError: what a killed run has left there cannot be removed.
         """
-        # Its lines and tracebacks would stand between ours.
-        logging.set_verbosity(logging.FATAL)
+        _silence()
         self.path = path
         options = ocp.CheckpointManagerOptions(
             max_to_keep=MAX_TO_KEEP,
@@ -211,12 +213,31 @@ class Checkpoints:
         except MemoryError:
             raise
         except Exception as error:  # Orbax raises what its parts do
-            steps = ", ".join(map(str, steps_in(self.path)))
-            kept = f"those of steps {steps} are" if steps else "none is"
+            steps = steps_in(self.path)
+            kept = (
+                f"that of step {steps[-1]} is there; make room, then go on with --resume"
+                if steps
+                else "none is there; make room"
+            )
             raise FileAccessError(
                 f"--checkpoint_dir={self.path}: a checkpoint cannot be written: "
-                f"{_reason(error)}; {kept} there; make room, then go on with --resume"
+                f"{_reason(error)}; {kept}"
             ) from error
+
+
+@functools.cache
+def _silence() -> None:
+    """Keeps off stderr what Orbax says of a failure, for it raises that as well."""
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    hook = sys.unraisablehook
+
+    def without_callbacks(unraisable: Any) -> None:
+        # After a failure TensorStore still calls back into event loops that have ended.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = without_callbacks
 
 
 def _reason(error: Exception) -> str:

@@ -68,6 +68,8 @@ def check_new(path: str) -> None:
     Raises:
       UsageError: one has been started there, or there is something else.
     """
+    if not os.path.isdir(path):
+        return
     steps = steps_in(path)
     if steps:
         raise UsageError(
