@@ -68,3 +68,13 @@ def evaluate(state: TrainState, windows: jax.Array) -> jax.Array:
 def params_of(state: TrainState) -> dict[str, Any]:
     """The params, a plain nested dict."""
     return dict(state.params)
+
+
+def to_checkpoint(state: TrainState) -> Any:
+    """What of a state is saved, as users save it: a pytree of arrays."""
+    return state
+
+
+def from_checkpoint(state: TrainState, checkpoint: Any) -> TrainState:
+    """The state that was saved; `state` is one of the same run."""
+    return checkpoint

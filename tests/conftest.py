@@ -11,6 +11,7 @@ import jax
 import pytest
 from helpers import each, small
 from hypothesis import settings
+from training_runs import TEXT, WORDS, report_of, train
 
 from shared.cases import CASES
 from shared.interface import load_implementation
@@ -136,3 +137,26 @@ def linen():
 @pytest.fixture(scope="session")
 def nnx():
     return load_implementation("nnx")
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole_run(text_file, tmp_path_factory):
+    """A run of an implementation from start to end: (its directory, its lines, its report)."""
+    found = {}
+
+    def of(impl):
+        if impl not in found:
+            directory = tmp_path_factory.mktemp(impl) / "run"
+            code, lines, error = train(directory, f"--impl={impl}", f"--text={text_file}", *WORDS)
+            assert (code, error) == (0, "")
+            found[impl] = directory, lines, report_of(directory)
+        return found[impl]
+
+    return of

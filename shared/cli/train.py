@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shared.cli.checkpointing import define_checkpoint_flags, keeping
 from shared.cli.names import define_name
 from shared.errors import UsageError
 from shared.interface import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
+    from shared.cli.checkpointing import Kept
     from shared.report.trained import Trained
     from shared.report.training import Lines
     from shared.training.config import Config
@@ -65,9 +67,15 @@ def define_flags(values: flags.FlagValues) -> None:
     define_name(
         "format", "text", ("text", "json"), "What is printed: text, json: a line a step.", values
     )
+    define_checkpoint_flags(values)
 
 
 def run(values: flags.FlagValues) -> int:
+    with keeping(values) as kept:
+        return _run(values, kept)
+
+
+def _run(values: flags.FlagValues, kept: "Kept | None") -> int:
     if values.impl is None:
         raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
 
@@ -85,11 +93,13 @@ def run(values: flags.FlagValues) -> int:
 
     check_jax()
     config = _config(values, text)
+    if kept:
+        kept.check(values, config, text)
 
     from shared.report.training import LINES, write_training
 
     lines = LINES[values.format]()
-    found = _train(values.impl, values.text, config, text, lines)
+    found = _train(values.impl, values.text, config, text, lines, kept)
     lines.end(found)
     if writer:
         write_training(found, writer)
@@ -115,10 +125,16 @@ def _config(values: flags.FlagValues, text: "Text") -> "Config":
 
 
 def _train(
-    impl: str, path: str | None, config: "Config", text: "Text", lines: "Lines"
+    impl: str,
+    path: str | None,
+    config: "Config",
+    text: "Text",
+    lines: "Lines",
+    kept: "Kept | None",
 ) -> "Trained":
     """The run, told to `lines` as it goes on."""
     from shared.cli.progress import training_bar
+    from shared.cli.stopping import stopping
     from shared.report.trained import Trained
     from shared.training.ngrams import ngram_losses
     from shared.training.run import first_state, num_params, steps, validation_loss
@@ -138,11 +154,14 @@ def _train(
         num_params(trainer, first),
         ngram_losses(text),
     )
+    if kept:
+        first = kept.first(trainer, first, found)
     lines.start(found)
+    state, done = first, max(found.losses, default=0)
     every = max(1, config.steps // VALIDATIONS)
-    with training_bar(config.steps) as progress:
-        start = time.perf_counter()
-        for number, state, loss in steps(trainer, first, config, text, done=0):
+    with training_bar(config.steps) as progress, stopping() as stop:
+        start = time.perf_counter() - found.seconds
+        for number, state, loss in steps(trainer, first, config, text, done):
             found.losses[number] = float(loss)
             found.seconds = time.perf_counter() - start
             if number % every == 0 or number == config.steps:
@@ -150,6 +169,9 @@ def _train(
                 start += time.perf_counter() - start - found.seconds
             lines.step(found, number)
             progress(number, found)
+            if kept:
+                kept.after(number, trainer, state, found, stopped=bool(stop))
+            stop.check(f"after step {number}{kept.saved if kept else ''}")
     found.samples = _samples(impl, trainer, state, config, text)
     return found
 

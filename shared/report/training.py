@@ -44,6 +44,8 @@ class TextLines:
             f"{config['num_layers']} layers of {config['features']} features, {run.num_params:,} "
             f"params; {config['batch_size']} windows of {config['length']} characters a step",
         )
+        if run.losses:
+            _line("steps", _remaining(run))
         _line("loss ", f"{UNIT}; by counting: {_counted(run)}")
 
     def step(self, run: Trained, number: int) -> None:
@@ -80,6 +82,7 @@ class JsonLines:
             num_characters=dict(run.num_characters),
             num_params=run.num_params,
             counted=dict(run.counted),
+            done=max(run.losses, default=0),
             versions=versions(),
         )
 
@@ -154,6 +157,11 @@ def _curve(console: Console, run: Trained) -> None:
     losses = np.array(list(run.losses.values()))[:, None]
     for line in sparklines(losses, ["loss"], console.width - 6, console.encoding, "step"):
         print_line(console, "     ", line)
+
+
+def _remaining(run: Trained) -> str:
+    done, steps = max(run.losses), run.config["steps"]
+    return f"{done} of {steps} are made: {steps - done or 'none'} to go"
 
 
 def _counted(run: Trained) -> str:

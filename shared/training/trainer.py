@@ -1,4 +1,4 @@
-"""The interface of a training: a state, and three functions of it."""
+"""The interface of a training: a state, and functions of it."""
 
 import importlib
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -39,6 +39,14 @@ class Trainer(Protocol):
 
     def params_of(self, state: Any) -> dict[str, Any]:
         """The params, a plain nested dict, as `Implementation` takes them."""
+        ...
+
+    def to_checkpoint(self, state: Any) -> Any:
+        """What of a state is saved, as users of the API save it: a pytree of arrays."""
+        ...
+
+    def from_checkpoint(self, state: Any, checkpoint: Any) -> Any:
+        """The state that was saved; `state` is one of the same run."""
         ...
 
 

@@ -1,0 +1,62 @@
+"""Ctrl-C and SIGTERM during a run: it ends after the step that is running, and says where."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+from shared.errors import ComposedLiftsError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+class InterruptedRunError(ComposedLiftsError):
+    """A run ended at a signal; the exit code is that of a process that the signal ends."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Stop:
+    """Whether a run is to end.
+
+    Attributes:
+      number: of the signal that asks for it, None until then.
+    """
+
+    number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    def check(self, where: str) -> None:
+        """Ends the run if that was asked for; `where` it is stands in the message.
+
+        Raises:
+          InterruptedRunError: it was.
+        """
+        if self.number is not None:
+            raise InterruptedRunError(f"interrupted {where}", self.number)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Stop]:
+    """Catches the first signal; a second one ends the process at once, whatever it is doing."""
+    stop = Stop()
+
+    def asked(number, frame):
+        stop.number = number
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        if sys.stderr.isatty():  # the progress bar has hidden it, and may not come to its end
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+
+    before = {each: signal.signal(each, asked) for each in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
