@@ -159,7 +159,7 @@ class Kept:
         leaf = self._first_leaf()
         raise UsageError(
             f"--{name}={now[name]}, but {self._run} was started with {was[name]}"
-            f"{leaf and f' ({leaf})'}; leave --{name} out, or "
+            f"{leaf and f' (first leaf that differs: {leaf})'}; leave --{name} out, or "
             f"{_convert(self.checkpoints.path, name) or 'start a run in another folder'}"
         )
 

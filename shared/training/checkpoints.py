@@ -129,7 +129,7 @@ class Checkpoints:
         stored = leaves_of(self._metadata(step))
         for path, leaf in expected.items():
             if path not in stored:
-                return f"it has no {path}, expected {tuple(leaf.shape)}"
+                return f"{path}, of shape {tuple(leaf.shape)}, is missing"
             if stored[path].shape != leaf.shape:
                 return f"{path} is {stored[path].shape}, expected {tuple(leaf.shape)}"
             if stored[path].dtype != leaf.dtype:
