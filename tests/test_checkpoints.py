@@ -119,7 +119,7 @@ def test_states_are_saved_every_so_many_steps_and_at_the_end(text_file, tmp_path
         (["--resume", "--steps=24"], "--steps=24, but the run in {0} was started with 12; leave"),
         (
             ["--resume", "--features=16"],
-            "was started with 8 (params/embed/embedding is (28, 8), "
+            "was started with 8 (first leaf that differs: params/embed/embedding is (28, 8), "
             "expected (28, 16)); leave --features out",
         ),
         (
@@ -128,8 +128,8 @@ def test_states_are_saved_every_so_many_steps_and_at_the_end(text_file, tmp_path
         ),
         (
             ["--resume", "--impl=nnx"],
-            "--impl=nnx, but the run in {0} was started with linen (it "
-            "has no key/value, expected (2,)); leave --impl out",
+            "--impl=nnx, but the run in {0} was started with linen (first "
+            "leaf that differs: key/value, of shape (2,), is missing); leave --impl out",
         ),
     ],
 )
