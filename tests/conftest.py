@@ -17,10 +17,15 @@ from shared.cases import CASES
 from shared.interface import load_implementation
 
 # The older of XLA's two ways to emit kernels, in one piece, compiles a small program in half the
-# time. With --thorough it compiles as it does for users; so it does with a JAX other than the one
-# that is pinned, for XLA ends the process at a flag that it does not know.
+# time; less of LLVM's optimisation saves a sixth more. Without any, a function that is jitted with
+# others would round otherwise than by itself, and some results are compared bit for bit. With
+# --thorough it compiles as it does for users, but for --part=rest; so it does with a JAX other than
+# the one that is pinned, for XLA ends the process at a flag that it does not know.
 JAX_OF_FLAGS = "0.10.2"
-COMPILES_FAST = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+COMPILES_FAST = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_optimization_level=1"
+)
 
 
 def pytest_addoption(parser):
@@ -28,6 +33,12 @@ def pytest_addoption(parser):
         "--thorough",
         action="store_true",
         help="run all tests: without it, one of each kind",
+    )
+    parser.addoption(
+        "--part",
+        choices=("quick", "rest"),
+        help="of --thorough, in two runs: what is run without it, compiled as it is for users, and "
+        "what is not, compiled in less time",
     )
 
 
@@ -41,17 +52,21 @@ def pytest_configure(config):
         "in_turn(name): without --thorough, its parameters are combined in turn, not each with "
         "each, until each is run, or each of the one that is named",
     )
-    settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
+    thorough, part = config.getoption("--thorough"), config.getoption("--part")
+    if part and not thorough:
+        raise pytest.UsageError(f"--part={part} is of --thorough")
+    settings.load_profile("thorough" if thorough else "quick")
     # Tracing makes many objects that stay: Python would look through them too often.
     gc.set_threshold(50_000, 20, 50)
-    if jax.__version__ == JAX_OF_FLAGS and not config.getoption("--thorough"):
+    if jax.__version__ == JAX_OF_FLAGS and (not thorough or part == "rest"):
         # Before the first array, which has XLA read them; processes that are started inherit them.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {COMPILES_FAST}"
 
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out what is one more of a kind, unless it is named, and counts it as deselected."""
-    if config.getoption("--thorough") or any("::" in word for word in config.args):
+    thorough, part = config.getoption("--thorough"), config.getoption("--part")
+    if (thorough and not part) or any("::" in word for word in config.args):
         return
     combined = in_turn(items)
     left = [item for item in items if is_one_more(item) or combined.get(item) is False]
@@ -61,6 +76,8 @@ def pytest_collection_modifyitems(config, items):
     missing = whole - {item.function for item in kept}
     if missing and len(items) > len(missing):
         raise pytest.UsageError(f"no parameters of {missing} are run: see their mark `quick`")
+    if part == "rest":
+        kept, left = left, kept
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 

@@ -4,6 +4,8 @@ No test asserts a time.
 """
 
 import dataclasses
+import functools
+import gc
 import json
 import subprocess
 import sys
@@ -38,6 +40,8 @@ from shared.report.measured import Benchmark, Quantity, Ratio
 from shared.report.plot import plot_bench
 from shared.training.config import Config, optimizer
 
+pytestmark = pytest.mark.xdist_group("bench")
+
 ROOT = Path(__file__).parent.parent
 SHORTEST = Budget(seconds=0, times=1, processes=0, training=False)
 ADVISED = ("split, flat leaves", "nnx.jit")
@@ -50,12 +54,24 @@ def _no_more_than_needed(monkeypatch):
     monkeypatch.setattr(timing, "MOST", 2)
     monkeypatch.setattr(timing, "SHORTEST", 0)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
+    monkeypatch.setattr(gc, "collect", lambda: None)  # of all that earlier tests have left
     monkeypatch.setattr(pipeline, "QUICK", SHORTEST)
     monkeypatch.setattr(rows_of_tables, "FORMS", {name: FORMS[name] for name in ADVISED})
 
 
+def small_case(name):
+    return dataclasses.replace(CASES[name], num_layers=3, features=5, batch_size=4)
+
+
 def small(name):
-    return subject_of_case(dataclasses.replace(CASES[name], num_layers=3, features=5, batch_size=4))
+    return subject_of_case(small_case(name))
+
+
+@functools.cache
+def of_the_exercise():
+    """Measured once for all tests that look at it, or print it: they are in one process."""
+    case = small_case("shared")
+    return bench(subject_of_case(case), SHORTEST, names=names_of(pure_case(case)))
 
 
 def said(found):
@@ -71,7 +87,7 @@ def said(found):
     "name", ["shared", "batch_norm", "decode", "dropout", "while_loop", "layer_list"]
 )
 def test_a_case_is_measured_and_its_programs_take_the_same(name):
-    found = bench(small(name), SHORTEST)
+    found = of_the_exercise() if name == "shared" else bench(small(name), SHORTEST)
     columns = {"linen", "nnx", "jax"}
     rows = {row.name: row for row in found.implementations}
     assert rows["forward"].values.keys() == columns
@@ -224,10 +240,8 @@ def names_of(pair):
 
 
 def test_twins_and_plain_jax_are_one_program():
-    case = dataclasses.replace(CASES["shared"], num_layers=3, features=5, batch_size=4)
-    found = bench(subject_of_case(case), SHORTEST, names=names_of(pure_case(case)))
     both = {"nnx": True, "jax": True}
-    assert found.same_program == {"forward": both, "value and gradient": both}
+    assert of_the_exercise().same_program == {"forward": both, "value and gradient": both}
 
 
 @pytest.mark.thorough
@@ -295,9 +309,15 @@ def test_the_command_prints_both_tables_and_writes_the_report(capsys, tmp_path, 
     assert "<table>" in (tmp_path / "out.html").read_text()
 
 
+@pytest.fixture
+def _measured(monkeypatch):
+    """What the command does with what was measured."""
+    monkeypatch.setattr(pipeline, "bench", lambda *_: of_the_exercise())
+
+
+@pytest.mark.usefixtures("_measured")
 def test_the_document(capsys):
-    words = ["--quick", "--num_layers=2", "--features=3", "--batch_size=2", "--format=json"]
-    assert main(["bench", *words]) == 0
+    assert main(["bench", "--quick", "--format=json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["command"] == "bench"
     assert found["num_leaves"] == 2
@@ -414,10 +434,10 @@ def test_a_picture_is_written_where_it_can_be_drawn(tmp_path):
     assert plot_bench(found, "svg") == plot_bench(found, "svg")
 
 
+@pytest.mark.usefixtures("_measured")
 def test_without_matplotlib_the_text_comes_and_the_extra_is_said(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(plot, "has_matplotlib", lambda: False)
-    words = ["bench", "--quick", "--num_layers=2", "--features=3", "--batch_size=2"]
-    assert main([*words, f"--report={tmp_path / 'out.png'}"]) == 2
+    assert main(["bench", "--quick", f"--report={tmp_path / 'out.png'}"]) == 2
     printed = capsys.readouterr()
     assert "use 'split, flat leaves'" in " ".join(printed.out.split())
     assert "pip install 'composed-lifts[plot]'" in printed.err

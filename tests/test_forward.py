@@ -20,16 +20,18 @@ from shared.cases import CASES
 from shared.interface import activation_of
 
 
-def check_forward_equal(linen, nnx, case):
-    for seed in range(3):
+def check_forward_equal(linen, nnx, case, seeds=range(3)):
+    for seed in seeds:
         variables, inputs = random_variables(case, seed), random_inputs(case, seed)
         expected = run(linen, case, variables, inputs)
         assert np.any(activation_of(expected[0])), "a forward pass of zeros compares nothing"
         assert_identical(expected, run(nnx, case, linen_to_nnx(case, variables), inputs))
 
 
-def test_forward_is_equal(linen, nnx, case):
-    check_forward_equal(linen, nnx, case)
+def test_forward_is_equal(linen, nnx, case, pytestconfig):
+    # Linen compiles its program at each call.
+    seeds = range(3 if pytestconfig.getoption("thorough") else 1)
+    check_forward_equal(linen, nnx, case, seeds)
 
 
 @pytest.mark.in_turn

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 from shared.program.distribution import Source, Term, numbers
 
@@ -72,6 +72,9 @@ def compare(a: Term, b: Term, samplers: tuple[Sampler, Sampler]) -> Comparison:
         if apart := _norms_apart(*rows):
             return Comparison(False, apart)
         x, y = (each.reshape(-1) for each in rows)
+    # Seldom needed, and as long to import as JAX.
+    from scipy import stats
+
     result = stats.ks_2samp(x, y)
     if result.pvalue < ERROR_RATE:
         return Comparison(False, _described(x, y))
@@ -88,7 +91,7 @@ def _norms_apart(x: np.ndarray, y: np.ndarray) -> str:
         float(np.var(np.square(each).sum(1) / np.square(each).sum(1).mean())) for each in (x, y)
     ]
     small, large = sorted(spread)
-    if stats.f.sf(large / max(small, 1e-12), len(x) - 1, len(y) - 1) >= ERROR_RATE:
+    if special.fdtrc(len(x) - 1, len(y) - 1, large / max(small, 1e-12)) >= ERROR_RATE:
         return ""
     one, other = (np.sqrt(each) for each in spread)
     return f"from draw to draw its squared norm varies by {one:.2g} in Linen, {other:.2g} in NNX"
