@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shared.cli.mesh import check_devices, check_heads, define_mesh_flag, mesh_sizes
 from shared.cli.names import define_name
+from shared.cli.processes import (
+    Processes,
+    check_same,
+    connect,
+    define_process_flags,
+    in_worker,
+    processes_from_flags,
+)
 from shared.errors import UsageError
 from shared.interface import IMPLEMENTATIONS
 
@@ -65,16 +74,28 @@ def define_flags(values: flags.FlagValues) -> None:
     define_name(
         "format", "text", ("text", "json"), "What is printed: text, json: a line a step.", values
     )
+    define_mesh_flag(values)
+    define_process_flags(values)
 
 
 def run(values: flags.FlagValues) -> int:
     if values.impl is None:
         raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
+    sizes, processes = mesh_sizes(values), processes_from_flags(values)
+    if processes is None:
+        return _run(values, sizes, None)
+    return in_worker(lambda: _run(values, sizes, processes), processes, values.verbose)
 
+
+def _run(
+    values: flags.FlagValues, sizes: dict[str, int] | None, processes: Processes | None
+) -> int:
     from shared.files import Writer
 
+    # All processes compute, the first one tells.
+    is_first = processes is None or processes.process_id == 0
     writer = None
-    if values.report is not None:
+    if values.report is not None and is_first:
         writer = Writer(values.report, writable=WRITABLE, flag="--report")
 
     from shared.training.text import read_text, tokens_of, topics
@@ -83,13 +104,24 @@ def run(values: flags.FlagValues) -> int:
 
     from shared.cli.start import check_jax
 
-    check_jax()
+    if processes is None:
+        check_jax()
     config = _config(values, text)
+    if sizes is not None:
+        check_heads(sizes, config)
+    if processes is not None:
+        # Before the first look for devices, and after all that may be wrong in one process alone.
+        connect(processes)
+        check_jax()
+        told = repr((values.impl, config, sizes)).encode()
+        check_same(told, text.characters.encode(), text.train.data, text.validation.data)
+    if sizes is not None:
+        check_devices(sizes)
 
-    from shared.report.training import LINES, write_training
+    from shared.report.training import LINES, NoLines, write_training
 
-    lines = LINES[values.format]()
-    found = _train(values.impl, values.text, config, text, lines)
+    lines = LINES[values.format]() if is_first else NoLines()
+    found = _train(values.impl, values.text, config, text, lines, sizes)
     lines.end(found)
     if writer:
         write_training(found, writer)
@@ -115,17 +147,28 @@ def _config(values: flags.FlagValues, text: "Text") -> "Config":
 
 
 def _train(
-    impl: str, path: str | None, config: "Config", text: "Text", lines: "Lines"
+    impl: str,
+    path: str | None,
+    config: "Config",
+    text: "Text",
+    lines: "Lines",
+    sizes: dict[str, int] | None,
 ) -> "Trained":
     """The run, told to `lines` as it goes on."""
+    import jax
+
     from shared.cli.progress import training_bar
     from shared.report.trained import Trained
+    from shared.training.mesh import make_mesh, on_mesh
     from shared.training.ngrams import ngram_losses
     from shared.training.run import first_state, num_params, steps, validation_loss
     from shared.training.trainer import load_trainer
 
     trainer = load_trainer(impl)
-    first = first_state(trainer, config, text)
+    if sizes is None:
+        first = first_state(trainer, config, text)
+    else:
+        trainer, first = on_mesh(trainer, config, text, make_mesh(sizes))
     found = Trained(
         impl,
         dataclasses.asdict(config),
@@ -137,10 +180,12 @@ def _train(
         },
         num_params(trainer, first),
         ngram_losses(text),
+        sizes,
+        jax.process_count(),
     )
     lines.start(found)
     every = max(1, config.steps // VALIDATIONS)
-    with training_bar(config.steps) as progress:
+    with training_bar(config.steps, shown=jax.process_index() == 0) as progress:
         start = time.perf_counter()
         for number, state, loss in steps(trainer, first, config, text, done=0):
             found.losses[number] = float(loss)
@@ -150,12 +195,14 @@ def _train(
                 start += time.perf_counter() - start - found.seconds
             lines.step(found, number)
             progress(number, found)
-    found.samples = _samples(impl, trainer, state, config, text)
+    params = trainer.params_of(state)  # all processes have to ask for them
+    if jax.process_index() == 0:
+        found.samples = _samples(impl, params, config, text)
     return found
 
 
 def _samples(
-    impl: str, trainer: Any, state: Any, config: "Config", text: "Text"
+    impl: str, params: dict[str, Any], config: "Config", text: "Text"
 ) -> list[tuple[str, str]]:
     """The beginning of a few windows of the validation text, and what the model writes next."""
     import numpy as np
@@ -169,7 +216,7 @@ def _samples(
     written = sample(
         load_implementation(impl),
         config.case(len(text.characters)),
-        trainer.params_of(state),
+        params,
         prompts,
         config.seed,
     )
