@@ -34,6 +34,12 @@ class CorruptFileError(ComposedLiftsError):
     exit_code = 5
 
 
+class ConnectionFailedError(ComposedLiftsError):
+    """The processes of a run cannot be connected, or one of them is gone."""
+
+    exit_code = 4
+
+
 @contextlib.contextmanager
 def during(what: str) -> Iterator[None]:
     """Notes on what is raised inside that it was raised in `what`, code of the user's."""

@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from types import ModuleType
 
@@ -33,8 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    return guarded(lambda: _run(words), verbose)
+
+
+def guarded(call: Callable[[], int], verbose: bool) -> int:
+    """The exit code of `call`; of what it raises a line, and with `verbose` the traceback."""
     try:
-        code = _run(words)
+        code = call()
         sys.stdout.flush()  # a full disk is to be noticed here, not at exit
         return code
     except ComposedLiftsError as error:

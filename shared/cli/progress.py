@@ -30,7 +30,7 @@ def progress_bar(name: str, num_steps: int) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def training_bar(num_steps: int) -> Iterator[Callable[[int, "Trained"], None]]:
+def training_bar(num_steps: int, shown: bool = True) -> Iterator[Callable[[int, "Trained"], None]]:
     """A bar of `num_steps` with the loss, characters a second and the time that is left."""
     from rich.console import Console
     from rich.progress import (
@@ -51,7 +51,7 @@ def training_bar(num_steps: int) -> Iterator[Callable[[int, "Trained"], None]]:
         *columns,
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not (shown and sys.stderr.isatty()),
         redirect_stdout=sys.stdout.isatty(),
     ) as progress:
         task = progress.add_task("train", total=num_steps)

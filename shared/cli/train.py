@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from shared.cli.checkpointing import define_checkpoint_flags, keeping
+from shared.cli.mesh import check_devices, check_heads, define_mesh_flag, mesh_sizes
 from shared.cli.names import define_name
+from shared.cli.processes import (
+    Processes,
+    check_same,
+    connect,
+    define_process_flags,
+    in_worker,
+    processes_from_flags,
+)
 from shared.errors import UsageError
 from shared.interface import IMPLEMENTATIONS
 
@@ -68,21 +77,34 @@ def define_flags(values: flags.FlagValues) -> None:
         "format", "text", ("text", "json"), "What is printed: text, json: a line a step.", values
     )
     define_checkpoint_flags(values)
+    define_mesh_flag(values)
+    define_process_flags(values)
 
 
 def run(values: flags.FlagValues) -> int:
-    with keeping(values) as kept:
-        return _run(values, kept)
+    processes = processes_from_flags(values)
+    if processes is None:
+        with keeping(values) as kept:
+            return _run(values, None, kept)
+    if values.checkpoint_dir is not None:
+        raise UsageError(
+            "--checkpoint_dir with --num_processes: a run in several processes is not saved; leave "
+            "one of them out"
+        )
+    return in_worker(lambda: _run(values, processes, None), processes, values.verbose)
 
 
-def _run(values: flags.FlagValues, kept: "Kept | None") -> int:
+def _run(values: flags.FlagValues, processes: Processes | None, kept: "Kept | None") -> int:
     if values.impl is None:
         raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
+    sizes = mesh_sizes(values)
 
     from shared.files import Writer
 
+    # All processes compute, the first one tells.
+    is_first = processes is None or processes.process_id == 0
     writer = None
-    if values.report is not None:
+    if values.report is not None and is_first:
         writer = Writer(values.report, writable=WRITABLE, flag="--report")
 
     from shared.training.text import read_text, tokens_of, topics
@@ -91,15 +113,26 @@ def _run(values: flags.FlagValues, kept: "Kept | None") -> int:
 
     from shared.cli.start import check_jax
 
-    check_jax()
+    if processes is None:
+        check_jax()
     config = _config(values, text)
     if kept:
         kept.check(values, config, text)
+    if sizes is not None:
+        check_heads(sizes, config)
+    if processes is not None:
+        # Before the first look for devices, and after all that may be wrong in one process alone.
+        connect(processes)
+        check_jax()
+        told = repr((values.impl, config, sizes)).encode()
+        check_same(told, text.characters.encode(), text.train.data, text.validation.data)
+    if sizes is not None:
+        check_devices(sizes)
 
-    from shared.report.training import LINES, write_training
+    from shared.report.training import LINES, NoLines, write_training
 
-    lines = LINES[values.format]()
-    found = _train(values.impl, values.text, config, text, lines, kept)
+    lines = LINES[values.format]() if is_first else NoLines()
+    found = _train(values.impl, values.text, config, text, lines, sizes, kept)
     lines.end(found)
     if writer:
         write_training(found, writer)
@@ -130,18 +163,25 @@ def _train(
     config: "Config",
     text: "Text",
     lines: "Lines",
+    sizes: dict[str, int] | None,
     kept: "Kept | None",
 ) -> "Trained":
     """The run, told to `lines` as it goes on."""
+    import jax
+
     from shared.cli.progress import training_bar
     from shared.cli.stopping import stopping
     from shared.report.trained import Trained
+    from shared.training.mesh import make_mesh, on_mesh
     from shared.training.ngrams import ngram_losses
     from shared.training.run import first_state, num_params, steps, validation_loss
     from shared.training.trainer import load_trainer
 
     trainer = load_trainer(impl)
-    first = first_state(trainer, config, text)
+    if sizes is None:
+        first = first_state(trainer, config, text)
+    else:
+        trainer, first = on_mesh(trainer, config, text, make_mesh(sizes))
     found = Trained(
         impl,
         dataclasses.asdict(config),
@@ -153,13 +193,16 @@ def _train(
         },
         num_params(trainer, first),
         ngram_losses(text),
+        sizes,
+        jax.process_count(),
     )
     if kept:
         first = kept.first(trainer, first, found)
     lines.start(found)
     state, done = first, max(found.losses, default=0)
     every = max(1, config.steps // VALIDATIONS)
-    with training_bar(config.steps) as progress, stopping() as stop:
+    is_first = jax.process_index() == 0
+    with training_bar(config.steps, shown=is_first) as progress, stopping() as stop:
         start = time.perf_counter() - found.seconds
         for number, state, loss in steps(trainer, first, config, text, done):
             found.losses[number] = float(loss)
@@ -172,12 +215,14 @@ def _train(
             if kept:
                 kept.after(number, trainer, state, found, stopped=bool(stop))
             stop.check(f"after step {number}{kept.saved if kept else ''}")
-    found.samples = _samples(impl, trainer, state, config, text)
+    params = trainer.params_of(state)  # all processes have to ask for them
+    if is_first:
+        found.samples = _samples(impl, params, config, text)
     return found
 
 
 def _samples(
-    impl: str, trainer: Any, state: Any, config: "Config", text: "Text"
+    impl: str, params: dict[str, Any], config: "Config", text: "Text"
 ) -> list[tuple[str, str]]:
     """The beginning of a few windows of the validation text, and what the model writes next."""
     import numpy as np
@@ -191,7 +236,7 @@ def _samples(
     written = sample(
         load_implementation(impl),
         config.case(len(text.characters)),
-        trainer.params_of(state),
+        params,
         prompts,
         config.seed,
     )

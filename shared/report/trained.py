@@ -16,6 +16,8 @@ class Trained:
       num_characters: {"different", "train", "validation": how many characters}.
       num_params: of the model.
       counted: {"bigram", "trigram": its loss of the validation text}, what counting predicts.
+      mesh: {axis: on how many devices}; None where there is but one.
+      num_processes: in how many the devices are.
       losses: {step: the loss of its windows, in nats a character}, steps counted from 1.
       validation: {step: the loss of the validation text after it}.
       seconds: of all steps that this process has made.
@@ -28,6 +30,8 @@ class Trained:
     num_characters: Mapping[str, int]
     num_params: int
     counted: Mapping[str, float]
+    mesh: Mapping[str, int] | None = None
+    num_processes: int = 1
     losses: dict[int, float] = dataclasses.field(default_factory=dict)
     validation: dict[int, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0

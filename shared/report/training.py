@@ -28,6 +28,16 @@ class Lines(Protocol):
     def end(self, run: Trained) -> None: ...
 
 
+class NoLines:
+    """What all processes of a run print but the first."""
+
+    def start(self, run: Trained) -> None: ...
+
+    def step(self, run: Trained, number: int) -> None: ...
+
+    def end(self, run: Trained) -> None: ...
+
+
 class TextLines:
     """What a person reads: what is trained, a line for each validation, what came of it."""
 
@@ -44,6 +54,9 @@ class TextLines:
             f"{config['num_layers']} layers of {config['features']} features, {run.num_params:,} "
             f"params; {config['batch_size']} windows of {config['length']} characters a step",
         )
+        if run.mesh:
+            axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.items())
+            _line("mesh ", f"{axes}; processes {run.num_processes}")
         if run.losses:
             _line("steps", _remaining(run))
         _line("loss ", f"{UNIT}; by counting: {_counted(run)}")
@@ -83,6 +96,8 @@ class JsonLines:
             num_params=run.num_params,
             counted=dict(run.counted),
             done=max(run.losses, default=0),
+            mesh=run.mesh and dict(run.mesh),
+            num_processes=run.num_processes,
             versions=versions(),
         )
 
@@ -121,6 +136,8 @@ def training_json(run: Trained) -> dict[str, Any]:
         "num_characters": dict(run.num_characters),
         "num_params": run.num_params,
         "counted": dict(run.counted),
+        "mesh": run.mesh and dict(run.mesh),
+        "num_processes": run.num_processes,
         "losses": {str(step): _number(loss) for step, loss in run.losses.items()},
         "validation": {str(step): _number(loss) for step, loss in run.validation.items()},
         "seconds": run.seconds,
