@@ -71,14 +71,13 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> int:
+    if values.impl is None and not values.resume:
+        raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
     with keeping(values) as kept:
         return _run(values, kept)
 
 
 def _run(values: flags.FlagValues, kept: "Kept | None") -> int:
-    if values.impl is None:
-        raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
-
     from shared.files import Writer
 
     writer = None
@@ -169,9 +168,13 @@ def _train(
                 start += time.perf_counter() - start - found.seconds
             lines.step(found, number)
             progress(number, found)
+            stopped = bool(stop)
             if kept:
-                kept.after(number, trainer, state, found, stopped=bool(stop))
-            stop.check(f"after step {number}{kept.saved if kept else ''}")
+                kept.after(number, trainer, state, found, stopped)
+            if stopped:
+                break
+        where = f"after step {max(found.losses, default=0)}"
+        stop.check(f"{where}, {kept.saved}" if kept else where)
     found.samples = _samples(impl, trainer, state, config, text)
     return found
 
