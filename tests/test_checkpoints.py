@@ -1,5 +1,7 @@
 """A run that has ended is resumed to the same bits; what cannot be resumed is refused."""
 
+import contextlib
+import dataclasses
 import os
 import shutil
 
@@ -19,7 +21,9 @@ from training_runs import (
 
 from shared.cli import main
 from shared.cli.command import COMMANDS
+from shared.errors import InputError
 from shared.interface import IMPLEMENTATIONS
+from shared.training.checkpoints import Checkpoints
 from shared.training.config import Config
 from shared.training.run import first_state, steps
 from shared.training.run_directory import locked
@@ -110,7 +114,10 @@ def test_states_are_saved_every_so_many_steps_and_at_the_end(text_file, tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "holds a run after step 11; --resume goes on with it, or choose an empty folder"),
+        (
+            ["--impl=linen"],
+            "holds a run after step 11; --resume goes on with it, or choose an empty folder",
+        ),
         (
             ["--resume", "--learning_rate=0.01"],
             "--learning_rate=0.01, but the run in {0} was "
@@ -139,6 +146,33 @@ def test_another_run_is_refused(ended, words, message):
     assert code == 2
     assert message.format(directory) in error
     assert stored(directory, 11)
+
+
+def test_what_has_no_flag_is_as_it_was(ended, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class OtherConfig(Config):
+        num_heads: int = 2
+
+    monkeypatch.setattr("shared.training.config.Config", OtherConfig)
+    directory = ended("linen", 11)
+    code, error = refused(directory, "--resume")
+    assert (code, error) == (
+        3,
+        f"the run in {directory} was started with num_heads = 4, which is 2 in this version; go on "
+        f"with composed-lifts 0.1.0",
+    )
+
+
+@each_implementation
+def test_a_state_of_another_model_is_not_read(whole_run, impl):
+    trainer, tokens = load_trainer(impl), tokens_of(TEXT, SIZES["length"])
+    wider = first_state(trainer, Config(**SIZES | {"features": 16}), tokens)
+    checkpoints = Checkpoints(str(whole_run(impl)[0]))
+    with (
+        contextlib.closing(checkpoints),
+        pytest.raises(InputError, match=r"is \(28, 8\), expected"),
+    ):
+        checkpoints.read(12, trainer.to_checkpoint(wider))
 
 
 def test_the_command_that_converts_is_named_where_there_is_one(ended, monkeypatch):
@@ -223,6 +257,13 @@ def flip(path):
     path.write_bytes(content)
 
 
+def another_rate(step):
+    record = step / "run" / "metadata"
+    record.write_text(
+        record.read_text().replace('"learning_rate": 0.005', '"learning_rate": 0.006')
+    )
+
+
 def another_number(step):
     """What Orbax, which has no checksum of large leaves, reads without an error."""
     with ocp.StandardCheckpointer() as checkpointer:
@@ -234,6 +275,7 @@ def another_number(step):
 
 DAMAGES = {
     "a bit of the record": lambda step: flip(step / "run" / "metadata"),
+    "another rate": another_rate,
     "a bit of the leaves": lambda step: flip(next(step.glob("state/d/*"))),
     "another number": another_number,
     "no record": lambda step: (step / "run" / "metadata").unlink(),

@@ -20,6 +20,7 @@ WRONG = [
     ((ADDRESS, "--num_processes=2", "--process_id=0"), "--num_processes without --mesh"),
     ((*TWO, "--process_id=2"), "expected less than --num_processes=2"),
     ((*TWO, "--process_id=0", "--coordinator_address=here"), "expected HOST:PORT"),
+    ((*TWO, "--process_id=0", "--checkpoint_dir=run"), "--checkpoint_dir with --num_processes"),
 ]
 
 

@@ -177,7 +177,7 @@ class Kept:
     @property
     def saved(self) -> str:
         """Where the state is, once it has been waited for."""
-        return f", saved in {self.checkpoints.path}; --resume goes on"
+        return f"saved in {self.checkpoints.path}; --resume goes on"
 
     @property
     def _run(self) -> str:

@@ -82,21 +82,22 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> int:
+    if values.impl is None and not values.resume:
+        raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
     processes = processes_from_flags(values)
     if processes is None:
         with keeping(values) as kept:
             return _run(values, None, kept)
-    if values.checkpoint_dir is not None:
-        raise UsageError(
-            "--checkpoint_dir with --num_processes: a run in several processes is not saved; leave "
-            "one of them out"
-        )
+    for name in ("checkpoint_dir", "checkpoint_every", "resume"):
+        if values[name].present:
+            raise UsageError(
+                f"--{name} with --num_processes: a run in several processes is not saved; leave "
+                f"one of them out"
+            )
     return in_worker(lambda: _run(values, processes, None), processes, values.verbose)
 
 
 def _run(values: flags.FlagValues, processes: Processes | None, kept: "Kept | None") -> int:
-    if values.impl is None:
-        raise UsageError("--impl is missing; choose --impl=linen or --impl=nnx")
     sizes = mesh_sizes(values)
 
     from shared.files import Writer
@@ -212,9 +213,13 @@ def _train(
                 start += time.perf_counter() - start - found.seconds
             lines.step(found, number)
             progress(number, found)
+            stopped = bool(stop)
             if kept:
-                kept.after(number, trainer, state, found, stopped=bool(stop))
-            stop.check(f"after step {number}{kept.saved if kept else ''}")
+                kept.after(number, trainer, state, found, stopped)
+            if stopped:
+                break
+        where = f"after step {max(found.losses, default=0)}"
+        stop.check(f"{where}, {kept.saved}" if kept else where)
     params = trainer.params_of(state)  # all processes have to ask for them
     if is_first:
         found.samples = _samples(impl, params, config, text)
