@@ -16,7 +16,8 @@ import optax
 from jax.sharding import PartitionSpec
 
 from shared.bench.compilations import count_compilations
-from shared.training.config import Config, names
+from shared.training.config import Config
+from shared.training.leaves import path_of
 from shared.training.loss import cross_entropy
 from shared.training.mesh import OnMesh, make_mesh, on_mesh, shardings
 from shared.training.run import first_state, steps, validation_loss
@@ -89,8 +90,8 @@ def placement(state):
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         # What a variable of NNX holds is called `value`.
-        words = [word for word in names(path)[-1:] if word != "value"]
-        tail = "/".join([*names(path)[:-1], *words][-2:])
+        words = path_of(path).removesuffix("/value").split("/")
+        tail = "/".join(words[-2:])
         shapes = found.setdefault(tail, [])
         shapes.append(list(leaf.addressable_shards[0].data.shape))
     return found
