@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 SPHINX = Path(__file__).parent / "_sphinx"
@@ -12,6 +13,9 @@ os.environ["JUPYTER_PATH"] = str(SPHINX)
 os.environ["PYTHONSTARTUP"] = str(SPHINX / "kernels" / "python3" / "startup.py")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ |= {"COLUMNS": "120", "JAX_PLATFORMS": "cpu"}
+# Each command is a process of its own: what one has compiled, the next does not compile again.
+compiled = tempfile.TemporaryDirectory()
+os.environ["COMPILED_BY_COMMANDS"] = compiled.name
 
 project = "composed-lifts"
 extensions = ["myst_nb", "sphinx_design", "twins", "outputs", "folding"]
