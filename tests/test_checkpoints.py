@@ -232,7 +232,7 @@ def test_a_folder_that_does_not_fit_is_found_before_training(tmp_path, capsys, w
 
 
 def test_what_a_killed_run_has_left_is_no_run(tmp_path):
-    (tmp_path / "run" / "3.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (tmp_path / "run" / "13.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     assert refused(tmp_path / "run", "--resume")[0] == 2
     code, lines, _ = train(tmp_path / "run", "--impl=nnx", *WORDS)
     assert (code, lines[0]["done"]) == (0, 0)
