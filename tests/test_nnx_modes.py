@@ -1,5 +1,6 @@
 """NNX gives Linen's bits in all four combinations of its two graph flags."""
 
+import functools
 import importlib
 import sys
 
@@ -61,27 +62,39 @@ def test_the_mode_takes_effect(mode):
     "confused-(False, False)",
 )
 def test_forward_and_gradients(linen, nnx, case, mode):
-    variables, inputs = random_variables(case), random_inputs(case)
-    moved = linen_to_nnx(case, variables)
-    expected = run(linen, case, variables, inputs)
-    expected_gradients = gradients(linen, case, variables, inputs)
-    for wrap in (lambda f: f, jax.jit):
-        if wrap is jax.jit and case.fused:  # a jitted run has other bits, in both the same
-            expected = jax.jit(lambda v: run(linen, case, v, inputs))(variables)
-            expected_gradients = jax.jit(lambda v: gradients(linen, case, v, inputs))(variables)
+    inputs, moved = random_inputs(case), linen_to_nnx(case, random_variables(case))
+    for is_jitted in (False, True):
+        wrap = jax.jit if is_jitted else lambda f: f
+        # A jitted run of some has other bits, in both the same.
+        expected, expected_gradients = of_linen(linen, case, is_jitted and bool(case.fused))
         assert_identical(expected, wrap(lambda v: run(nnx, case, v, inputs))(moved))
         received = wrap(lambda v: gradients(nnx, case, v, inputs))(moved)
         assert_identical(expected_gradients, received)
 
 
+@functools.cache
+def of_linen(linen, case, is_jitted):
+    """A run and its gradients: they have nothing to do with the mode of NNX."""
+    inputs, wrap = random_inputs(case), jax.jit if is_jitted else lambda f: f
+    return tuple(
+        wrap(lambda v, function=function: function(linen, case, v, inputs))(random_variables(case))
+        for function in (run, gradients)
+    )
+
+
 @pytest.mark.quick("shared-(True, True)", "shared-(False, False)")
 def test_init_eager_and_jitted(linen, nnx, case, mode):
-    expected = linen.init(case.params_case, 4)
-    assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, 4)))
-    jitted = jax.jit(lambda: nnx.init(case.params_case, 4))()
-    if case.fused:  # a jitted init has other bits, in both the same
-        expected = jax.jit(lambda: linen.init(case.params_case, 4))()
-    assert_identical(expected, nnx_to_linen(case, jitted))
+    eager, jitted = init_of_linen(linen, case)
+    assert_identical(eager, nnx_to_linen(case, nnx.init(case.params_case, 4)))
+    received = jax.jit(lambda: nnx.init(case.params_case, 4))()
+    assert_identical(jitted, nnx_to_linen(case, received))
+
+
+@functools.cache
+def init_of_linen(linen, case):
+    """Eager and jitted, which in some has other bits, in both the same: in no mode of NNX."""
+    eager = linen.init(case.params_case, 4)
+    return eager, jax.jit(lambda: linen.init(case.params_case, 4))() if case.fused else eager
 
 
 def test_the_function_of_the_exercise(mode):
