@@ -19,8 +19,8 @@ from shared.interface import load_implementation
 # The older of XLA's two ways to emit kernels, in one piece, compiles a small program in half the
 # time; less of LLVM's optimisation saves a sixth more. Without any, a function that is jitted with
 # others would round otherwise than by itself, and some results are compared bit for bit. With
-# --thorough it compiles as it does for users, but for --part=rest; so it does with a JAX other than
-# the one that is pinned, for XLA ends the process at a flag that it does not know.
+# --thorough it compiles as it does for users; so it does with a JAX other than the one that is
+# pinned, for XLA ends the process at a flag that it does not know.
 JAX_OF_FLAGS = "0.10.2"
 COMPILES_FAST = (
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
@@ -35,10 +35,9 @@ def pytest_addoption(parser):
         help="run all tests: without it, one of each kind",
     )
     parser.addoption(
-        "--part",
-        choices=("quick", "rest"),
-        help="of --thorough, in two runs: what is run without it, compiled as it is for users, and "
-        "what is not, compiled in less time",
+        "--rest",
+        action="store_true",
+        help="of --thorough, run what is left out without it, and what does more with it",
     )
 
 
@@ -52,21 +51,22 @@ def pytest_configure(config):
         "in_turn(name): without --thorough, its parameters are combined in turn, not each with "
         "each, until each is run, or each of the one that is named",
     )
-    thorough, part = config.getoption("--thorough"), config.getoption("--part")
-    if part and not thorough:
-        raise pytest.UsageError(f"--part={part} is of --thorough")
+    if config.getoption("--rest"):
+        config.option.thorough = True
+    thorough = config.getoption("--thorough")
     settings.load_profile("thorough" if thorough else "quick")
     # Tracing makes many objects that stay: Python would look through them too often.
     gc.set_threshold(50_000, 20, 50)
-    if jax.__version__ == JAX_OF_FLAGS and (not thorough or part == "rest"):
+    if jax.__version__ == JAX_OF_FLAGS and not thorough:
         # Before the first array, which has XLA read them; processes that are started inherit them.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {COMPILES_FAST}"
 
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out what is one more of a kind, unless it is named, and counts it as deselected."""
-    thorough, part = config.getoption("--thorough"), config.getoption("--part")
-    if (thorough and not part) or any("::" in word for word in config.args):
+    rest = config.getoption("--rest")
+    is_whole = config.getoption("--thorough") and not rest
+    if is_whole or any("::" in word for word in config.args):
         return
     combined = in_turn(items)
     left = [item for item in items if is_one_more(item) or combined.get(item) is False]
@@ -76,8 +76,9 @@ def pytest_collection_modifyitems(config, items):
     missing = whole - {item.function for item in kept}
     if missing and len(items) > len(missing):
         raise pytest.UsageError(f"no parameters of {missing} are run: see their mark `quick`")
-    if part == "rest":
-        kept, left = left, kept
+    if rest:
+        more = [item for item in kept if does_more(item)]
+        kept, left = [*left, *more], [item for item in kept if item not in more]
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 
@@ -86,6 +87,11 @@ def is_one_more(item):
     """Whether a test is left out without --thorough."""
     quick = item.get_closest_marker("quick")
     return item.get_closest_marker("thorough") or (quick and item.callspec.id not in quick.args)
+
+
+def does_more(item):
+    """Whether a test is another one with --thorough: of more examples, or more checks."""
+    return hasattr(item.obj, "hypothesis") or "pytestconfig" in item.fixturenames
 
 
 def in_turn(items):

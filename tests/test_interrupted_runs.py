@@ -83,7 +83,7 @@ def test_a_second_signal_ends_the_process_at_once(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-@pytest.mark.quick("3", "9", "17")
+@pytest.mark.quick("9")
 @pytest.mark.parametrize("point", range(NUM_KILLS), ids=str)
 def test_after_a_kill_the_last_complete_checkpoint_resumes(whole_run, text_file, tmp_path, point):
     impl = IMPLEMENTATIONS[point % 2]

@@ -1,32 +1,50 @@
 """`composed-lifts train`: what it prints, and what it says to a mistake."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
 import pytest
 
 from shared.cli import main
+from shared.cli.train import WRITABLE
+from shared.errors import UsageError
+from shared.files import Writer
 from shared.report import plot
+from shared.report.trained import Trained
+from shared.report.training import write_training
 
 TINY = ("--steps=6", "--batch_size=2", "--length=8", "--features=8", "--num_layers=1")
 TEXT = "The quick brown fox jumps over the lazy dog. " * 20
 
 
-@pytest.fixture
-def train(capsys, tmp_path):
-    """Runs the command at tiny sizes: its lines."""
-    path = tmp_path / "text.txt"
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("train") / "text.txt"
     path.write_text(TEXT)
-
-    def run(*words):
-        assert main(["train", *TINY, f"--text={path}", *words]) == 0
-        return capsys.readouterr().out.splitlines()
-
-    return run
+    return path
 
 
-def test_both_print_the_same_losses(train):
-    linen, nnx = (train(f"--impl={name}") for name in ("linen", "nnx"))
+def train(text_file, *words):
+    """Runs the command at tiny sizes: its lines."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["train", *TINY, f"--text={text_file}", *words]) == 0
+    return out.getvalue().splitlines()
+
+
+@pytest.fixture(scope="module")
+def both(text_file):
+    """{implementation: (its lines, its report)}, of one a picture."""
+    reports = {"linen": text_file.with_suffix(".json"), "nnx": text_file.with_suffix(".png")}
+    return {
+        name: (train(text_file, f"--impl={name}", f"--report={path}"), path)
+        for name, path in reports.items()
+    }
+
+
+def test_both_print_the_same_losses(both):
+    linen, nnx = (lines for lines, _ in both.values())
     assert linen[0].startswith("linen  case transformer  seed 0")
     assert nnx[0].startswith("nnx  case transformer  seed 0")
     assert linen[-1].startswith("time ")
@@ -38,9 +56,12 @@ def test_both_print_the_same_losses(train):
     assert any("each step is" in line for line in linen)
 
 
-def test_json_is_a_line_a_step(train):
+def test_json_is_a_line_a_step(text_file):
     linen, nnx = (
-        [json.loads(line) for line in train(f"--impl={name}", "--format=json", "--steps=30")]
+        [
+            json.loads(line)
+            for line in train(text_file, f"--impl={name}", "--format=json", "--steps=30")
+        ]
         for name in ("linen", "nnx")
     )
     start, *steps, end = linen
@@ -58,24 +79,21 @@ def test_json_is_a_line_a_step(train):
     assert len(first["written"]) == 1
 
 
-def test_the_losses_are_written_as_a_picture_and_as_json(train, tmp_path):
-    picture, document = tmp_path / "losses.png", tmp_path / "losses.json"
-    train("--impl=nnx", f"--report={picture}")
+def test_the_losses_are_written_as_a_picture_and_as_json(both):
+    (lines, document), (_, picture) = both["linen"], both["nnx"]
     assert picture.read_bytes().startswith(b"\x89PNG")
-    lines = train("--impl=nnx", f"--report={document}")
     found = json.loads(document.read_text())
     assert list(found["losses"]) == list("123456")
     printed = [line.split()[3] for line in lines if line.startswith("step")]
     assert printed == [str(np.float32(loss)) for loss in found["losses"].values()]
 
 
-def test_without_matplotlib_the_text_comes_and_the_extra_is_said(monkeypatch, capsys, tmp_path):
+def test_without_matplotlib_the_extra_is_said_after_the_text(monkeypatch, tmp_path):
     monkeypatch.setattr(plot, "has_matplotlib", lambda: False)
-    words = ["train", "--impl=nnx", *TINY, f"--report={tmp_path / 'losses.png'}"]
-    assert main(words) == 2
-    out, err = capsys.readouterr()
-    assert "step      6" in out
-    assert "needs matplotlib, which is not installed: pip install 'composed-lifts[plot]'" in err
+    run = Trained("nnx", {}, "a text", {}, 1, {}, losses={1: 2.0})
+    writer = Writer(str(tmp_path / "losses.png"), writable=WRITABLE, flag="--report")
+    with pytest.raises(UsageError, match="needs matplotlib, which is not installed: pip install"):
+        write_training(run, writer)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "Train a transformer with one implementation."
 MAX_SEED = 2**32 - 1
-MAX_BYTES = 4 * 2**30
 # How often the validation text is read in a run.
 VALIDATIONS = 10
 SAMPLES = 3
