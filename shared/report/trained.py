@@ -20,7 +20,7 @@ class Trained:
       num_processes: in how many the devices are.
       losses: {step: the loss of its windows, in nats a character}, steps counted from 1.
       validation: {step: the loss of the validation text after it}.
-      seconds: of all steps that this process has made.
+      seconds: that all steps have taken, those before a resume too.
       samples: what the model was given, and what it wrote after that.
     """
 
