@@ -1,0 +1,84 @@
+"""What a checkpoint holds, whatever its format: leaves by path, each read by itself."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+# From the root to a leaf. The names in a sequence are numbers where the format tells.
+Path = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """What is known of a leaf before it is read.
+
+    Attributes:
+      shape: of the array; of a key that of its numbers, (..., 2) of threefry.
+      dtype: of the array, NumPy's or one of ml_dtypes; of a key uint32.
+      kind: "array" of JAX, "numpy" array, "scalar" of Python, "key": a typed PRNG key, "empty": no
+        number is stored.
+      key_impl: of a key, its implementation: "threefry2x32".
+      empty: of an empty one, what is there: "None", "Dict", "List".
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    kind: str = "array"
+    key_impl: str = ""
+    empty: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in memory, in bytes."""
+        size = 0 if self.kind == "empty" else self.dtype.itemsize
+        for length in self.shape:  # of Python's integers: those of a header may be of any size
+            size *= length
+        return size
+
+
+Leaves = Mapping[Path, Leaf]
+Read = Callable[[Path], np.ndarray]
+
+
+class Reader(Protocol):
+    """One checkpoint that is read. Opening it takes no memory for arrays.
+
+    Attributes:
+      format: its format's name.
+      path: where it is.
+      leaves: all that it holds.
+    """
+
+    format: str
+    path: str
+    leaves: Leaves
+
+    def read(self, path: Path) -> np.ndarray:
+        """The numbers of a leaf: contiguous in C's order, in this machine's byte order.
+
+        Raises:
+          CorruptFileError: they are not what the header says.
+          FileAccessError: the system refuses to read them.
+        """
+        ...
+
+
+class Writer(Protocol):
+    """Writes a checkpoint of one format."""
+
+    def __call__(self, target: str, leaves: Leaves, read: Read) -> None:
+        """Writes `leaves` to `target`, which is not there yet; takes no more than one at a time.
+
+        Args:
+          target: a directory or a file, as the format has it; the folder it is in is there.
+          leaves: what is written.
+          read: gives the numbers of a leaf. It is called once for each that is not empty, in their
+            order.
+
+        Raises:
+          InputError: the format cannot hold a leaf.
+          FileAccessError: the system refuses to write.
+        """
+        ...
