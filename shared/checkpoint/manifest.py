@@ -14,11 +14,12 @@ from importlib import metadata
 from typing import Any
 
 from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.siblings import beside, late_manifest
 from shared.checkpoint.stored import Leaf, Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line, printable
 
 SCHEMA_VERSION = 1
-INSIDE, BESIDE = "MANIFEST.json", ".manifest.json"
+INSIDE = "MANIFEST.json"
 # A leaf takes about 250 bytes, and as many more of `extra` where that has its origin.
 LARGEST_BYTES = 2**26
 _LONGEST_SHOWN = 200
@@ -71,6 +72,9 @@ class Manifest:
         """
         path = path_for(checkpoint)
         text = _text_of(path)
+        if text is None and os.path.isfile(checkpoint):
+            path = late_manifest(checkpoint)
+            text = _text_of(path) if path else None
         if text is None:
             return None
         try:
@@ -128,11 +132,6 @@ class Manifest:
 def path_for(checkpoint: str) -> str:
     """Where the manifest of a checkpoint is."""
     return os.path.join(checkpoint, INSIDE) if os.path.isdir(checkpoint) else beside(checkpoint)
-
-
-def beside(checkpoint: str) -> str:
-    """Where the manifest of a checkpoint is that is one file."""
-    return checkpoint + BESIDE
 
 
 def versions() -> dict[str, str]:

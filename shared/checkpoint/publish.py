@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 
 from shared.checkpoint.file_system import can_exchange, exchange, inode, place, sync, sync_names
 from shared.checkpoint.lock import locked
-from shared.checkpoint.manifest import beside
-from shared.checkpoint.siblings import LONGEST_ADDED, Sibling, left_behind, settle
+from shared.checkpoint.siblings import LONGEST_ADDED, Sibling, beside, left_behind, settle
 from shared.errors import ComposedLiftsError, FileAccessError, InterruptedRunError, UsageError
 
 Told = Callable[[str], object]
@@ -136,6 +135,8 @@ def _check_free(target: str, check_replaced: Callable[[str], object] | None) -> 
         )
     try:
         check_replaced(target)
+    except InterruptedRunError:
+        raise
     except ComposedLiftsError as error:
         raise FileAccessError(
             f"{target}: --overwrite replaces only a checkpoint: {error}; choose another target"
@@ -151,7 +152,7 @@ def _publish(sibling: Sibling) -> None:
     if inode(target) != sibling.replaced:
         raise FileAccessError(f"{target}: has been changed meanwhile, and is not replaced")
     if inode(beside(target)):
-        # A checkpoint without its manifest can be read, one with that of another cannot.
+        # See `late_manifest`.
         place(beside(target), beside(sibling.backup))
     exchange(sibling.path, target)
 

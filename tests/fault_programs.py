@@ -1,0 +1,180 @@
+"""Commands that publish a checkpoint, for fault_sweep.py."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+
+from shared.checkpoint.digest import sha256_of
+from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.publish import publishing
+from shared.checkpoint.stored import Leaf
+from shared.checkpoint.verified import check
+from shared.errors import FileAccessError, InputError, InterruptedRunError, first_line
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is run.
+
+    Attributes:
+      make: makes a source, of a seed, at a path.
+      run: (source, target, overwrite) -> exit code.
+      identity: of a whole checkpoint at a path, what tells it from others; raises of any other.
+    """
+
+    make: Callable[[str, int], object]
+    run: Callable[[str, str, bool], int]
+    identity: Callable[[str], str]
+
+
+class Arrays:
+    """Of a directory of .npy files, of a .npy file, or of what Orbax has read."""
+
+    format = "npy"
+
+    def __init__(self, path, arrays):
+        self.path, self.arrays = path, arrays
+        self.leaves = {name: Leaf(array.shape, array.dtype) for name, array in arrays.items()}
+
+    def read(self, name):
+        return self.arrays[name]
+
+
+def told(message):
+    print(f"composed-lifts: {message}", file=sys.stderr)
+
+
+def numbers(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        ("step",): np.array(seed, np.int32),
+        ("params", "kernel"): rng.standard_normal((300, 40)).astype(np.float32),
+        ("params", "bias"): rng.standard_normal((40,)).astype(np.float32),
+    }
+
+
+def make_folder(path, seed):
+    for name, array in numbers(seed).items():
+        file = os.path.join(path, *name) + ".npy"
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        np.save(file, array)
+
+
+def of_folder(path):
+    names = [("step",), ("params", "kernel"), ("params", "bias")]
+    return Arrays(path, {name: np.load(os.path.join(path, *name) + ".npy") for name in names})
+
+
+def make_file(path, seed):
+    with open(path, "wb") as file:
+        np.save(file, numbers(seed)[("params", "kernel")])
+
+
+def of_file(path):
+    with open(path, "rb") as file:
+        return Arrays(path, {("kernel",): np.load(file)})
+
+
+def make_orbax(path, seed):
+    write_orbax(path, of_tree(path, tree_of(numbers(seed))))
+
+
+def write_orbax(path, reader):
+    with orbax(path) as checkpointer:
+        checkpointer.save(path, tree_of(reader.arrays))
+
+
+@contextlib.contextmanager
+def orbax(path):
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            yield checkpointer
+    except InterruptedRunError:
+        raise
+    except Exception as error:  # Orbax raises what its parts do
+        raise FileAccessError(f"{path}: {first_line(error)[:200]}") from error
+
+
+def tree_of(arrays):
+    return {
+        "step": arrays[("step",)],
+        "params": {name: arrays[("params", name)] for name in ("kernel", "bias")},
+    }
+
+
+def of_tree(path, tree):
+    return Arrays(
+        path,
+        {
+            ("step",): np.asarray(tree["step"]),
+            **{("params", name): np.asarray(array) for name, array in tree["params"].items()},
+        },
+    )
+
+
+def of_orbax(path):
+    with orbax(path) as checkpointer:
+        return of_tree(path, checkpointer.restore(path))
+
+
+def program(make, read, write):
+    """One that copies a checkpoint."""
+
+    def check_replaced(path):
+        if Manifest.load(path) is None:
+            raise InputError(f"{path}: has no manifest")
+
+    def run(source, target, overwrite):
+        with publishing(target, source, check_replaced if overwrite else None, told) as new:
+            reader = read(source)
+            write(new.path, reader)
+            hashes = {name: sha256_of(array) for name, array in reader.arrays.items()}
+            manifest = Manifest("npy", "linen", reader.leaves, hashes)
+            check(manifest, read(new.path))
+            manifest.save(new.path)
+        return 0
+
+    def identity(path):
+        manifest = Manifest.load(path)
+        check(manifest, read(path))
+        return min(manifest.sha256.values())
+
+    return Program(make, run, identity)
+
+
+def write_folder(path, reader):
+    for name, array in reader.arrays.items():
+        file = os.path.join(path, *name) + ".npy"
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        np.save(file, array)
+
+
+def write_file(path, reader):
+    with open(path, "wb") as file:
+        np.save(file, reader.arrays[("kernel",)])
+
+
+def run_unsafe(source, target, overwrite):
+    """As one that the sweep is to find fault with."""
+    shutil.rmtree(target, ignore_errors=True)
+    reader = of_folder(source)
+    write_folder(target, reader)
+    hashes = {name: sha256_of(array) for name, array in reader.arrays.items()}
+    Manifest("npy", "linen", reader.leaves, hashes).save(target)
+    return 0
+
+
+PROGRAMS = {
+    "folder": program(make_folder, of_folder, write_folder),
+    "file": program(make_file, of_file, write_file),
+    "orbax": program(make_orbax, of_orbax, write_orbax),
+}
+PLANTED = {"unsafe": dataclasses.replace(PROGRAMS["folder"], run=run_unsafe)}
