@@ -101,7 +101,8 @@ def plan_of(roles: Roles, leaves: Leaves, weights: WeightMap, wrapper: str, sour
             below = _without_collection(above, roles, state is roles.optimizer)
             planned.tree(stored, moves, functools.partial(tree_path, below), above)
         for names, path in left.items():
-            planned.copy(leaf_path(names), path)
+            if leaves[path].kind != "empty":
+                planned.copy(leaf_path(names), path)
     if roles.step is not None:
         planned.step(moves.target.step(), roles.step, moves.target.api)
     used = set(mapped.values())
@@ -191,6 +192,9 @@ class _Planned:
     ) -> Made:
         origin = pieces[0][0].leaf
         first = self.leaves[stored[origin]]
+        kinds = {self.leaves[stored[here.leaf]].kind for here, _ in pieces}
+        if kinds == {"empty"}:
+            return Made(first)
         shape = tuple(moves.leaves[name].shape)
         is_whole = shape == tuple(moves.source_leaves[origin].shape)
         if is_whole and all(

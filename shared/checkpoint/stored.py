@@ -47,12 +47,18 @@ class Reader(Protocol):
 
     Attributes:
       format: its format's name.
-      path: where it is.
+      path: what was named.
+      location: the file or the directory that holds the arrays; a manifest is there.
+      form: the directories from the path down to that: ("300", "state") of a step's item.
+      beside: the names of what else is in the directory of a step, () elsewhere.
       leaves: all that it holds.
     """
 
     format: str
     path: str
+    location: str
+    form: tuple[str, ...]
+    beside: tuple[str, ...]
     leaves: Leaves
 
     def read(self, path: Path) -> np.ndarray:
