@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from shared.checkpoint.beside import carry, form_of
-from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, open_checkpoint
-from shared.checkpoint.layers import Layout
+from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
@@ -44,10 +43,13 @@ class Options:
 
     direction: str = "auto"
     weights: WeightMap | None = None
-    layout: Layout = Layout()
+    layout: Layout = KEEP
     format: str = "orbax"
     step: int | None = None
     overwrite: bool = False
+
+
+DEFAULT = Options()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ def planned(source_path: str, options: Options) -> Conversion:
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
     roles = roles_of(source.leaves, source_path, api)
     back = None
-    if manifest is not None and options.weights is None and options.layout == Layout():
+    if manifest is not None and options.weights is None and options.layout == KEEP:
         back = way_back(manifest, NNX if roles.api == LINEN else LINEN)
     if back is not None:
         return Conversion(source, roles, back, "manifest", manifest)
@@ -118,7 +120,7 @@ def planned(source_path: str, options: Options) -> Conversion:
 def convert(
     source_path: str,
     target_path: str,
-    options: Options = Options(),
+    options: Options = DEFAULT,
     told: Callable[[str], object] = lambda message: None,
     progress: Progress = lambda done, total, what: None,
     carried: Callable[[str, bytes, "Conversion"], bytes] = lambda name, data, conversion: data,
@@ -157,7 +159,7 @@ def convert(
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 
 
-def _written(conversion: Conversion, location: str, format: str, progress: Progress) -> Conversion:
+def _written(conversion: Conversion, location: str, kind: str, progress: Progress) -> Conversion:
     """Writes the leaves, reads them back, and writes their manifest."""
     making = Making(conversion.plan, conversion.source, conversion.manifest)
     total, done = 2 * conversion.nbytes, 0
@@ -168,12 +170,12 @@ def _written(conversion: Conversion, location: str, format: str, progress: Progr
         done += conversion.plan[path].leaf.nbytes
         return making.read(path)
 
-    WRITERS[format](location, conversion.leaves, read)
+    WRITERS[kind](location, conversion.leaves, read)
     origin = origin_of(
         conversion.plan, conversion.source.leaves, making.read_sha256, conversion.roles.api
     )
     manifest = Manifest(
-        format, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
+        kind, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
     )
     _check_read_back(manifest, open_checkpoint(location), lambda n, w: progress(done + n, total, w))
     manifest.save(location)

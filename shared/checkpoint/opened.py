@@ -11,7 +11,7 @@ from shared.checkpoint.verified import problems_of_header, rows_of, stop_at
 
 
 class WithManifest:
-    """A reader of a checkpoint as its manifest describes it: keys are keys, what is empty is there."""
+    """A reader of a checkpoint as its manifest describes it, also where the format cannot."""
 
     def __init__(self, reader: Reader, manifest: Manifest):
         """Raises CorruptFileError where it holds other leaves than its manifest says."""

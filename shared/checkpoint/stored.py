@@ -48,18 +48,27 @@ class Reader(Protocol):
     Attributes:
       format: its format's name.
       path: what was named.
-      location: the file or the directory that holds the arrays; a manifest is there.
-      form: the directories from the path down to that: ("300", "state") of a step's item.
-      beside: the names of what else is in the directory of a step, () elsewhere.
       leaves: all that it holds.
     """
 
     format: str
     path: str
-    location: str
-    form: tuple[str, ...]
-    beside: tuple[str, ...]
     leaves: Leaves
+
+    @property
+    def location(self) -> str:
+        """The file or the directory that holds the arrays; a manifest is there."""
+        ...
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        """The directories from the path down to the location: ("300", "state") of a step's item."""
+        ...
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of what else is in the directory of a step; none elsewhere."""
+        ...
 
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf: contiguous in C's order, in this machine's byte order.
@@ -69,6 +78,18 @@ class Reader(Protocol):
           FileAccessError: the system refuses to read them.
         """
         ...
+
+
+class OfOneFile:
+    """What the readers of one file have in common: nothing is around its arrays."""
+
+    path: str
+    form: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    @property
+    def location(self) -> str:
+        return self.path
 
 
 class Writer(Protocol):
