@@ -204,11 +204,8 @@ class _Rows:
                 largest = float(distance.max())
                 where = start + int(np.flatnonzero(others)[int(distance.argmax())])
             if self.tolerance is not None:
-                is_close &= bool(
-                    np.isclose(
-                        *wide, self.tolerance.rtol, self.tolerance.atol, equal_nan=True
-                    ).all()
-                )
+                atol, rtol = self.tolerance.atol, self.tolerance.rtol
+                is_close &= np.allclose(wide[0], wide[1], rtol, atol, equal_nan=True)
         index = tuple(map(int, np.unravel_index(where, arrays[0].shape)))
         values = [array[index] for array in arrays]
         what = f"{count} of {flat[0].size} numbers, at {list(index)} {values[0]} and {values[1]}"
