@@ -192,7 +192,7 @@ class _Rows:
         flat = [array.reshape(-1) for array in arrays]
         for start in range(0, flat[0].size, _PART):
             one, two = (array[start : start + _PART] for array in flat)
-            others = _bits(one) != _bits(two)
+            others = (_bytes(one) != _bytes(two)).any(axis=1)
             if not others.any():
                 continue
             count += int(others.sum())
@@ -212,13 +212,9 @@ class _Rows:
         return Row(path, *names, "close" if is_close else "different", what, largest)
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    """Numbers as whole numbers of the same bits: NaN is itself, and -0 is not 0."""
-    return (
-        array.view(np.dtype(f"V{array.dtype.itemsize}"))
-        if array.dtype.itemsize > 8
-        else (array.view(np.dtype(f"u{array.dtype.itemsize}")))
-    )
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """(N, bytes of a number): NaN is itself there, and -0 is not 0."""
+    return array.view(np.uint8).reshape(-1, array.dtype.itemsize)
 
 
 def _wide(dtype: np.dtype) -> type:
