@@ -1,26 +1,32 @@
 """A checkpoint of one API as one of the other: whole, read back and compared, or not at all."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
-from shared.checkpoint.digest import sha256_of
+import numpy as np
+
+from shared.checkpoint.beside import carry, form_of
+from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, open_checkpoint
-from shared.checkpoint.layers import Layout
+from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
+from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.origin import origin_of, way_back
 from shared.checkpoint.plan import Plan, plan_of
 from shared.checkpoint.publish import publishing
 from shared.checkpoint.roles import LINEN, NNX, Roles, roles_of
-from shared.checkpoint.room import check_room
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
-from shared.errors import CorruptFileError, FileAccessError, InputError
+from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.errors import CorruptFileError, InputError
 from shared.weights.weight_map import WeightMap
 
+# How many bytes are done of how many, and which leaf is next.
+Progress = Callable[[int, int, str], object]
 DIRECTIONS = {"linen_to_nnx": LINEN, "nnx_to_linen": NNX}
 
 
@@ -39,10 +45,13 @@ class Options:
 
     direction: str = "auto"
     weights: WeightMap | None = None
-    layout: Layout = Layout()
+    layout: Layout = KEEP
     format: str = "orbax"
     step: int | None = None
     overwrite: bool = False
+
+
+DEFAULT = Options()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +65,7 @@ class Conversion:
       by: how it is known what becomes of which leaf: "manifest", "rule", "weight map".
       manifest: that came with the source.
       target: where the leaves are, "" before they are written.
+      sha256: of the bytes of each that was written.
       not_finite: {path in the source: how many numbers of it are NaN or infinite}.
     """
 
@@ -65,6 +75,7 @@ class Conversion:
     by: str
     manifest: Manifest | None
     target: str = ""
+    sha256: Mapping[Path, str] = dataclasses.field(default_factory=dict)
     not_finite: Mapping[Path, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -91,14 +102,11 @@ def planned(source_path: str, options: Options) -> Conversion:
       CorruptFileError: it is damaged.
       FileAccessError: it cannot be read.
     """
-    source = open_checkpoint(source_path, options.step)
-    manifest = Manifest.load(source.located)
-    if manifest is not None:
-        manifest.check_leaves(source)
+    source, manifest = open_with_manifest(source_path, options.step)
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
     roles = roles_of(source.leaves, source_path, api)
     back = None
-    if manifest is not None and options.weights is None and options.layout == Layout():
+    if manifest is not None and options.weights is None and options.layout == KEEP:
         back = way_back(manifest, NNX if roles.api == LINEN else LINEN)
     if back is not None:
         return Conversion(source, roles, back, "manifest", manifest)
@@ -114,9 +122,9 @@ def planned(source_path: str, options: Options) -> Conversion:
 def convert(
     source_path: str,
     target_path: str,
-    options: Options = Options(),
+    options: Options = DEFAULT,
     told: Callable[[str], object] = lambda message: None,
-    progress: Callable[[int, str], object] = lambda nbytes, what: None,
+    progress: Progress = lambda done, total, what: None,
     carried: Callable[[str, bytes, "Conversion"], bytes] = lambda name, data, conversion: data,
 ) -> Conversion:
     """Makes a checkpoint of the other API at a path where nothing is.
@@ -129,7 +137,7 @@ def convert(
       target_path: of the form that the source has: where that is a folder of steps, so is this.
       options: what is to be made.
       told: is called with what a user is to know.
-      progress: is called with the bytes of each leaf as it is written, and as it is read back.
+      progress: is told of each leaf as it is written, and as it is read back.
       carried: makes what stands beside the arrays of a step, as the JSON of a run, be that of the
         target; it is called with its name, its bytes and the conversion.
 
@@ -153,38 +161,54 @@ def convert(
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 
 
-def _written(
-    conversion: Conversion, location: str, format: str, progress: Progress
-) -> Conversion:
-    """Writes the leaves and the manifest, and reads them back."""
+def _written(conversion: Conversion, location: str, kind: str, progress: Progress) -> Conversion:
+    """Writes the leaves, reads them back, and writes their manifest."""
     making = Making(conversion.plan, conversion.source, conversion.manifest)
-    leaves = {path: as_held(leaf, format) for path, leaf in conversion.leaves.items()}
+    total, done = 2 * conversion.nbytes, 0
 
     def read(path: Path) -> np.ndarray:
-        array = making.read(path)
-        progress(array.nbytes, written(path))
-        return array
+        nonlocal done
+        progress(done, total, written(path))
+        done += conversion.plan[path].leaf.nbytes
+        return making.read(path)
 
-    WRITERS[format](location, leaves, read)
+    WRITERS[kind](location, conversion.leaves, read)
     origin = origin_of(
         conversion.plan, conversion.source.leaves, making.read_sha256, conversion.roles.api
     )
     manifest = Manifest(
-        format, conversion.to, leaves, making.made_sha256, extra={"origin": origin}
+        kind, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
     )
-    check(manifest, open_checkpoint(location), progress)
+    with _reading_back(conversion):
+        _check_read_back(manifest, location, lambda n, what: progress(done + n, total, what))
     manifest.save(location)
-    return dataclasses.replace(
-        conversion, sha256=making.made_sha256, not_finite=making.not_finite
-    )
+    return dataclasses.replace(conversion, sha256=making.made_sha256, not_finite=making.not_finite)
+
+
+@contextlib.contextmanager
+def _reading_back(conversion: Conversion) -> Iterator[None]:
+    try:
+        yield
+    except (CorruptFileError, InputError) as error:
+        raise CorruptFileError(
+            f"what was made of {conversion.source.path} reads back otherwise than it was written, "
+            f"and is not kept: {error}; check the disk of the target"
+        ) from error
+
+
+def _check_read_back(
+    manifest: Manifest, location: str, progress: Callable[[int, str], object]
+) -> None:
+    reader = open_checkpoint(location)
+    stop_at(list(problems_of_header(manifest, reader)), reader.path)
+    done = 0
+    for path, row in rows_of(manifest, reader).items():
+        if manifest.leaves[row].kind != "empty":
+            progress(done, written(row))
+            done += manifest.leaves[row].nbytes
+            stop_at([*filter(None, [problem_of(manifest, row, reader.read(path))])], reader.path)
 
 
 def _check_replaced(options: Options) -> Callable[[str], object] | None:
-    """What --overwrite may replace: what can be opened as a checkpoint, of any step."""
-    if not options.overwrite:
-        return None
-
-    def check_replaced(path: str) -> None:
-        check_is_checkpoint(path)
-
-    return check_replaced
+    """What --overwrite replaces: what can be opened as a checkpoint."""
+    return open_checkpoint if options.overwrite else None

@@ -39,6 +39,9 @@ class Layout:
         return axis + num_axes if axis < 0 else axis
 
 
+KEEP = Layout()
+
+
 def numbered(modules: Iterable[Names]) -> dict[Names, Names]:
     """The paths of Linen with lists by number: `layers_0` of `layers_0`, `layers_1` is `layers/0`.
 

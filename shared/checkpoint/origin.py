@@ -14,8 +14,10 @@ from shared.program.view import View
 _LEAF = "."
 
 
-def origin_of(plan: Plan, source: Leaves, sha256: Mapping[Path, str], layout: str) -> dict[str, Any]:
-    """What of a conversion is kept, of JSON's values: the source's leaves, the pieces of the target.
+def origin_of(
+    plan: Plan, source: Leaves, sha256: Mapping[Path, str], layout: str
+) -> dict[str, Any]:
+    """What of a conversion is kept, of JSON's values: the source's leaves, the target's pieces.
 
     Args:
       plan: of the conversion.
@@ -55,9 +57,7 @@ def way_back(manifest: Manifest, layout: str) -> Plan | None:
     pieces: dict[Path, list[Piece]] = collections.defaultdict(list)
     for row in origin["made"]:
         for source, here, there in row["of"]:
-            pieces[path_of({"path": source})].append(
-                Piece(path_of(row), _view(there), _view(here))
-            )
+            pieces[path_of({"path": source})].append(Piece(path_of(row), _view(there), _view(here)))
     made = {}
     for row in origin["leaves"]:
         path = path_of(row)

@@ -14,13 +14,12 @@ from shared.checkpoint.naming import written
 from shared.checkpoint.roles import AUX, LINEN, NNX, Names, Roles
 from shared.checkpoint.sequences import with_sequences
 from shared.checkpoint.sides import Side, sides
-from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
 from shared.errors import InputError
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap
 
 WHOLE = View("")
-NOTHING = Leaf((), np.dtype(np.uint8), "empty", empty="None")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +100,8 @@ def plan_of(roles: Roles, leaves: Leaves, weights: WeightMap, wrapper: str, sour
             below = _without_collection(above, roles, state is roles.optimizer)
             planned.tree(stored, moves, functools.partial(tree_path, below), above)
         for names, path in left.items():
-            planned.copy(leaf_path(names), path)
+            if leaves[path].kind != "empty":
+                planned.copy(leaf_path(names), path)
     if roles.step is not None:
         planned.step(moves.target.step(), roles.step, moves.target.api)
     used = set(mapped.values())
@@ -173,7 +173,7 @@ class _Planned:
     def done(self, api: str) -> Plan:
         """All that was found, the leaves that are of one leaf of the source one after another."""
         if api == LINEN:
-            self.made = with_sequences(self.made, Made(NOTHING))
+            self.made = with_sequences(self.made, Made(nothing()))
         order = {path: i for i, path in enumerate(self.leaves)}
         first = {
             path: order[made.pieces[0].source] if made.pieces else -1
@@ -191,6 +191,9 @@ class _Planned:
     ) -> Made:
         origin = pieces[0][0].leaf
         first = self.leaves[stored[origin]]
+        kinds = {self.leaves[stored[here.leaf]].kind for here, _ in pieces}
+        if kinds == {"empty"}:
+            return Made(first)
         shape = tuple(moves.leaves[name].shape)
         is_whole = shape == tuple(moves.source_leaves[origin].shape)
         if is_whole and all(

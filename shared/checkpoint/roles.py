@@ -5,6 +5,7 @@ Linen: variables by collection, `params/dense/kernel`, or a TrainState of them w
 `nnx.Optimizer`; `value`, `raw_value` before flax 0.10, is there where an `nnx.State` was saved.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 
@@ -18,6 +19,7 @@ LINEN, NNX = "linen", "nnx"
 # What has no counterpart on the other side stands there, with its whole path.
 AUX = {LINEN: "nnx_aux", NNX: "linen_aux"}
 _WRAPPERS = ("value", "raw_value")
+_ALONE = [(name,) for name in _WRAPPERS]
 _COLLECTIONS = {"batch_stats", "cache", "intermediates", "losses", "perturbations"}
 # Of parameters that Flax's own layers have.
 _STOCK = {"kernel", "bias", "scale", "embedding"}
@@ -30,11 +32,11 @@ class Roles:
     Attributes:
       api: "linen" or "nnx".
       variables: of Linen {(collection, *module path)}, of NNX {module path}.
-      optimizer: {names below `opt_state`}.
+      optimizer: {names below `opt_state`}, also where nothing is stored: of a param that
+        `optax.masked` leaves out. Elsewhere what is empty has no role.
       step: how many steps were made.
       others: {names}, what is beside those: keys, averages of params.
       aux: {path on the other side}: what was carried along.
-      empties: paths at which nothing is stored.
       nested: whether Linen's params are {"params": ...} once more.
     """
 
@@ -44,7 +46,6 @@ class Roles:
     step: Path | None = None
     others: Mapping[Names, Path] = dataclasses.field(default_factory=dict)
     aux: Mapping[Path, Path] = dataclasses.field(default_factory=dict)
-    empties: tuple[Path, ...] = ()
     nested: bool = False
 
     @property
@@ -68,9 +69,8 @@ def roles_of(leaves: Leaves, source: str, api: str | None = None) -> Roles:
     if not stored:
         raise InputError(f"{source}: no parameters found; name a folder that holds a state")
     found = api or _api(stored, source)
-    of = _linen if found == LINEN else _nnx
-    empties = tuple(path for path, leaf in leaves.items() if leaf.kind == "empty")
-    return dataclasses.replace(of(stored, source), empties=empties)
+    roles, masked = (_linen if found == LINEN else _nnx)(stored, leaves.keys() - stored, source)
+    return dataclasses.replace(roles, optimizer={**roles.optimizer, **masked})
 
 
 def names_of(path: Path) -> Names:
@@ -80,7 +80,7 @@ def names_of(path: Path) -> Names:
 
 def _api(paths: Iterable[Path], source: str) -> str:
     names = [names_of(path) for path in paths]
-    if any(each[0] == "params" and len(each) > 2 for each in names):
+    if any(each[0] == "params" and each[1:] not in ((), *_ALONE) for each in names):
         return LINEN
     if _wrapper(names) or _optimizer_at(names) is not None:
         return NNX
@@ -110,21 +110,31 @@ def _inside(path: Names, wrapper: str) -> bool:
 
 
 def _unwrapped(names: Names, wrapper: str) -> Names:
-    if not wrapper:
+    if not wrapper or wrapper not in names:
         return names
     last = len(names) - 1 - names[::-1].index(wrapper)
     return (*names[:last], *names[last + 1 :])
 
 
 def _optimizer_at(paths: Iterable[Names]) -> Names | None:
-    """Where an `nnx.Optimizer` is: below the name that has `opt_state` and `step`."""
+    """Where an `nnx.Optimizer` is: below the name that has `opt_state` and `step`.
+
+    One that keeps no state, as SGD without momentum, has `step` alone.
+    """
     paths = list(paths)
     above = {path[: path.index("opt_state")] for path in paths if "opt_state" in path[:2]}
     found = [at for at in above if any(path[: len(at) + 1] == (*at, "step") for path in paths)]
+    if not above:
+        counts = collections.Counter(path[0] for path in paths)
+        found = [(top,) for top, *below in paths if counts[top] == 1 and below[:1] == ["step"]]
+        found = found if len(counts) > 1 else []
     return found[0] if len(found) == 1 else None
 
 
-def _linen(paths: Iterable[Path], source: str) -> Roles:
+_Optimizer = dict[Names, Path]
+
+
+def _linen(paths: Iterable[Path], empty: Iterable[Path], source: str) -> tuple[Roles, _Optimizer]:
     by_names = {names_of(path): path for path in paths}
     tops = {names[0] for names in by_names}
     aux, variables, optimizer, others = {}, {}, {}, {}
@@ -154,7 +164,8 @@ def _linen(paths: Iterable[Path], source: str) -> Roles:
             variables[_unboxed(names, by_names)] = path
         else:
             others[_unboxed(names, by_names)] = path
-    return Roles(LINEN, variables, optimizer, step, others, aux, nested=nested)
+    masked = {names_of(path[1:]): path for path in empty if path[0] == "opt_state"}
+    return Roles(LINEN, variables, optimizer, step, others, aux, nested), masked
 
 
 def _unboxed(names: Names, all_names: Iterable[Names]) -> Names:
@@ -162,7 +173,7 @@ def _unboxed(names: Names, all_names: Iterable[Names]) -> Names:
     return names[:-1] if names[-2:-1] and names[-1] == "value" and names[-2] in _STOCK else names
 
 
-def _nnx(paths: Iterable[Path], source: str) -> Roles:
+def _nnx(paths: Iterable[Path], empty: Iterable[Path], source: str) -> tuple[Roles, _Optimizer]:
     stored = {names_of(path): path for path in paths}
     kept = {path[1:]: path for names, path in stored.items() if names[0] == AUX[NNX]}
     stored = {names: path for names, path in stored.items() if names[0] != AUX[NNX]}
@@ -171,7 +182,7 @@ def _nnx(paths: Iterable[Path], source: str) -> Roles:
     at = _optimizer_at(by_names)
     if at is None:
         _check_is_model(by_names, source)
-        return Roles(NNX, by_names, aux=kept)
+        return Roles(NNX, by_names, aux=kept), {}
     optimizer, step = {}, None
     rest: dict[Names, Path] = {}
     for names, path in by_names.items():
@@ -187,7 +198,13 @@ def _nnx(paths: Iterable[Path], source: str) -> Roles:
     model = _model(rest, optimizer, source)
     variables = {names[1:]: path for names, path in rest.items() if names[0] == model}
     others = {names: path for names, path in rest.items() if names[0] != model}
-    return Roles(NNX, variables, optimizer, step, others, kept)
+    above = (*at, "opt_state")
+    masked = {
+        _unwrapped(names_of(path), wrapper)[len(above) :]: path
+        for path in empty
+        if names_of(path[: len(above)]) == above
+    }
+    return Roles(NNX, variables, optimizer, step, others, kept), masked
 
 
 def _model(rest: Iterable[Names], optimizer: Iterable[Names], source: str) -> str:

@@ -1,5 +1,6 @@
 """`composed-lifts convert`: a checkpoint of one API as one of the other, and back, without loss."""
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from shared.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Options
+    from shared.files import Writer
     from shared.weights.weight_map import WeightMap
 
 SUMMARY = "Rewrite a checkpoint from the layout of one API to that of the other."
@@ -88,9 +90,7 @@ def define_map_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> int:
-    for name in ("source_path", "target_path"):
-        if not values[name].value:
-            raise UsageError(f"--{name}=PATH is missing")
+    source, target = path_from_flags(values, "source_path"), path_from_flags(values, "target_path")
     check_map_flags(values)
     for name in ("layer_layout", "param_scan_axis", "layers"):
         if (values.pair or values.weight_map) and values[name].present:
@@ -98,20 +98,29 @@ def run(values: flags.FlagValues) -> int:
     for name in ("param_scan_axis", "layers"):
         if values.layer_layout == "keep" and values[name].present:
             raise UsageError(f"--{name} needs --layer_layout=stacked or unstacked")
-    if values.report is not None and not values.report.endswith(".json"):
-        raise UsageError(f"--report={values.report}: expected a name ending in .json")
-    source, target = (os.path.realpath(values[f"{name}_path"].value) for name in ("source", "target"))
-    if source == target or os.path.commonpath([source, target]) in (source, target):
+    if os.path.commonpath([source, target]) in (source, target):
         raise UsageError(
             f"--target_path={values.target_path} and --source_path={values.source_path} are one, "
             f"or one is within the other; choose a target outside"
         )
 
     from shared.cli.command import guarded
+    from shared.files import Writer
 
+    writer = None
+    if values.report is not None:
+        writer = Writer(values.report, writable=(".json",), flag="--report")
     return apart(
-        lambda: guarded(lambda: _convert(values), values.verbose), f"--source_path={source}"
+        lambda: guarded(lambda: _convert(values, writer), values.verbose),
+        f"--source_path={values.source_path}",
     )
+
+
+def path_from_flags(values: flags.FlagValues, name: str) -> str:
+    """The real path that a flag gives, which may not be left out."""
+    if not values[name].value:
+        raise UsageError(f"--{name}=PATH is missing")
+    return os.path.realpath(str(values[name].value))
 
 
 def check_map_flags(values: flags.FlagValues) -> None:
@@ -141,7 +150,7 @@ def weights_from_flags(values: flags.FlagValues) -> "WeightMap | None":
         return find_weight_map(pure_pair(pair))
 
 
-def _convert(values: flags.FlagValues) -> int:
+def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
     from shared.checkpoint.convert import convert, planned
     from shared.checkpoint.document import conversion_json
     from shared.cli.carried import carried
@@ -158,8 +167,8 @@ def _convert(values: flags.FlagValues) -> int:
             )
     document = conversion_json(conversion, values.target_path)
     print_conversion(document)
-    if values.report is not None:
-        _write(values.report, document)
+    if writer is not None:
+        writer.write_text(json.dumps(document, allow_nan=False) + "\n")
     return 0
 
 

@@ -11,8 +11,13 @@ from shared.errors import CorruptFileError, InputError, first_line
 from shared.files import limits
 
 
-def read_npy(file: IO[bytes], size: int, source: str) -> np.ndarray:
-    """The array in `file`, which holds `size` bytes. Reads the header first, then decides."""
+def read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape that a .npy file gives, whether it is in Fortran's order, and its dtype.
+
+    Raises:
+      InputError: it is no such file, or holds objects of Python.
+      CorruptFileError: its header is damaged.
+    """
     first = file.read(len(npy.MAGIC_PREFIX))
     if first != npy.MAGIC_PREFIX:
         raise InputError(f"{source}: not a NumPy file (first bytes {first!r}){_guess(first)}")
@@ -23,7 +28,7 @@ def read_npy(file: IO[bytes], size: int, source: str) -> np.ndarray:
         if version not in readers:
             raise InputError(
                 f"{source}: NumPy format {version[0]}.{version[1]}, expected 1.0 or 2.0; "
-                f"save a plain array of floats"
+                f"save a plain array of numbers"
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a header that Python 2 wrote is read all the same
@@ -34,6 +39,17 @@ def read_npy(file: IO[bytes], size: int, source: str) -> np.ndarray:
         raise CorruptFileError(
             f"{source}: its header cannot be read: {first_line(error)}"
         ) from error
+    if dtype.hasobject:
+        raise InputError(
+            f"{source}: contains Python objects, which could run code, and is refused; "
+            f"save an array of float32"
+        )
+    return shape, fortran_order, dtype
+
+
+def read_npy(file: IO[bytes], size: int, source: str) -> np.ndarray:
+    """The array in `file`, which holds `size` bytes. Reads the header first, then decides."""
+    shape, fortran_order, dtype = read_header(file, source)
     _check_dtype(dtype, source)
     _check_shape(shape, source)
     declared, body = math.prod(shape) * dtype.itemsize, size - file.tell()
@@ -77,11 +93,6 @@ def _check_shape(shape: tuple[int, ...], source: str) -> None:
 
 
 def _check_dtype(dtype: np.dtype, source: str) -> None:
-    if dtype.hasobject:
-        raise InputError(
-            f"{source}: contains Python objects, which could run code, and is refused; "
-            f"save an array of float32"
-        )
     if dtype.kind != "f" or dtype.itemsize > 8:
         bfloat16 = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None
         hint = " (bfloat16 is stored so)" if bfloat16 else ""

@@ -1,6 +1,7 @@
 """A conversion of a checkpoint on the terminal."""
 
 import collections
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,14 +48,12 @@ def _side(side: Mapping[str, Any]) -> str:
     return f"{printable(side['path'])}  {side['num_leaves']} leaves  {_size(side['num_bytes'])}"
 
 
-def _size(num_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            break
-        num_bytes /= 1000
-    else:
-        unit = "TB"
-    return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+def _size(num_bytes: int) -> str:
+    if num_bytes < 1000:
+        return f"{num_bytes:.0f} bytes"
+    units = ("kB", "MB", "GB", "TB")
+    power = min(int(math.log(num_bytes, 1000)), len(units))
+    return f"{num_bytes / 1000**power:.1f} {units[power - 1]}"
 
 
 def _group(path: str) -> str:
