@@ -1,6 +1,5 @@
 """Commands that publish a checkpoint, for fault_sweep.py."""
 
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -8,15 +7,15 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-import orbax.checkpoint as ocp
-from absl import logging as absl_logging
 
 from shared.checkpoint.digest import sha256_of
+from shared.checkpoint.formats.table import WRITERS, open_checkpoint
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.publish import publishing
 from shared.checkpoint.stored import Leaf
 from shared.checkpoint.verified import check
-from shared.errors import FileAccessError, InputError, InterruptedRunError, first_line
+from shared.cli import main
+from shared.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Program:
 
 
 class Arrays:
-    """Of a directory of .npy files, of a .npy file, or of what Orbax has read."""
+    """Of a directory of .npy files, or of one."""
 
     format = "npy"
 
@@ -83,46 +82,48 @@ def of_file(path):
 
 
 def make_orbax(path, seed):
-    write_orbax(path, of_tree(path, tree_of(numbers(seed))))
-
-
-def write_orbax(path, reader):
-    with orbax(path) as checkpointer:
-        checkpointer.save(path, tree_of(reader.arrays))
-
-
-@contextlib.contextmanager
-def orbax(path):
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            yield checkpointer
-    except InterruptedRunError:
-        raise
-    except Exception as error:  # Orbax raises what its parts do
-        raise FileAccessError(f"{path}: {first_line(error)[:200]}") from error
-
-
-def tree_of(arrays):
-    return {
-        "step": arrays[("step",)],
-        "params": {name: arrays[("params", name)] for name in ("kernel", "bias")},
+    """Of a Linen TrainState."""
+    rng = np.random.default_rng(seed)
+    params = {
+        ("Dense_0", "kernel"): rng.standard_normal((30, 40)).astype(np.float32),
+        ("Dense_0", "bias"): rng.standard_normal((40,)).astype("bfloat16"),
     }
+    arrays = {("step",): np.array(seed, np.int32)}
+    for prefix in (("params",), ("opt_state", "0", "mu"), ("opt_state", "0", "nu")):
+        arrays |= {(*prefix, *name): array for name, array in params.items()}
+    arrays["opt_state", "0", "count"] = np.array(seed, np.int32)
+    leaves = {name: Leaf(array.shape, array.dtype) for name, array in arrays.items()}
+    WRITERS["orbax"](path, leaves, arrays.__getitem__)
 
 
-def of_tree(path, tree):
-    return Arrays(
-        path,
-        {
-            ("step",): np.asarray(tree["step"]),
-            **{("params", name): np.asarray(array) for name, array in tree["params"].items()},
-        },
-    )
+def make_steps(path, seed):
+    """A folder as CheckpointManager makes it, of one step."""
+    step = os.path.join(path, "3")
+    os.makedirs(step)
+    make_orbax(os.path.join(step, "default"), seed)
 
 
-def of_orbax(path):
-    with orbax(path) as checkpointer:
-        return of_tree(path, checkpointer.restore(path))
+def converted(make, *words):
+    """`composed-lifts convert` of what is made."""
+
+    def run(source, target, overwrite):
+        return main(
+            [
+                "convert",
+                f"--source_path={source}",
+                f"--target_path={target}",
+                *words,
+                *(["--overwrite"] if overwrite else []),
+            ]
+        )
+
+    def identity(path):
+        reader = open_checkpoint(path)
+        manifest = Manifest.load(reader.location)
+        check(manifest, reader)
+        return min(manifest.sha256.values())
+
+    return Program(make, run, identity)
 
 
 def program(make, read, write):
@@ -175,6 +176,9 @@ def run_unsafe(source, target, overwrite):
 PROGRAMS = {
     "folder": program(make_folder, of_folder, write_folder),
     "file": program(make_file, of_file, write_file),
-    "orbax": program(make_orbax, of_orbax, write_orbax),
+    "convert": converted(make_orbax),
+    "convert steps": converted(make_steps),
+    "convert to msgpack": converted(make_orbax, "--format=msgpack"),
+    "convert to safetensors": converted(make_orbax, "--format=safetensors"),
 }
 PLANTED = {"unsafe": dataclasses.replace(PROGRAMS["folder"], run=run_unsafe)}
