@@ -39,6 +39,8 @@ KINDS = {
     "EROFS from then on": (What.ALL_FAIL, errno.EROFS),
     "half of a write": (What.HALF, 0),
 }
+# The process is held there until it is told to go on.
+HELD = (What.SIGNAL, signal.SIGSTOP)
 
 
 def environment(folder):
@@ -53,17 +55,16 @@ def environment(folder):
 
 
 class Faults:
-    """Those of this process and of the ones that it starts."""
+    """Those of the processes that are started with an environment."""
 
-    def __init__(self):
-        with open(os.environ["FAULT_STATE"], "r+b") as file:
+    def __init__(self, started_with):
+        with open(started_with["FAULT_STATE"], "r+b") as file:
             self._state = mmap.mmap(file.fileno(), STATE.size)
 
     @contextlib.contextmanager
-    def at(self, folder, kind=None, number=0):
-        """The `number`th call below `folder`, from 1, meets a fault of KINDS."""
-        what, value = KINDS.get(kind, (What.COUNT, 0))
-        self._state[:] = STATE.pack(0, number, what, value, os.fsencode(folder))
+    def at(self, folder, fault=(What.COUNT, 0), number=0):
+        """The `number`th call below `folder`, from 1, meets a fault as those of KINDS."""
+        self._state[:] = STATE.pack(0, number, *fault, os.fsencode(folder))
         try:
             yield
         finally:

@@ -1,21 +1,31 @@
 """Commands that publish a checkpoint, for fault_sweep.py."""
 
 import dataclasses
+import importlib
 import os
+import pkgutil
 import shutil
 import sys
 from collections.abc import Callable
 
 import numpy as np
 
+import shared.checkpoint
 from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.formats.table import WRITERS, open_checkpoint
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.manifest import Manifest, versions
 from shared.checkpoint.publish import publishing
 from shared.checkpoint.stored import Leaf
 from shared.checkpoint.verified import check
 from shared.cli import main
 from shared.errors import InputError
+
+# What a command imports when it is run is imported before processes are forked.
+for module in pkgutil.walk_packages(shared.checkpoint.__path__, "shared.checkpoint."):
+    importlib.import_module(module.name)
+for name in ("shared.cli.carried", "shared.cli.progress", "shared.report.conversion"):
+    importlib.import_module(name)
+versions()
 
 
 @dataclasses.dataclass(frozen=True)

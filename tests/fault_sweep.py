@@ -104,7 +104,7 @@ class Case:
     def at(self, kind, number, row):
         """What is wrong after a fault; nothing if the command makes fewer calls this time."""
         self._start()
-        with self.faults.at(self.targets, kind, number):
+        with self.faults.at(self.targets, KINDS[kind], number):
             code, said = self.run()
         self.calls = max(self.calls, self.faults.count)
         if self.faults.count < number:
@@ -189,7 +189,7 @@ def main():
     programs = PROGRAMS | PLANTED
     words = parsed(programs)
     kinds = words.kinds or list(KINDS)
-    faults, is_wrong = Faults(), False
+    faults, is_wrong = Faults(os.environ), False
     print("| command | fault | points | new at the target | as it was | lost data |")
     print("| :-- | :-- | --: | --: | --: | --: |", flush=True)
     for name, overwrite in itertools.product(words.commands or PROGRAMS, (False, True)):

@@ -5,6 +5,7 @@ that is named as it, with `.manifest.json`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +27,13 @@ _LONGEST_SHOWN = 200
 _TOOLS = ("composed-lifts", "jax", "flax", "orbax-checkpoint", "numpy")
 
 
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Those of this tool and of the libraries that it writes with."""
+    found = {name.replace("-", "_"): metadata.version(name) for name in _TOOLS}
+    return found | {"python": sys.version.split()[0]}
+
+
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """What was written.
@@ -43,7 +51,7 @@ class Manifest:
     layout: str
     leaves: Mapping[Path, Leaf]
     sha256: Mapping[Path, str]
-    written_by: Mapping[str, str] = dataclasses.field(default_factory=lambda: versions())
+    written_by: Mapping[str, str] = dataclasses.field(default_factory=versions)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self, checkpoint: str) -> None:
@@ -132,12 +140,6 @@ class Manifest:
 def path_for(checkpoint: str) -> str:
     """Where the manifest of a checkpoint is."""
     return os.path.join(checkpoint, INSIDE) if os.path.isdir(checkpoint) else beside(checkpoint)
-
-
-def versions() -> dict[str, str]:
-    """Those of this tool and of the libraries that it writes with."""
-    found = {name.replace("-", "_"): metadata.version(name) for name in _TOOLS}
-    return found | {"python": sys.version.split()[0]}
 
 
 def _text_of(path: str) -> str | None:
