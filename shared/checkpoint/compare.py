@@ -49,12 +49,14 @@ class Comparison:
       layouts: how the layers of each were laid out to be compared.
       rows: one for each leaf.
       has_manifest: of each, whether its bytes were held against a manifest.
+      tolerance: of numbers, None for the same bits.
     """
 
     sides: tuple[Common, Common]
     layouts: tuple[Layout, Layout]
     rows: tuple[Row, ...]
     has_manifest: tuple[bool, bool]
+    tolerance: "Tolerance | None" = None
 
     @property
     def is_equal(self) -> bool:
@@ -101,6 +103,7 @@ def compare(
         layouts,
         tuple(rows.all()),
         (first_manifest is not None, second_manifest is not None),
+        tolerance,
     )
 
 
