@@ -5,6 +5,7 @@ TensorStore says where, of its database (OCDBT) as of a plain directory; it read
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -161,13 +162,14 @@ def _size(file: str) -> int:
 def failed(error: Exception, file: str, leaf: str = "") -> CorruptFileError | FileAccessError:
     """What to raise where TensorStore fails to read `file`, of `leaf`."""
     text, of_leaf = one_line(error), f"{leaf}: " if leaf else ""
-    if isinstance(error, OSError) or "PERMISSION_DENIED" in text:
-        reason = getattr(error, "strerror", None) or "Permission denied"
-        return FileAccessError(f"{of_leaf}{printable(file)}: cannot be read: {reason}")
     if not os.path.exists(file):
         return CorruptFileError(
             f"{of_leaf}{printable(file)}: is missing; copy the checkpoint again"
         )
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if isinstance(error, OSError) or code:
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
+        return FileAccessError(f"{of_leaf}{printable(file)}: cannot be read: {reason}")
     return CorruptFileError(
         f"{of_leaf}{printable(file)}: is damaged: {text.split(' [')[0][:200]}; copy the checkpoint "
         f"again"
