@@ -43,14 +43,17 @@ class OrbaxReader:
     """A `Reader` of Orbax checkpoints. No array has been read when it is made.
 
     Attributes:
-      located: where the arrays are below `path`.
+      location: the directory that holds the arrays.
+      form: the directories from the path down to it: ("300", "state") of a step's item.
+      beside: the names of what else is in the directory of a step; none elsewhere.
     """
 
     format = "orbax"
 
     def __init__(self, path: str, located: Place):
         """Reads what the checkpoint says of itself; raises what `open_orbax` does."""
-        self.path, self.located = path, located
+        self.path, self.location = path, located.directory
+        self.form, self.beside = located.form, located.beside
         directory = os.path.abspath(located.directory)
         metadata = metadata_of(directory)
         values = _values(directory, metadata)
