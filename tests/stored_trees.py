@@ -7,7 +7,7 @@ from flax import linen as nn
 from flax import nnx
 from flax.training import train_state
 
-from shared.checkpoint.stored import Leaf
+from shared.checkpoint.stored import Leaf, nothing
 
 
 def stored(tree):
@@ -17,7 +17,7 @@ def stored(tree):
     for keys, value in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_empty)[0]:
         path = tuple(_name(key) for key in keys)
         if is_empty(value):
-            leaves[path] = Leaf((), np.dtype(np.uint8), "empty", empty="None")
+            leaves[path] = nothing()
         elif jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
             arrays[path] = np.asarray(jax.random.key_data(value))
             impl = str(jax.random.key_impl(value))

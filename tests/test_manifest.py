@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from shared.checkpoint import manifest as manifest_module
 from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.manifest import Manifest, beside, path_for
-from shared.checkpoint.stored import Leaf
+from shared.checkpoint.stored import Leaf, nothing
 from shared.checkpoint.verified import check, problems
 from shared.errors import CorruptFileError, FileAccessError, InputError
 
-NONE = Leaf((), np.dtype("float32"), kind="empty", empty="None")
+NONE = nothing()
 DTYPES = [
     "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "int4", "int8", "uint32", "bool",
     "complex64",

@@ -91,7 +91,7 @@ def _of_linen(
 def _of_nnx(leaves: Leaves, roles: Roles) -> dict[Path, Made]:
     paths: dict[Path, Path] = {(MODEL, *names): path for names, path in roles.variables.items()}
     paths |= {("optimizer", "opt_state", *n): path for n, path in roles.optimizer.items()}
-    paths |= dict(roles.others)
+    paths |= {tuple(names): path for names, path in roles.others.items()}
     paths |= {(AUX[NNX], *path): stored for path, stored in roles.aux.items()}
     if roles.step is not None:
         paths["optimizer", "step"] = roles.step

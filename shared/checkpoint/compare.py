@@ -49,12 +49,14 @@ class Comparison:
       layouts: how the layers of each were laid out to be compared.
       rows: one for each leaf.
       has_manifest: of each, whether its bytes were held against a manifest.
+      tolerance: of numbers, None for the same bits.
     """
 
     sides: tuple[Common, Common]
     layouts: tuple[Layout, Layout]
     rows: tuple[Row, ...]
     has_manifest: tuple[bool, bool]
+    tolerance: "Tolerance | None" = None
 
     @property
     def is_equal(self) -> bool:
@@ -101,6 +103,7 @@ def compare(
         layouts,
         tuple(rows.all()),
         (first_manifest is not None, second_manifest is not None),
+        tolerance,
     )
 
 
@@ -192,7 +195,7 @@ class _Rows:
         flat = [array.reshape(-1) for array in arrays]
         for start in range(0, flat[0].size, _PART):
             one, two = (array[start : start + _PART] for array in flat)
-            others = _bits(one) != _bits(two)
+            others = (_bytes(one) != _bytes(two)).any(axis=1)
             if not others.any():
                 continue
             count += int(others.sum())
@@ -212,13 +215,9 @@ class _Rows:
         return Row(path, *names, "close" if is_close else "different", what, largest)
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    """Numbers as whole numbers of the same bits: NaN is itself, and -0 is not 0."""
-    return (
-        array.view(np.dtype(f"V{array.dtype.itemsize}"))
-        if array.dtype.itemsize > 8
-        else (array.view(np.dtype(f"u{array.dtype.itemsize}")))
-    )
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """(N, bytes of a number): NaN is itself there, and -0 is not 0."""
+    return array.view(np.uint8).reshape(-1, array.dtype.itemsize)
 
 
 def _wide(dtype: np.dtype) -> type:

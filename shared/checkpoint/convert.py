@@ -1,8 +1,9 @@
 """A checkpoint of one API as one of the other: whole, read back and compared, or not at all."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from shared.checkpoint.roles import LINEN, NNX, Roles, roles_of
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.errors import CorruptFileError, InputError
 from shared.weights.weight_map import WeightMap
 
 # How many bytes are done of how many, and which leaf is next.
@@ -177,14 +179,27 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
     manifest = Manifest(
         kind, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
     )
-    _check_read_back(manifest, open_checkpoint(location), lambda n, w: progress(done + n, total, w))
+    with _reading_back(conversion):
+        _check_read_back(manifest, location, lambda n, what: progress(done + n, total, what))
     manifest.save(location)
     return dataclasses.replace(conversion, sha256=making.made_sha256, not_finite=making.not_finite)
 
 
+@contextlib.contextmanager
+def _reading_back(conversion: Conversion) -> Iterator[None]:
+    try:
+        yield
+    except (CorruptFileError, InputError) as error:
+        raise CorruptFileError(
+            f"what was made of {conversion.source.path} reads back otherwise than it was written, "
+            f"and is not kept: {error}; check the disk of the target"
+        ) from error
+
+
 def _check_read_back(
-    manifest: Manifest, reader: Reader, progress: Callable[[int, str], object]
+    manifest: Manifest, location: str, progress: Callable[[int, str], object]
 ) -> None:
+    reader = open_checkpoint(location)
     stop_at(list(problems_of_header(manifest, reader)), reader.path)
     done = 0
     for path, row in rows_of(manifest, reader).items():

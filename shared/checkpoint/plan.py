@@ -14,13 +14,12 @@ from shared.checkpoint.naming import written
 from shared.checkpoint.roles import AUX, LINEN, NNX, Names, Roles
 from shared.checkpoint.sequences import with_sequences
 from shared.checkpoint.sides import Side, sides
-from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
 from shared.errors import InputError
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap
 
 WHOLE = View("")
-NOTHING = Leaf((), np.dtype(np.uint8), "empty", empty="None")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +173,7 @@ class _Planned:
     def done(self, api: str) -> Plan:
         """All that was found, the leaves that are of one leaf of the source one after another."""
         if api == LINEN:
-            self.made = with_sequences(self.made, Made(NOTHING))
+            self.made = with_sequences(self.made, Made(nothing()))
         order = {path: i for i, path in enumerate(self.leaves)}
         first = {
             path: order[made.pieces[0].source] if made.pieces else -1

@@ -38,6 +38,11 @@ class Leaf:
         return size
 
 
+def nothing(empty: str = "None") -> Leaf:
+    """A leaf that holds no number: None, or an empty "Dict" or "List"."""
+    return Leaf((), np.dtype(bool), "empty", empty=empty)
+
+
 Leaves = Mapping[Path, Leaf]
 Read = Callable[[Path], np.ndarray]
 

@@ -1,11 +1,11 @@
 """A conversion of a checkpoint on the terminal."""
 
 import collections
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from shared.errors import printable
+from shared.report.size import size_text
 
 # Of leaves with numbers that are not finite, by name.
 _SHOWN = 5
@@ -45,15 +45,7 @@ def _by(by: str) -> str:
 
 
 def _side(side: Mapping[str, Any]) -> str:
-    return f"{printable(side['path'])}  {side['num_leaves']} leaves  {_size(side['num_bytes'])}"
-
-
-def _size(num_bytes: int) -> str:
-    if num_bytes < 1000:
-        return f"{num_bytes:.0f} bytes"
-    units = ("kB", "MB", "GB", "TB")
-    power = min(int(math.log(num_bytes, 1000)), len(units))
-    return f"{num_bytes / 1000**power:.1f} {units[power - 1]}"
+    return f"{printable(side['path'])}  {side['num_leaves']} leaves  {size_text(side['num_bytes'])}"
 
 
 def _group(path: str) -> str:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from shared.checkpoint.formats import contents
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path, Read
+from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path, Read, nothing
 from shared.errors import CorruptFileError, InputError, first_line
 
 # As long as the names of `MAX_LEAVES` leaves need.
@@ -53,7 +53,7 @@ class SafetensorsReader(OfOneFile):
             if place in leaves:
                 raise InputError(f"{where}: is there twice")
             if name in empty:
-                leaves[place] = Leaf((), np.dtype("uint8"), "empty", empty=empty[name])
+                leaves[place] = nothing(empty[name])
                 continue
             leaves[place] = _leaf(header[name], where)
             begin, end = header[name]["data_offsets"]
