@@ -52,8 +52,8 @@ class OrbaxReader:
 
     def __init__(self, path: str, located: Place):
         """Reads what the checkpoint says of itself; raises what `open_orbax` does."""
-        self.path, self.location = path, located.directory
-        self.form, self.beside = located.form, located.beside
+        self.path = path
+        self.location, self.form, self.beside = located.directory, located.form, located.beside
         directory = os.path.abspath(located.directory)
         metadata = metadata_of(directory)
         values = _values(directory, metadata)
@@ -73,21 +73,8 @@ class OrbaxReader:
                 list(chunks_of(where, entry.name, header, values)),
                 _spec(directory, entry.name, metadata),
             )
-            leaves[leaf] = Leaf(header.shape, header.dtype, entry.kind, impl)
-            if impl:
-                leaves[leaf] = Leaf(header.shape, header.dtype, "key", impl)
-
-    @property
-    def location(self) -> str:
-        return self.located.directory
-
-    @property
-    def form(self) -> tuple[str, ...]:
-        return self.located.form
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        return self.located.beside
+            kind = "key" if impl else entry.kind
+            leaves[leaf] = Leaf(header.shape, header.dtype, kind, impl)
 
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf, contiguous, in the dtype and the shape that are stored.
