@@ -1,0 +1,128 @@
+"""Orbax checkpoints: read whatever form they have, written as one flat directory.
+
+Neither JAX nor Orbax is loaded: they alone would take most of the memory that a conversion has. The
+files are those of Orbax; TensorStore reads and writes their index.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from shared.checkpoint.formats.orbax_arrays import StoredArray
+from shared.checkpoint.formats.orbax_headers import Header, chunks_of, header_of
+from shared.checkpoint.formats.orbax_metadata import Entry, Metadata, metadata_of
+from shared.checkpoint.formats.orbax_places import Place, place_of
+from shared.checkpoint.formats.orbax_values import Values, values_of_database, values_of_files
+from shared.checkpoint.formats.orbax_writing import write_orbax
+from shared.checkpoint.naming import written
+from shared.checkpoint.stored import Leaf, Path
+from shared.errors import CorruptFileError, printable
+
+__all__ = ["OrbaxReader", "open_orbax", "write_orbax"]
+
+
+def open_orbax(path: str, step: int | None = None) -> "OrbaxReader":
+    """Opens what is at `path`: a checkpoint of version 0 or 1, a step of it, a folder of steps.
+
+    Args:
+      path: a directory.
+      step: which one of several steps.
+
+    Raises:
+      InputError: it is no checkpoint, an unfinished one, or one of several that must be chosen; or
+        a leaf cannot be converted.
+      CorruptFileError: it is damaged.
+      FileAccessError: the system refuses to read it.
+    """
+    return OrbaxReader(path, place_of(path, step))
+
+
+class OrbaxReader:
+    """A `Reader` of Orbax checkpoints. No array has been read when it is made.
+
+    Attributes:
+      located: where the arrays are below `path`.
+    """
+
+    format = "orbax"
+
+    def __init__(self, path: str, located: Place):
+        """Reads what the checkpoint says of itself; raises what `open_orbax` does."""
+        self.path, self.located = path, located
+        directory = os.path.abspath(located.directory)
+        metadata = metadata_of(directory)
+        values = _values(directory, metadata)
+        self.leaves: dict[Path, Leaf] = {}
+        self._arrays: dict[Path, StoredArray] = {}
+        for leaf, entry in metadata.entries.items():
+            if entry.kind == "empty":
+                self.leaves[leaf] = Leaf((), np.dtype(bool), "empty", empty=entry.empty)
+                continue
+            where = f"{printable(path)}: leaf {printable(written(leaf))}"
+            impl = metadata.key_impls.get(entry.name, "")
+            header = _header(where, entry, impl, values, metadata.use_zarr3)
+            self._arrays[leaf] = StoredArray(
+                where,
+                header,
+                list(chunks_of(where, entry.name, header, values)),
+                _spec(directory, entry.name, metadata),
+            )
+            self.leaves[leaf] = Leaf(header.shape, header.dtype, entry.kind, impl)
+            if impl:
+                self.leaves[leaf] = Leaf(header.shape, header.dtype, "key", impl)
+
+    def read(self, path: Path) -> np.ndarray:
+        """The numbers of a leaf, contiguous, in the dtype and the shape that are stored.
+
+        Raises:
+          CorruptFileError: they are not what the header says.
+          FileAccessError: the system refuses to read them.
+        """
+        return self._arrays[path].read()
+
+    def parts(self, path: Path) -> Iterator[np.ndarray]:
+        """The same numbers in C's order: arrays of one axis, of 16 MiB each at most.
+
+        No more than a part is held where the leaf is stored in that order, as one is that was
+        written from one device.
+
+        Raises:
+          CorruptFileError: they are not what the header says.
+          FileAccessError: the system refuses to read them.
+        """
+        return self._arrays[path].parts()
+
+
+def _values(directory: str, metadata: Metadata) -> Values:
+    if metadata.use_ocdbt:
+        return values_of_database(directory)
+    entries = metadata.entries.values()
+    return values_of_files(directory, [each.name for each in entries if each.kind != "empty"])
+
+
+def _header(leaf: str, entry: Entry, impl: str, values: Values, use_zarr3: bool) -> Header:
+    """The header of a leaf's array, found to be what `_METADATA` says."""
+    header = header_of(leaf, entry.name, values, 3 if use_zarr3 else 2)
+    # That of what each device wrote, which may be a part.
+    part = header.shape if entry.write_shape is None else entry.write_shape
+    sizes = list(zip(part, header.shape, strict=False))
+    if len(part) != len(header.shape) or any(not 0 < k <= n or n % k for k, n in sizes):
+        raise CorruptFileError(
+            f"{leaf}: its array is {header.shape}, _METADATA has {part}; copy the checkpoint again"
+        )
+    if impl and header.dtype != np.uint32:
+        raise CorruptFileError(
+            f"{leaf}: a PRNG key of {header.dtype}, expected uint32; copy the checkpoint again"
+        )
+    return header
+
+
+def _spec(directory: str, name: str, metadata: Metadata) -> dict[str, Any]:
+    """How TensorStore opens an array."""
+    files = {"driver": "file", "path": os.path.join(directory, "")}
+    store: dict[str, Any] = {"driver": "ocdbt", "base": files, "path": f"{name}/"}
+    if not metadata.use_ocdbt:
+        store = {"driver": "file", "path": os.path.join(directory, name, "")}
+    return {"driver": "zarr3" if metadata.use_zarr3 else "zarr", "kvstore": store}

@@ -1,0 +1,171 @@
+"""Writes an Orbax checkpoint as one flat directory, which all of Orbax's interfaces load.
+
+That of version 0: arrays with headers of Zarr's version 2 in a database (OCDBT), of one process.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from shared.checkpoint.formats.orbax_metadata_files import write_metadata
+from shared.checkpoint.formats.orbax_names import check_writable, chunks_of, name_of
+from shared.checkpoint.naming import written
+from shared.checkpoint.stored import Leaf, Leaves, Path, Read
+from shared.errors import ComposedLiftsError, FileAccessError, InputError, printable
+
+# How many chunks may wait to be written.
+PENDING = 4
+
+
+def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
+    """Writes `leaves` to the directory `target`, which is not there yet.
+
+    Args:
+      target: a directory; the folder it is in is there.
+      leaves: what is written.
+      read: gives the numbers of a leaf, as one array or as an iterator of arrays that are its
+        numbers in C's order. It is called once for each that is not empty, in their order.
+
+    Raises:
+      InputError: Orbax cannot hold a leaf; nothing has been written.
+      FileAccessError: the system refuses to write.
+    """
+    check_writable(leaves)
+    started = time.time_ns()
+    with _writing(target):
+        os.mkdir(target)
+        database = _Database(os.path.abspath(target))
+        for path, leaf in leaves.items():
+            if leaf.kind != "empty":
+                _write_array(database, path, leaf, read)
+        database.wait(0)
+        write_metadata(target, leaves, started)
+
+
+class _Database:
+    """The arrays of a checkpoint while they are written."""
+
+    def __init__(self, directory: str):
+        store = {
+            "driver": "ocdbt",
+            "base": {"driver": "file", "path": os.path.join(directory, "")},
+            "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000},
+        }
+        self._store = ts.KvStore.open(store).result()
+        self._pending: deque[Any] = deque()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Begins to write a value, and waits until few are left to be written."""
+        self._pending.append(self._store.write(key, content))
+        self.wait(PENDING)
+
+    def wait(self, count: int) -> None:
+        """Waits until no more than `count` values are left to be written."""
+        while len(self._pending) > count:
+            self._pending.popleft().result()
+
+
+def _write_array(database: _Database, path: Path, leaf: Leaf, read: Read) -> None:
+    chunks, name = chunks_of(leaf), name_of(path)
+    database.put(f"{name}/.zarray", _header(leaf, chunks))
+    numbers = _Numbers(path, leaf, read(path))
+    counts = [-(-n // k) for n, k in zip(leaf.shape, chunks, strict=True)]
+    for index in np.ndindex(*counts):
+        inside = [min(k, n - i * k) for i, n, k in zip(index, leaf.shape, chunks, strict=True)]
+        place = ".".join(map(str, index)) or "0"
+        content = numbers.take(math.prod(inside) * leaf.dtype.itemsize)
+        # The last chunk is as long as the others.
+        content = content.ljust(math.prod(chunks) * leaf.dtype.itemsize, b"\0")
+        database.put(f"{name}/{place}", content)
+    numbers.end()
+
+
+class _Numbers:
+    """The numbers of a leaf as bytes, whether they come as one array or in parts."""
+
+    def __init__(self, path: Path, leaf: Leaf, found: np.ndarray | Iterable[np.ndarray]):
+        self._path, self._leaf = path, leaf
+        if isinstance(found, np.ndarray):
+            self._check(found.shape == leaf.shape, found.shape)
+            found = [found]
+        self._parts, self._rest = iter(found), memoryview(b"")
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        taken = []
+        while count:
+            if not len(self._rest):
+                self._rest = self._next()
+            taken.append(self._rest[:count])
+            self._rest = self._rest[count:]
+            count -= len(taken[-1])
+        return b"".join(taken)
+
+    def _next(self) -> memoryview:
+        for part in self._parts:
+            self._check(part.dtype == self._leaf.dtype, part.dtype)
+            return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+        raise self._unlike("fewer numbers")
+
+    def end(self) -> None:
+        """Checks that there are no more."""
+        self._check(not len(self._rest) and next(self._parts, None) is None, "more numbers")
+
+    def _check(self, is_so: bool, received: Any) -> None:
+        if not is_so:
+            raise self._unlike(received)
+
+    def _unlike(self, received: Any) -> InputError:
+        return InputError(
+            f"leaf {printable(written(self._path))}: expected {self._leaf.dtype} "
+            f"{self._leaf.shape}, received {received}"
+        )
+
+
+def _header(leaf: Leaf, chunks: tuple[int, ...]) -> bytes:
+    is_numpys = leaf.dtype.num < 256  # the others are those of ml_dtypes
+    return json.dumps(
+        {
+            "chunks": chunks,
+            "compressor": None,
+            "dimension_separator": ".",
+            "dtype": leaf.dtype.newbyteorder("<").str if is_numpys else leaf.dtype.name,
+            "fill_value": None,
+            "filters": None,
+            "order": "C",
+            "shape": leaf.shape,
+            "zarr_format": 2,
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+@contextlib.contextmanager
+def _writing(target: str) -> Iterator[None]:
+    try:
+        yield
+    except (ComposedLiftsError, MemoryError):
+        raise
+    except OSError as error:
+        raise _unwritable(target, error.strerror or str(error)) from error
+    except ValueError as error:  # TensorStore has no classes of its own for what the system says
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if not code:
+            raise
+        raise _unwritable(target, os.strerror(int(code[1]))) from error
+
+
+def _unwritable(target: str, reason: str) -> FileAccessError:
+    return FileAccessError(
+        f"{printable(target)}: a checkpoint cannot be written: {reason}; choose a writable folder "
+        f"with free space"
+    )
