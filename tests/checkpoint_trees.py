@@ -18,7 +18,7 @@ def in_memory(tree, prefix=()):
             leaves |= in_memory(value, path)
         elif value is None or isinstance(value, dict):
             empty = "None" if value is None else "Dict"
-            leaves[path] = Leaf((), np.dtype("uint8"), "empty", empty=empty), None
+            leaves[path] = Leaf((), np.dtype(bool), "empty", empty=empty), None
         else:
             array = np.asarray(value)
             leaves[path] = Leaf(array.shape, array.dtype, kind_of(value)), array

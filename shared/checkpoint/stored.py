@@ -53,7 +53,11 @@ class Reader(Protocol):
 
     format: str
     path: str
-    leaves: Leaves
+
+    @property
+    def leaves(self) -> Leaves:
+        """All that it holds, in its order."""
+        ...
 
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf: contiguous in C's order, in this machine's byte order.

@@ -171,7 +171,7 @@ class _Index:
 
 
 def _empty(what: str) -> Stored:
-    return Stored(Leaf((), np.dtype("uint8"), "empty", empty=what))
+    return Stored(Leaf((), np.dtype(bool), "empty", empty=what))
 
 
 def _number(value: object) -> Stored:

@@ -53,7 +53,7 @@ class SafetensorsReader:
             if place in leaves:
                 raise InputError(f"{where}: is there twice")
             if name in empty:
-                leaves[place] = Leaf((), np.dtype("uint8"), "empty", empty=empty[name])
+                leaves[place] = Leaf((), np.dtype(bool), "empty", empty=empty[name])
                 continue
             leaves[place] = _leaf(header[name], where)
             begin, end = header[name]["data_offsets"]

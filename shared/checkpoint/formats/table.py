@@ -19,8 +19,17 @@ _LONGEST_HEADER = 10**8
 
 
 def open_orbax(path: str, step: int | None = None) -> Reader:
-    """The reader of Orbax's checkpoints: not there yet."""
-    raise InputError(f"{path}: folders of Orbax are not read yet")
+    """The reader of Orbax's checkpoints; the libraries that it needs are loaded here."""
+    from shared.checkpoint.formats import orbax
+
+    return orbax.open_orbax(path, step)
+
+
+def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
+    """The writer of Orbax's checkpoints."""
+    from shared.checkpoint.formats import orbax
+
+    orbax.write_orbax(target, leaves, read)
 
 
 def open_safetensors(path: str) -> Reader:
@@ -39,6 +48,7 @@ def write_safetensors(target: str, leaves: Leaves, read: Read) -> None:
 
 FORMATS = ("orbax", "safetensors", "msgpack", "npz")
 WRITERS: Mapping[str, Writer] = {
+    "orbax": write_orbax,
     "safetensors": write_safetensors,
     "msgpack": write_msgpack,
 }
