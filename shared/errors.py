@@ -40,6 +40,14 @@ class ConnectionFailedError(ComposedLiftsError):
     exit_code = 4
 
 
+class InterruptedRunError(ComposedLiftsError):
+    """A run ended at a signal; the exit code is that of a process that the signal ends."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
 @contextlib.contextmanager
 def during(what: str) -> Iterator[None]:
     """Notes on what is raised inside that it was raised in `what`, code of the user's."""

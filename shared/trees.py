@@ -32,13 +32,15 @@ def escape(name: Any) -> str:
     return str(name).replace("~", "~0").replace("/", "~1")
 
 
+def unescape(name: str) -> str:
+    """The inverse of `escape`."""
+    return name.replace("~1", "/").replace("~0", "~")
+
+
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
     return traverse_util.unflatten_dict(
-        {
-            tuple(name.replace("~1", "/").replace("~0", "~") for name in path.split("/")): leaf
-            for path, leaf in leaves.items()
-        }
+        {tuple(map(unescape, path.split("/"))): leaf for path, leaf in leaves.items()}
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis.extra import numpy as hnp
 
 from shared.checkpoint.formats.contents import DTYPES
-from shared.checkpoint.stored import Leaf
+from shared.checkpoint.stored import Leaf, nothing
 
 
 def in_memory(tree, prefix=()):
@@ -18,7 +18,7 @@ def in_memory(tree, prefix=()):
             leaves |= in_memory(value, path)
         elif value is None or isinstance(value, dict):
             empty = "None" if value is None else "Dict"
-            leaves[path] = Leaf((), np.dtype(bool), "empty", empty=empty), None
+            leaves[path] = nothing(empty), None
         else:
             array = np.asarray(value)
             leaves[path] = Leaf(array.shape, array.dtype, kind_of(value)), array

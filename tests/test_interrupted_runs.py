@@ -18,7 +18,8 @@ from training_runs import (
     wait_for_step,
 )
 
-from shared.cli.stopping import SIGNALS, InterruptedRunError, stopping
+from shared.cli.stopping import SIGNALS, stopping
+from shared.errors import InterruptedRunError
 from shared.interface import IMPLEMENTATIONS
 from shared.training.run_directory import UNFINISHED, steps_in
 

@@ -38,6 +38,11 @@ class Leaf:
         return size
 
 
+def nothing(empty: str = "None") -> Leaf:
+    """A leaf that holds no number: None, or an empty "Dict" or "List"."""
+    return Leaf((), np.dtype(bool), "empty", empty=empty)
+
+
 Leaves = Mapping[Path, Leaf]
 Read = Callable[[Path], np.ndarray]
 
@@ -47,7 +52,7 @@ class Reader(Protocol):
 
     Attributes:
       format: its format's name.
-      path: where it is.
+      path: what was named.
       leaves: all that it holds.
     """
 
@@ -59,6 +64,21 @@ class Reader(Protocol):
         """All that it holds, in its order."""
         ...
 
+    @property
+    def location(self) -> str:
+        """The file or the directory that holds the arrays; a manifest is there."""
+        ...
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        """The directories from the path down to the location: ("300", "state") of a step's item."""
+        ...
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of what else is in the directory of a step; none elsewhere."""
+        ...
+
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf: contiguous in C's order, in this machine's byte order.
 
@@ -67,6 +87,18 @@ class Reader(Protocol):
           FileAccessError: the system refuses to read them.
         """
         ...
+
+
+class OfOneFile:
+    """What the readers of one file have in common: nothing is around its arrays."""
+
+    path: str
+    form: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    @property
+    def location(self) -> str:
+        return self.path
 
 
 class Writer(Protocol):

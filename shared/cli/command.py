@@ -10,7 +10,7 @@ from types import ModuleType
 
 from absl import flags
 
-from shared.cli import bench, forward, layout, train, verify
+from shared.cli import bench, convert, forward, layout, train, verify
 from shared.cli.names import did_you_mean
 from shared.errors import ComposedLiftsError, UsageError, one_line, printable
 
@@ -19,6 +19,7 @@ COMMANDS: dict[str, ModuleType] = {
     "forward": forward,
     "layout": layout,
     "verify": verify,
+    "convert": convert,
     "bench": bench,
     "train": train,
 }

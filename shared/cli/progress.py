@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shared.report.trained import Trained
 
+# Of the path of a leaf.
+_LONGEST_SHOWN = 40
+
 
 @contextlib.contextmanager
 def progress_bar(name: str, num_steps: int) -> Iterator[Callable[[str], None]]:
@@ -60,5 +63,44 @@ def training_bar(num_steps: int, shown: bool = True) -> Iterator[Callable[[int, 
             speed = len(run.losses) * run.tokens_per_step / run.seconds
             described = f"loss {run.losses[number]:.4f}  {speed:,.0f} characters/s"
             progress.update(task, completed=number, description=described)
+
+        yield step
+
+
+@contextlib.contextmanager
+def bytes_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar of bytes with the time that is left.
+
+    It is told how many bytes are done of how many, and what is being done.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task(name, total=None)
+
+        def step(done: int, total: int, what: str) -> None:
+            described = f"{name}: {escape(what[:_LONGEST_SHOWN])}"
+            progress.update(task, completed=done, total=total, description=described)
 
         yield step

@@ -6,18 +6,10 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from shared.errors import ComposedLiftsError
+from shared.errors import InterruptedRunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h"
-
-
-class InterruptedRunError(ComposedLiftsError):
-    """A run ended at a signal; the exit code is that of a process that the signal ends."""
-
-    def __init__(self, message: str, number: int):
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 class Stop:

@@ -1,10 +1,11 @@
 """The leaves of a state: their paths, and their bytes."""
 
-import hashlib
 from typing import Any
 
 import jax
 import numpy as np
+
+from shared.checkpoint import digest
 
 
 def leaves_of(tree: Any) -> dict[str, Any]:
@@ -29,5 +30,4 @@ def sha256_of(leaf: jax.Array) -> str:
     """The SHA-256 of the bytes of a leaf, of a typed key those of its numbers."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    values = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    return hashlib.sha256(values.data).hexdigest()
+    return digest.sha256_of(np.asarray(leaf))

@@ -15,14 +15,14 @@ from shared.checkpoint.formats.msgpack_index import (
     index_of,
 )
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, Path, Read
+from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path, Read
 from shared.errors import InputError
 
 # As Flax does: msgpack's own limit is twice that.
 MAX_PIECE_BYTES = 2**30
 
 
-class MsgpackReader:
+class MsgpackReader(OfOneFile):
     """The leaves of a file of Flax's msgpack. The names in a sequence that Flax wrote are text.
 
     A dict is there as it was; NumPy's numbers are of kind "numpy", arrays of kind "array", a key is

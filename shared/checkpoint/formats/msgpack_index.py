@@ -10,7 +10,7 @@ from shared.checkpoint.formats import contents
 from shared.checkpoint.formats.contents import Span
 from shared.checkpoint.formats.msgpack_objects import Cursor, Head
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Path
+from shared.checkpoint.stored import Leaf, Path, nothing
 from shared.errors import CorruptFileError, InputError, first_line
 
 # The types that Flax adds to those of msgpack.
@@ -171,7 +171,7 @@ class _Index:
 
 
 def _empty(what: str) -> Stored:
-    return Stored(Leaf((), np.dtype(bool), "empty", empty=what))
+    return Stored(nothing(what))
 
 
 def _number(value: object) -> Stored:

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.checkpoint.formats import contents
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path
 from shared.errors import CorruptFileError, InputError
 from shared.files.npy import read_header
 from shared.files.npz import open_archive
@@ -20,7 +20,7 @@ _PIECE_BYTES = 2**20
 _MOST_TO_A_BYTE = 1_100
 
 
-class NpzReader:
+class NpzReader(OfOneFile):
     """The leaves of a .npz archive: arrays of NumPy; the names in their paths are text."""
 
     format = "npz"

@@ -17,7 +17,7 @@ from shared.checkpoint.formats.orbax_places import Place, place_of
 from shared.checkpoint.formats.orbax_values import Values, values_of_database, values_of_files
 from shared.checkpoint.formats.orbax_writing import write_orbax
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Path
+from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
 from shared.errors import CorruptFileError, printable
 
 __all__ = ["OrbaxReader", "open_orbax", "write_orbax"]
@@ -54,11 +54,12 @@ class OrbaxReader:
         directory = os.path.abspath(located.directory)
         metadata = metadata_of(directory)
         values = _values(directory, metadata)
-        self.leaves: dict[Path, Leaf] = {}
+        leaves: dict[Path, Leaf] = {}
+        self.leaves: Leaves = leaves
         self._arrays: dict[Path, StoredArray] = {}
         for leaf, entry in metadata.entries.items():
             if entry.kind == "empty":
-                self.leaves[leaf] = Leaf((), np.dtype(bool), "empty", empty=entry.empty)
+                leaves[leaf] = nothing(entry.empty)
                 continue
             where = f"{printable(path)}: leaf {printable(written(leaf))}"
             impl = metadata.key_impls.get(entry.name, "")
@@ -69,9 +70,21 @@ class OrbaxReader:
                 list(chunks_of(where, entry.name, header, values)),
                 _spec(directory, entry.name, metadata),
             )
-            self.leaves[leaf] = Leaf(header.shape, header.dtype, entry.kind, impl)
+            leaves[leaf] = Leaf(header.shape, header.dtype, entry.kind, impl)
             if impl:
-                self.leaves[leaf] = Leaf(header.shape, header.dtype, "key", impl)
+                leaves[leaf] = Leaf(header.shape, header.dtype, "key", impl)
+
+    @property
+    def location(self) -> str:
+        return self.located.directory
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        return self.located.form
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        return self.located.beside
 
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf, contiguous, in the dtype and the shape that are stored.

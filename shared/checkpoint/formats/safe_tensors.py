@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from shared.checkpoint.formats import contents
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, Path, Read
+from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path, Read, nothing
 from shared.errors import CorruptFileError, InputError, first_line
 
 # As long as the names of `MAX_LEAVES` leaves need.
@@ -31,7 +31,7 @@ NAMES = {
 DTYPES = {name: contents.DTYPES[dtype_name] for dtype_name, name in NAMES.items()}
 
 
-class SafetensorsReader:
+class SafetensorsReader(OfOneFile):
     """The leaves of a safetensors file, each of kind "array" unless it is empty.
 
     All names in a path are text. What separates them is `/` if any name holds it, else `.`.
@@ -53,7 +53,7 @@ class SafetensorsReader:
             if place in leaves:
                 raise InputError(f"{where}: is there twice")
             if name in empty:
-                leaves[place] = Leaf((), np.dtype(bool), "empty", empty=empty[name])
+                leaves[place] = nothing(empty[name])
                 continue
             leaves[place] = _leaf(header[name], where)
             begin, end = header[name]["data_offsets"]

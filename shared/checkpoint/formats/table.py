@@ -19,7 +19,7 @@ _LONGEST_HEADER = 10**8
 
 
 def open_orbax(path: str, step: int | None = None) -> Reader:
-    """The reader of Orbax's checkpoints; the libraries that it needs are loaded here."""
+    """The reader of Orbax's checkpoints, whose libraries only it needs."""
     from shared.checkpoint.formats import orbax
 
     return orbax.open_orbax(path, step)

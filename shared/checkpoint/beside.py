@@ -1,0 +1,68 @@
+"""What stands beside the arrays in the directory of a step: a run's JSON, other items."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from shared.checkpoint.stored import Reader
+from shared.errors import FileAccessError, InputError
+
+if TYPE_CHECKING:
+    from shared.checkpoint.convert import Conversion
+
+# What the second interface of Orbax marks its checkpoints with; the first one is written.
+_V1 = "orbax.checkpoint"
+# Beside arrays there are documents; a larger file is none.
+LARGEST_BYTES = 2**28
+
+
+def form_of(source: Reader) -> tuple[str, ...]:
+    """The directories from the path of a target down to its arrays."""
+    return source.form[:-1] if _V1 in source.beside else source.form
+
+
+def carry(
+    conversion: "Conversion",
+    target: str,
+    rewritten: Callable[[str, bytes, "Conversion"], bytes],
+) -> None:
+    """Writes what is beside the arrays of the source beside those of the target.
+
+    Args:
+      conversion: that is being written.
+      target: the directory that is to be the target.
+      rewritten: gives the bytes of a file in the target, by its name below the step.
+
+    Raises:
+      InputError: there is a link, or a file that is too large.
+      FileAccessError: the system refuses.
+    """
+    source = conversion.source
+    if _V1 in source.beside:
+        return
+    here, there = (os.path.join(root, *source.form[:-1]) for root in (source.path, target))
+    for name in _files(here, source.beside):
+        path = os.path.join(here, name)
+        if os.path.islink(path):
+            raise InputError(f"{path}: is a symbolic link, which is not followed; copy the file")
+        if os.path.getsize(path) > LARGEST_BYTES:
+            raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; move it elsewhere")
+        os.makedirs(os.path.dirname(os.path.join(there, name)), exist_ok=True)
+        with open(path, "rb") as file:
+            data = rewritten(name, file.read(), conversion)
+        with open(os.path.join(there, name), "xb") as file:
+            file.write(data)
+
+
+def _files(directory: str, names: tuple[str, ...]) -> Iterator[str]:
+    """The files among `names` and in the directories among them, by their names below."""
+    for name in names:
+        path = os.path.join(directory, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            try:
+                inner = sorted(os.listdir(path))
+            except OSError as error:
+                raise FileAccessError(f"{path}: cannot be read: {error.strerror}") from error
+            yield from _files(directory, tuple(os.path.join(name, each) for each in inner))
+        else:
+            yield name

@@ -1,0 +1,214 @@
+"""A checkpoint of one API as one of the other: whole, read back and compared, or not at all."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from shared.checkpoint.beside import carry, form_of
+from shared.checkpoint.file_system import check_room
+from shared.checkpoint.formats.table import WRITERS, open_checkpoint
+from shared.checkpoint.layers import KEEP, Layout
+from shared.checkpoint.making import Making
+from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.naming import written
+from shared.checkpoint.opened import open_with_manifest
+from shared.checkpoint.origin import origin_of, way_back
+from shared.checkpoint.plan import Plan, plan_of
+from shared.checkpoint.publish import publishing
+from shared.checkpoint.roles import LINEN, NNX, Roles, roles_of
+from shared.checkpoint.rules import map_by_rule
+from shared.checkpoint.stored import Leaves, Path, Reader
+from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.errors import CorruptFileError, InputError
+from shared.weights.weight_map import WeightMap
+
+# How many bytes are done of how many, and which leaf is next.
+Progress = Callable[[int, int, str], object]
+DIRECTIONS = {"linen_to_nnx": LINEN, "nnx_to_linen": NNX}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is to be made of a checkpoint.
+
+    Attributes:
+      direction: "auto", "linen_to_nnx" or "nnx_to_linen".
+      weights: which variable is which; None for a map by rule.
+      layout: of layers, of a map by rule.
+      format: of the target, "orbax", "safetensors" or "msgpack".
+      step: which one, where the source holds several.
+      overwrite: whether a checkpoint at the target is replaced; it is kept beside.
+    """
+
+    direction: str = "auto"
+    weights: WeightMap | None = None
+    layout: Layout = KEEP
+    format: str = "orbax"
+    step: int | None = None
+    overwrite: bool = False
+
+
+DEFAULT = Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What is converted, or was.
+
+    Attributes:
+      source: the checkpoint that is read.
+      roles: of its leaves.
+      plan: what is made.
+      by: how it is known what becomes of which leaf: "manifest", "rule", "weight map".
+      manifest: that came with the source.
+      target: where the leaves are, "" before they are written.
+      sha256: of the bytes of each that was written.
+      not_finite: {path in the source: how many numbers of it are NaN or infinite}.
+    """
+
+    source: Reader
+    roles: Roles
+    plan: Plan
+    by: str
+    manifest: Manifest | None
+    target: str = ""
+    sha256: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+    not_finite: Mapping[Path, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def to(self) -> str:
+        """The API of what is made."""
+        return NNX if self.roles.api == LINEN else LINEN
+
+    @property
+    def leaves(self) -> Leaves:
+        """Those of what is made."""
+        return {path: made.leaf for path, made in self.plan.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of numbers are written."""
+        return sum(leaf.nbytes for leaf in self.leaves.values())
+
+
+def planned(source_path: str, options: Options) -> Conversion:
+    """What would be made of a checkpoint; nothing is written.
+
+    Raises:
+      InputError: there is none, or it cannot be told what is to become of it.
+      CorruptFileError: it is damaged.
+      FileAccessError: it cannot be read.
+    """
+    source, manifest = open_with_manifest(source_path, options.step)
+    api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
+    roles = roles_of(source.leaves, source_path, api)
+    back = None
+    if manifest is not None and options.weights is None and options.layout == KEEP:
+        back = way_back(manifest, NNX if roles.api == LINEN else LINEN)
+    if back is not None:
+        return Conversion(source, roles, back, "manifest", manifest)
+    weights = options.weights
+    if weights is None:
+        weights = map_by_rule(roles, source.leaves, options.layout, source_path)
+    wrapper = "value" if options.format == "orbax" else ""
+    plan = plan_of(roles, source.leaves, weights, wrapper, source_path)
+    by = "rule" if options.weights is None else "weight map"
+    return Conversion(source, roles, plan, by, manifest)
+
+
+def convert(
+    source_path: str,
+    target_path: str,
+    options: Options = DEFAULT,
+    told: Callable[[str], object] = lambda message: None,
+    progress: Progress = lambda done, total, what: None,
+    carried: Callable[[str, bytes, "Conversion"], bytes] = lambda name, data, conversion: data,
+) -> Conversion:
+    """Makes a checkpoint of the other API at a path where nothing is.
+
+    What is written is read back, and each leaf compared with what was made, before it gets its
+    name. The source is not changed.
+
+    Args:
+      source_path: a checkpoint, or a folder of several steps.
+      target_path: of the form that the source has: where that is a folder of steps, so is this.
+      options: what is to be made.
+      told: is called with what a user is to know.
+      progress: is told of each leaf as it is written, and as it is read back.
+      carried: makes what stands beside the arrays of a step, as the JSON of a run, be that of the
+        target; it is called with its name, its bytes and the conversion.
+
+    Raises:
+      InputError: the source is no checkpoint, or it cannot be told what is to become of it.
+      UsageError: source and target are one.
+      CorruptFileError: the source is damaged, or what was written is not what is read back.
+      FileAccessError: the system refuses, or another process writes the target.
+    """
+    conversion = planned(source_path, options)
+    if conversion.manifest is None:
+        told(f"{source_path} has no manifest: whether its bytes are those written is not known")
+    form = form_of(conversion.source) if options.format == "orbax" else ()
+    check_room(target_path, conversion.nbytes)
+    with publishing(target_path, source_path, _check_replaced(options), told) as new:
+        location = os.path.join(new.path, *form)
+        os.makedirs(os.path.dirname(location), exist_ok=True)
+        conversion = _written(conversion, location, options.format, progress)
+        if form:
+            carry(conversion, new.path, carried)
+    return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
+
+
+def _written(conversion: Conversion, location: str, kind: str, progress: Progress) -> Conversion:
+    """Writes the leaves, reads them back, and writes their manifest."""
+    making = Making(conversion.plan, conversion.source, conversion.manifest)
+    total, done = 2 * conversion.nbytes, 0
+
+    def read(path: Path) -> np.ndarray:
+        nonlocal done
+        progress(done, total, written(path))
+        done += conversion.plan[path].leaf.nbytes
+        return making.read(path)
+
+    WRITERS[kind](location, conversion.leaves, read)
+    origin = origin_of(
+        conversion.plan, conversion.source.leaves, making.read_sha256, conversion.roles.api
+    )
+    manifest = Manifest(
+        kind, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
+    )
+    with _reading_back(conversion):
+        _check_read_back(manifest, location, lambda n, what: progress(done + n, total, what))
+    manifest.save(location)
+    return dataclasses.replace(conversion, sha256=making.made_sha256, not_finite=making.not_finite)
+
+
+@contextlib.contextmanager
+def _reading_back(conversion: Conversion) -> Iterator[None]:
+    try:
+        yield
+    except (CorruptFileError, InputError) as error:
+        raise CorruptFileError(
+            f"what was made of {conversion.source.path} reads back otherwise than it was written, "
+            f"and is not kept: {error}; check the disk of the target"
+        ) from error
+
+
+def _check_read_back(
+    manifest: Manifest, location: str, progress: Callable[[int, str], object]
+) -> None:
+    reader = open_checkpoint(location)
+    stop_at(list(problems_of_header(manifest, reader)), reader.path)
+    done = 0
+    for path, row in rows_of(manifest, reader).items():
+        if manifest.leaves[row].kind != "empty":
+            progress(done, written(row))
+            done += manifest.leaves[row].nbytes
+            stop_at([*filter(None, [problem_of(manifest, row, reader.read(path))])], reader.path)
+
+
+def _check_replaced(options: Options) -> Callable[[str], object] | None:
+    """What --overwrite replaces: what can be opened as a checkpoint."""
+    return open_checkpoint if options.overwrite else None

@@ -1,0 +1,94 @@
+"""The numbers of each leaf of a target, made of the source's one leaf at a time."""
+
+import numpy as np
+
+from shared.checkpoint.digest import sha256_of
+from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.naming import written
+from shared.checkpoint.plan import Made, Plan
+from shared.checkpoint.stored import Path, Reader
+from shared.errors import CorruptFileError, InputError
+
+
+class Making:
+    """Reads the source, holds its bytes against its manifest, and makes leaves of it.
+
+    Attributes:
+      read_sha256: of the bytes of each leaf of the source that was read.
+      made_sha256: of those of each that was made.
+      not_finite: {path in the source: how many numbers of it are NaN or infinite}.
+    """
+
+    def __init__(self, plan: Plan, source: Reader, manifest: Manifest | None):
+        self.plan, self.source, self.manifest = plan, source, manifest
+        self.read_sha256: dict[Path, str] = {}
+        self.made_sha256: dict[Path, str] = {}
+        self.not_finite: dict[Path, int] = {}
+        # One layer after another is taken of the same stack.
+        self._last: tuple[Path, np.ndarray] | None = None
+
+    def read(self, path: Path) -> np.ndarray:
+        """The numbers of a leaf of the target."""
+        made = self.plan[path]
+        if made.is_copy:
+            origin = made.pieces[0].source
+            array = _as(made, self._read(origin, keep=False), written(origin))
+            same = array.dtype == self.source.leaves[origin].dtype
+            self.made_sha256[path] = self.read_sha256[origin] if same else sha256_of(array)
+            return array
+        array = np.empty(made.leaf.shape, made.leaf.dtype)
+        for piece in made.pieces:
+            piece.there.put(array, piece.here.of(self._read(piece.source, keep=True)))
+        self.made_sha256[path] = sha256_of(array)
+        return array
+
+    def _read(self, path: Path, keep: bool) -> np.ndarray:
+        if self._last is not None and self._last[0] == path:
+            return self._last[1]
+        self._last = None  # its memory is needed
+        array = self.source.read(path)
+        if path not in self.read_sha256:
+            self._check(path, array)
+        if keep:
+            self._last = (path, array)
+        return array
+
+    def _check(self, path: Path, array: np.ndarray) -> None:
+        found = sha256_of(array)
+        if self.manifest is not None and found != self.manifest.sha256[path]:
+            raise CorruptFileError(
+                f"{self.source.path} is damaged: {written(path)} has other bytes than its manifest "
+                f"says were written; take another copy of the checkpoint"
+            )
+        self.read_sha256[path] = found
+        count = _not_finite(array)
+        if count:
+            self.not_finite[path] = count
+
+
+def _as(made: Made, array: np.ndarray, name: str) -> np.ndarray:
+    """A whole number as the other API counts; every other array as it is.
+
+    Raises:
+      InputError: it cannot be held.
+    """
+    if array.dtype == made.leaf.dtype:
+        return array
+    cast = array.astype(made.leaf.dtype)
+    if not np.array_equal(cast.astype(object), array.astype(object)):
+        raise InputError(f"{name} is {array}, which {made.leaf.dtype} cannot hold")
+    return cast
+
+
+def _not_finite(array: np.ndarray) -> int:
+    """How many numbers are NaN or infinite. A part at a time: what it takes is of one part."""
+    if array.dtype.kind in "iub":
+        return 0
+    flat, part = array.reshape(-1), 2**20
+    try:
+        return sum(
+            int(np.count_nonzero(~np.isfinite(flat[i : i + part])))
+            for i in range(0, flat.size, part)
+        )
+    except TypeError:  # a dtype of ml_dtypes that has neither
+        return 0

@@ -1,0 +1,40 @@
+"""A checkpoint with its manifest, which knows of each leaf what the format cannot hold."""
+
+import os
+
+import numpy as np
+
+from shared.checkpoint.formats.table import open_checkpoint
+from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.stored import Leaves, Path, Reader
+from shared.checkpoint.verified import problems_of_header, rows_of, stop_at
+
+
+class WithManifest:
+    """A reader of a checkpoint as its manifest describes it, also where the format cannot."""
+
+    def __init__(self, reader: Reader, manifest: Manifest):
+        """Raises CorruptFileError where it holds other leaves than its manifest says."""
+        stop_at(list(problems_of_header(manifest, reader)), reader.path)
+        self.format, self.path = reader.format, reader.path
+        self.location, self.form, self.beside = reader.location, reader.form, reader.beside
+        self.leaves: Leaves = manifest.leaves
+        self._reader = reader
+        self._paths = {row: path for path, row in rows_of(manifest, reader).items()}
+
+    def read(self, path: Path) -> np.ndarray:
+        return self._reader.read(self._paths[path])
+
+
+def open_with_manifest(path: str, step: int | None = None) -> tuple[Reader, Manifest | None]:
+    """The checkpoint at `path`, and its manifest if it has one.
+
+    Raises:
+      InputError, FileAccessError, CorruptFileError: as `open_checkpoint` and `Manifest.load`; it
+        holds other leaves than its manifest says.
+    """
+    reader = open_checkpoint(os.fspath(path), step)
+    manifest = Manifest.load(reader.location)
+    if manifest is None:
+        return reader, None
+    return WithManifest(reader, manifest), manifest

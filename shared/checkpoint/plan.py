@@ -1,0 +1,240 @@
+"""What a conversion makes: each leaf of the target, and the pieces of the source that it is of."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from shared.checkpoint.fitting import check_fits
+from shared.checkpoint.moments import trees_like
+from shared.checkpoint.naming import written
+from shared.checkpoint.roles import AUX, LINEN, NNX, Names, Roles
+from shared.checkpoint.sequences import with_sequences
+from shared.checkpoint.sides import Side, sides
+from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
+from shared.errors import InputError
+from shared.program.view import View
+from shared.weights.weight_map import WeightMap
+
+WHOLE = View("")
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """What of a leaf of the source stands where in one of the target."""
+
+    source: Path
+    here: View = WHOLE
+    there: View = WHOLE
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A leaf of the target and the pieces that make it up; there are none of an empty one."""
+
+    leaf: Leaf
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it has the numbers of one leaf of the source, as they are."""
+        return len(self.pieces) == 1 and self.pieces[0].here == self.pieces[0].there == WHOLE
+
+
+Plan = Mapping[Path, Made]
+
+
+@dataclasses.dataclass(frozen=True)
+class Moves:
+    """A weight map from the side of the source to the other one.
+
+    Attributes:
+      source, target: the paths of both.
+      source_leaves, leaves: {name: shape and dtype} of both sides.
+      pieces: {name on the target's side: views of what it is made of, of what they make up}.
+    """
+
+    source: Side
+    target: Side
+    source_leaves: Mapping[str, Any]
+    leaves: Mapping[str, Any]
+    pieces: Mapping[str, list[tuple[View, View]]]
+
+    @property
+    def names(self) -> set[str]:
+        """All names on the side of the source."""
+        return {here.leaf for pieces in self.pieces.values() for here, _ in pieces}
+
+
+def plan_of(roles: Roles, leaves: Leaves, weights: WeightMap, wrapper: str, source: str) -> Plan:
+    """The plan of a conversion to the other API.
+
+    Args:
+      roles: of the leaves.
+      leaves: of the source.
+      weights: which variable is which.
+      wrapper: the last name of each leaf of an NNX target, "value" or "".
+      source: where the checkpoint is, for messages.
+
+    Raises:
+      InputError: the map does not fit the variables, or a state of the optimizer depends on the
+        layout of params in a way that is not known.
+    """
+    moves = _moves(roles, weights, wrapper)
+    mapped = check_fits(roles, leaves, moves.source_leaves, moves.source, moves.names, source)
+    planned = _Planned(leaves, source)
+    planned.tree(mapped, moves, moves.target.variable)
+    module_paths = {moves.source.module_path(name): name for name in mapped}
+    for state, tree_path, leaf_path in (
+        (roles.optimizer, moves.target.moment, moves.target.of_optimizer),
+        (roles.others, moves.target.average, moves.target.other),
+    ):
+        left = dict(state)
+        for above, tree in trees_like(state, module_paths).items():
+            for names in tree:
+                del left[*above, *names]
+            stored = {module_paths[names]: path for names, path in tree.items()}
+            below = _without_collection(above, roles, state is roles.optimizer)
+            planned.tree(stored, moves, functools.partial(tree_path, below), above)
+        for names, path in left.items():
+            if leaves[path].kind != "empty":
+                planned.copy(leaf_path(names), path)
+    if roles.step is not None:
+        planned.step(moves.target.step(), roles.step, moves.target.api)
+    used = set(mapped.values())
+    for path in roles.variables.values():
+        if path not in used:
+            planned.copy((AUX[moves.target.api], *path), path)
+    for target, path in roles.aux.items():
+        planned.copy(target, path)
+    return planned.done(moves.target.api)
+
+
+def _moves(roles: Roles, weights: WeightMap, wrapper: str) -> Moves:
+    both = sides(weights, roles.nested, roles.is_training, wrapper)
+    to_nnx = roles.api == LINEN
+    pieces: dict[str, list[tuple[View, View]]] = collections.defaultdict(list)
+    for entry in weights.entries:
+        if not entry.is_draw:
+            here, there = (entry.linen, entry.nnx) if to_nnx else (entry.nnx, entry.linen)
+            pieces[there.leaf].append((here, there))
+    specs = (weights.linen, weights.nnx) if to_nnx else (weights.nnx, weights.linen)
+    return Moves(both[roles.api], both[NNX if to_nnx else LINEN], *specs, pieces)
+
+
+def _without_collection(above: Names, roles: Roles, of_optimizer: bool) -> Names:
+    """The names above a tree of moments, without the `params` that nested params have there."""
+    return above[:-1] if roles.nested and of_optimizer and above[-1] == "params" else above
+
+
+class _Planned:
+    """The leaves of a target as they are found."""
+
+    def __init__(self, leaves: Leaves, source: str):
+        self.leaves, self.source = leaves, source
+        self.made: dict[Path, Made] = {}
+
+    def tree(
+        self,
+        stored: Mapping[str, Path],
+        moves: Moves,
+        place: Callable[[str], Path],
+        above: Names = (),
+    ) -> None:
+        """A tree of one leaf for each variable, or for some: the variables, or a tree of moments.
+
+        Args:
+          stored: {name on the side of the source: path} of the tree.
+          moves: what becomes of variables.
+          place: of a name on the target's side.
+          above: where the tree is in the source, for messages.
+        """
+        used: set[str] = set()
+        for name, pieces in moves.pieces.items():
+            sources = {here.leaf for here, _ in pieces}
+            if sources.isdisjoint(stored):
+                continue
+            self._check_whole(sources, stored, above, name)
+            used |= sources
+            self._add(place(name), self._of_pieces(name, pieces, stored, moves, above))
+
+    def copy(self, target: Path, path: Path) -> None:
+        """A leaf of the source as it is."""
+        self._add(target, Made(self.leaves[path], (Piece(path),)))
+
+    def step(self, target: Path, path: Path, api: str) -> None:
+        """The number of steps, of the dtype that `api` counts in: int32 in Linen, uint32 in NNX."""
+        dtype = np.dtype(np.int32 if api == LINEN else np.uint32)
+        self._add(target, Made(Leaf(self.leaves[path].shape, dtype), (Piece(path),)))
+
+    def done(self, api: str) -> Plan:
+        """All that was found, the leaves that are of one leaf of the source one after another."""
+        if api == LINEN:
+            self.made = with_sequences(self.made, Made(nothing()))
+        order = {path: i for i, path in enumerate(self.leaves)}
+        first = {
+            path: order[made.pieces[0].source] if made.pieces else -1
+            for path, made in self.made.items()
+        }
+        return {path: self.made[path] for path in sorted(self.made, key=lambda path: first[path])}
+
+    def _of_pieces(
+        self,
+        name: str,
+        pieces: list[tuple[View, View]],
+        stored: Mapping[str, Path],
+        moves: Moves,
+        above: Names,
+    ) -> Made:
+        origin = pieces[0][0].leaf
+        first = self.leaves[stored[origin]]
+        kinds = {self.leaves[stored[here.leaf]].kind for here, _ in pieces}
+        if kinds == {"empty"}:
+            return Made(first)
+        shape = tuple(moves.leaves[name].shape)
+        is_whole = shape == tuple(moves.source_leaves[origin].shape)
+        if is_whole and all(
+            here == dataclasses.replace(there, leaf=origin) for here, there in pieces
+        ):
+            return Made(first, (Piece(stored[origin]),))
+        for here, _ in pieces:
+            leaf, expected = self.leaves[stored[here.leaf]], moves.source_leaves[here.leaf]
+            if leaf.shape != tuple(expected.shape):
+                raise InputError(
+                    f"{self.source}: {written(stored[here.leaf])} is {leaf.shape}, its param "
+                    f"{tuple(expected.shape)}: what it is where {name} is laid out otherwise is "
+                    f"not known; keep the layout, or convert the params alone"
+                )
+            if (leaf.dtype, leaf.kind) != (first.dtype, first.kind):
+                raise InputError(
+                    f"{self.source}: {name} would be made of {first.dtype} ({first.kind}) and of "
+                    f"{leaf.dtype} ({leaf.kind}), {written(stored[here.leaf])}"
+                )
+        made = tuple(Piece(stored[here.leaf], _bare(here), _bare(there)) for here, there in pieces)
+        return Made(dataclasses.replace(first, shape=shape), made)
+
+    def _check_whole(
+        self, sources: set[str], stored: Mapping[str, Path], above: Names, name: str
+    ) -> None:
+        missing = sorted(sources - stored.keys())
+        if missing:
+            raise InputError(
+                f"{self.source}: {'/'.join(above)} has nothing for {missing[0]}, and has for "
+                f"{min(sources & stored.keys())}: both are {name} on the other side, which an "
+                f"optimizer keeps or leaves out as a whole"
+            )
+
+    def _add(self, target: Path, made: Made) -> None:
+        if target in self.made:
+            both = [written(each.pieces[0].source) for each in (self.made[target], made)]
+            raise InputError(
+                f"{self.source}: {both[0]} and {both[1]} would both be {written(target)}"
+            )
+        self.made[target] = made
+
+
+def _bare(view: View) -> View:
+    return dataclasses.replace(view, leaf="")

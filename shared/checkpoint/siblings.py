@@ -1,0 +1,113 @@
+"""What is written beside a target until it is complete, and what of it a killed process leaves."""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import re
+import shutil
+from collections.abc import Iterator
+
+from shared.checkpoint.file_system import inode, place
+from shared.checkpoint.manifest import beside
+
+_STAMP = "%Y%m%dT%H%M%S.%fZ"
+_NAME = re.compile(r"-(\d+)-(\d{8}T\d{6}\.\d{6}Z)-(\d+)")
+# More than is added to the name of a target, by this and by Orbax.
+LONGEST_ADDED = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Sibling:
+    """A new checkpoint, `<target>.tmp-<process>-<time>-<inode>`, until it gets its name.
+
+    Attributes:
+      target: what it is to be called.
+      process: the number of the one that writes it.
+      stamp: when that began, UTC.
+      replaced: the inode of what stood at the target then, 0 of nothing. It tells, at any moment,
+        which of the two the exchange of their names has put where.
+    """
+
+    target: str
+    process: int
+    stamp: str
+    replaced: int
+
+    @classmethod
+    def of(cls, target: str) -> "Sibling":
+        """One of this process."""
+        now = datetime.datetime.now(datetime.UTC)
+        return cls(target, os.getpid(), now.strftime(_STAMP), inode(target))
+
+    @property
+    def path(self) -> str:
+        """Where it is written, a file or a directory."""
+        return f"{self.target}.tmp-{self.process}-{self.stamp}-{self.replaced}"
+
+    @property
+    def backup(self) -> str:
+        """Where it is kept what stood at the target."""
+        return f"{self.target}.bak-{self.stamp}"
+
+
+def left_behind(target: str) -> list[Sibling]:
+    """Those of a target that are there; under its lock all are of processes that have ended.
+
+    Raises:
+      OSError: the folder cannot be read.
+    """
+    folder, name = os.path.split(target)
+    prefix, found = f"{name}.tmp", {}
+    for each in sorted(os.listdir(folder)):
+        match = _NAME.match(each.removeprefix(prefix)) if each.startswith(prefix) else None
+        if match:
+            found[match[0]] = Sibling(target, int(match[1]), match[2], int(match[3]))
+    return list(found.values())
+
+
+def settle(sibling: Sibling) -> str:
+    """Ends what was begun with a sibling, wherever it stopped: finished, or taken back.
+
+    Returns:
+      What is kept and where; "" if nothing is.
+
+    Raises:
+      OSError: it cannot be done.
+    """
+    here, there = inode(sibling.path), inode(sibling.target)
+    is_published = bool(there) and there != sibling.replaced and here in (0, there)
+    if sibling.replaced and here == sibling.replaced:
+        place(sibling.path, sibling.backup)
+        is_published = True
+    elif sibling.replaced and here and there != sibling.replaced:
+        return (
+            f"left as it is, for {sibling.target} is not what it was; it is the new checkpoint or "
+            f"the one that it was to replace"
+        )
+    if is_published:
+        if inode(beside(sibling.path)):
+            place(beside(sibling.path), beside(sibling.target))
+    elif inode(beside(sibling.backup)) and not inode(sibling.backup):
+        place(beside(sibling.backup), beside(sibling.target))
+    for path in _all_of(sibling):
+        _remove(path)
+    if sibling.replaced and inode(sibling.backup) == sibling.replaced:
+        return f"what was at {sibling.target} is kept as {sibling.backup}"
+    return ""
+
+
+def _all_of(sibling: Sibling) -> Iterator[str]:
+    """What stands under its name, and what a library has put beside that."""
+    folder, name = os.path.split(sibling.path)
+    for each in sorted(os.listdir(folder), reverse=True):  # it itself comes last
+        if each.startswith(name):
+            yield os.path.join(folder, each)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
