@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 
 import shared.checkpoint
-from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.formats.table import WRITERS, open_checkpoint
 from shared.checkpoint.manifest import Manifest, versions
 from shared.checkpoint.publish import publishing
@@ -19,6 +18,7 @@ from shared.checkpoint.stored import Leaf
 from shared.checkpoint.verified import check
 from shared.cli import main
 from shared.errors import InputError
+from shared.files.digest import sha256_of
 
 # What a command imports when it is run is imported before processes are forked.
 for module in pkgutil.walk_packages(shared.checkpoint.__path__, "shared.checkpoint."):
