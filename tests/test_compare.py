@@ -1,4 +1,4 @@
-"""`compare` says of two checkpoints, in any layout and format, whether they hold the same numbers."""
+"""`compare` says of two checkpoints, in any layout and format, whether they hold the same."""
 
 import json
 import os
