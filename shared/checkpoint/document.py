@@ -69,9 +69,9 @@ def _transform(made: Made, conversion: Conversion) -> str:
     heres = {str(piece.here) for piece in made.pieces}
     theres = {str(piece.there) for piece in made.pieces}
     if heres == {str(WHOLE)}:
-        return f"{len(theres)} stacked"
+        return f"{len(theres)} layers stacked"
     if theres == {str(WHOLE)} and len(heres) == 1:
-        return f"{heres.pop().removeprefix('.')} of it"
+        return f"layer {heres.pop()} of it"
     return f"{len(made.pieces)} parts in another layout"
 
 
