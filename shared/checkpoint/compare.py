@@ -10,7 +10,8 @@ from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.roles import Roles, roles_of
+from shared.checkpoint.recognised import roles_of
+from shared.checkpoint.roles import Roles
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.errors import InputError
 from shared.weights.weight_map import WeightMap
@@ -95,7 +96,7 @@ def compare(
     """
     opened = [open_with_manifest(path, step) for path, step in zip(paths, steps, strict=True)]
     (one, first_manifest), (two, second_manifest) = opened
-    roles = (_roles(one, first_manifest), _roles(two, second_manifest))
+    roles = (_roles(one, first_manifest, weights), _roles(two, second_manifest, weights))
     first, second, layouts = _alike((one, two), roles, weights)
     rows = _Rows(first, second, (first_manifest, second_manifest), tolerance, progress)
     return Comparison(
@@ -107,8 +108,8 @@ def compare(
     )
 
 
-def _roles(reader: Reader, manifest: Manifest | None) -> Roles:
-    return roles_of(reader.leaves, reader.path, manifest.layout if manifest else None)
+def _roles(reader: Reader, manifest: Manifest | None, weights: WeightMap | None) -> Roles:
+    return roles_of(reader.leaves, reader.path, manifest.layout if manifest else None, weights)
 
 
 def _alike(
