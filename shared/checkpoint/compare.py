@@ -11,7 +11,7 @@ from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.roles import Roles
+from shared.checkpoint.roles import LINEN, Roles
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.errors import InputError
 from shared.weights.weight_map import WeightMap
@@ -109,7 +109,9 @@ def compare(
 
 
 def _roles(reader: Reader, manifest: Manifest | None, weights: WeightMap | None) -> Roles:
-    return roles_of(reader.leaves, reader.path, manifest.layout if manifest else None, weights)
+    # Params alone may be of either: they are compared by the same names.
+    api = manifest.layout if manifest else None
+    return roles_of(reader.leaves, reader.path, api, weights, LINEN)
 
 
 def _alike(
