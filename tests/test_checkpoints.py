@@ -20,7 +20,6 @@ from training_runs import (
 )
 
 from shared.cli import main
-from shared.cli.command import COMMANDS
 from shared.errors import InputError
 from shared.interface import IMPLEMENTATIONS
 from shared.training.checkpoints import Checkpoints
@@ -175,11 +174,11 @@ def test_a_state_of_another_model_is_not_read(whole_run, impl):
         checkpoints.read(12, trainer.to_checkpoint(wider))
 
 
-def test_the_command_that_converts_is_named_where_there_is_one(ended, monkeypatch):
-    monkeypatch.setitem(COMMANDS, "convert", COMMANDS["train"])
+def test_the_command_that_converts_is_named(ended):
     directory = ended("linen", 12)
     _, error = refused(directory, "--resume", "--impl=nnx")
-    assert f"`composed-lifts convert --source_path={directory} --target_path=FOLDER`" in error
+    command = f"composed-lifts convert --source_path={directory} --step=12 --target_path=FOLDER"
+    assert f"`{command}`" in error
 
 
 def test_another_text_is_refused(ended, text_file, tmp_path):

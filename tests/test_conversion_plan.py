@@ -16,14 +16,14 @@ from stored_trees import (
     stored,
 )
 
-from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.layers import Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.plan import plan_of
-from shared.checkpoint.roles import roles_of
+from shared.checkpoint.recognised import roles_of
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaf
 from shared.errors import InputError
+from shared.files.digest import sha256_of
 
 KEEP = Layout()
 MODELS = {

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.checkpoint import manifest as manifest_module
-from shared.checkpoint.digest import sha256_of
-from shared.checkpoint.manifest import Manifest, beside, path_for
+from shared.checkpoint.manifest import Manifest, path_for
+from shared.checkpoint.siblings import beside
 from shared.checkpoint.stored import Leaf, nothing
 from shared.checkpoint.verified import check, problems
 from shared.errors import CorruptFileError, FileAccessError, InputError
+from shared.files.digest import sha256_of
 
 NONE = nothing()
 DTYPES = [

@@ -9,7 +9,8 @@ from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.plan import Made, Piece, Plan, plan_of
-from shared.checkpoint.roles import AUX, LINEN, NNX, Roles, roles_of
+from shared.checkpoint.recognised import roles_of
+from shared.checkpoint.roles import AUX, LINEN, NNX, Roles
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.weights.weight_map import WeightMap

@@ -10,7 +10,8 @@ from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.roles import Roles, roles_of
+from shared.checkpoint.recognised import roles_of
+from shared.checkpoint.roles import LINEN, Roles
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.errors import InputError
 from shared.weights.weight_map import WeightMap
@@ -49,12 +50,14 @@ class Comparison:
       layouts: how the layers of each were laid out to be compared.
       rows: one for each leaf.
       has_manifest: of each, whether its bytes were held against a manifest.
+      tolerance: of numbers, None for the same bits.
     """
 
     sides: tuple[Common, Common]
     layouts: tuple[Layout, Layout]
     rows: tuple[Row, ...]
     has_manifest: tuple[bool, bool]
+    tolerance: "Tolerance | None" = None
 
     @property
     def is_equal(self) -> bool:
@@ -93,7 +96,7 @@ def compare(
     """
     opened = [open_with_manifest(path, step) for path, step in zip(paths, steps, strict=True)]
     (one, first_manifest), (two, second_manifest) = opened
-    roles = (_roles(one, first_manifest), _roles(two, second_manifest))
+    roles = (_roles(one, first_manifest, weights), _roles(two, second_manifest, weights))
     first, second, layouts = _alike((one, two), roles, weights)
     rows = _Rows(first, second, (first_manifest, second_manifest), tolerance, progress)
     return Comparison(
@@ -101,11 +104,14 @@ def compare(
         layouts,
         tuple(rows.all()),
         (first_manifest is not None, second_manifest is not None),
+        tolerance,
     )
 
 
-def _roles(reader: Reader, manifest: Manifest | None) -> Roles:
-    return roles_of(reader.leaves, reader.path, manifest.layout if manifest else None)
+def _roles(reader: Reader, manifest: Manifest | None, weights: WeightMap | None) -> Roles:
+    # Params alone may be of either: they are compared by the same names.
+    api = manifest.layout if manifest else None
+    return roles_of(reader.leaves, reader.path, api, weights, LINEN)
 
 
 def _alike(

@@ -18,7 +18,8 @@ from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.origin import origin_of, way_back
 from shared.checkpoint.plan import Plan, plan_of
 from shared.checkpoint.publish import publishing
-from shared.checkpoint.roles import LINEN, NNX, Roles, roles_of
+from shared.checkpoint.recognised import likely_api, roles_of
+from shared.checkpoint.roles import LINEN, NNX, Roles
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
@@ -104,7 +105,7 @@ def planned(source_path: str, options: Options) -> Conversion:
     """
     source, manifest = open_with_manifest(source_path, options.step)
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
-    roles = roles_of(source.leaves, source_path, api)
+    roles = roles_of(source.leaves, source_path, api, options.weights, likely_api(source))
     back = None
     if manifest is not None and options.weights is None and options.layout == KEEP:
         back = way_back(manifest, NNX if roles.api == LINEN else LINEN)

@@ -1,7 +1,10 @@
-"""A conversion as a document of plain values: what `--report` writes, and what is printed of it."""
+"""Conversions and comparisons as documents of plain values: what is reported of them."""
 
+import dataclasses
+import math
 from typing import Any
 
+from shared.checkpoint.compare import Comparison
 from shared.checkpoint.convert import Conversion
 from shared.checkpoint.manifest import versions
 from shared.checkpoint.naming import written
@@ -66,7 +69,48 @@ def _transform(made: Made, conversion: Conversion) -> str:
     heres = {str(piece.here) for piece in made.pieces}
     theres = {str(piece.there) for piece in made.pieces}
     if heres == {str(WHOLE)}:
-        return f"{len(theres)} stacked"
+        return f"{len(theres)} layers stacked"
     if theres == {str(WHOLE)} and len(heres) == 1:
-        return f"{heres.pop().removeprefix('.')} of it"
+        return f"layer {heres.pop()} of it"
     return f"{len(made.pieces)} parts in another layout"
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """All that is known of two checkpoints that were compared."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "versions": versions(),
+        "is_equal": comparison.is_equal,
+        "checkpoints": [
+            {
+                "path": side.source.path,
+                "format": side.source.format,
+                "layout": side.api,
+                "num_leaves": len(side.plan),
+                "num_bytes": sum(made.leaf.nbytes for made in side.plan.values()),
+                "layers": layout.layers,
+                "param_scan_axis": layout.axis,
+                "has_manifest": has_manifest,
+            }
+            for side, layout, has_manifest in zip(
+                comparison.sides, comparison.layouts, comparison.has_manifest, strict=True
+            )
+        ],
+        "tolerance": comparison.tolerance and dataclasses.asdict(comparison.tolerance),
+        "leaves": [
+            {
+                "path": written(row.path),
+                "first": row.first,
+                "second": row.second,
+                "status": row.status,
+                "what": row.what,
+                "max_abs": number(row.max_abs),
+            }
+            for row in comparison.rows
+        ],
+    }
+
+
+def number(value: float | None) -> float | str | None:
+    """A number as JSON can hold it."""
+    return value if value is None or math.isfinite(value) else str(value)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.plan import Made, Plan
 from shared.checkpoint.stored import Path, Reader
 from shared.errors import CorruptFileError, InputError
+from shared.files.digest import sha256_of
 
 
 class Making:

@@ -5,6 +5,7 @@ that is named as it, with `.manifest.json`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -14,15 +15,23 @@ from importlib import metadata
 from typing import Any
 
 from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.siblings import beside, late_manifest
 from shared.checkpoint.stored import Leaf, Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line, printable
 
 SCHEMA_VERSION = 1
-INSIDE, BESIDE = "MANIFEST.json", ".manifest.json"
+INSIDE = "MANIFEST.json"
 # A leaf takes about 250 bytes, and as many more of `extra` where that has its origin.
 LARGEST_BYTES = 2**26
 _LONGEST_SHOWN = 200
 _TOOLS = ("composed-lifts", "jax", "flax", "orbax-checkpoint", "numpy")
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Those of this tool and of the libraries that it writes with."""
+    found = {name.replace("-", "_"): metadata.version(name) for name in _TOOLS}
+    return found | {"python": sys.version.split()[0]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Manifest:
     layout: str
     leaves: Mapping[Path, Leaf]
     sha256: Mapping[Path, str]
-    written_by: Mapping[str, str] = dataclasses.field(default_factory=lambda: versions())
+    written_by: Mapping[str, str] = dataclasses.field(default_factory=versions)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self, checkpoint: str) -> None:
@@ -71,6 +80,9 @@ class Manifest:
         """
         path = path_for(checkpoint)
         text = _text_of(path)
+        if text is None and os.path.isfile(checkpoint):
+            path = late_manifest(checkpoint)
+            text = _text_of(path) if path else None
         if text is None:
             return None
         try:
@@ -128,17 +140,6 @@ class Manifest:
 def path_for(checkpoint: str) -> str:
     """Where the manifest of a checkpoint is."""
     return os.path.join(checkpoint, INSIDE) if os.path.isdir(checkpoint) else beside(checkpoint)
-
-
-def beside(checkpoint: str) -> str:
-    """Where the manifest of a checkpoint is that is one file."""
-    return checkpoint + BESIDE
-
-
-def versions() -> dict[str, str]:
-    """Those of this tool and of the libraries that it writes with."""
-    found = {name.replace("-", "_"): metadata.version(name) for name in _TOOLS}
-    return found | {"python": sys.version.split()[0]}
 
 
 def _text_of(path: str) -> str | None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shared.checkpoint.digest import sha256_of
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.errors import CorruptFileError
+from shared.files.digest import sha256_of
 
 # The other formats hold numbers by name: what else a leaf is, their manifest alone says.
 KEEP_KINDS = ("orbax",)

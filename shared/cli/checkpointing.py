@@ -160,7 +160,7 @@ class Kept:
         raise UsageError(
             f"--{name}={now[name]}, but {self._run} was started with {was[name]}"
             f"{leaf and f' (first leaf that differs: {leaf})'}; leave --{name} out, or "
-            f"{_convert(self.checkpoints.path, name) or 'start a run in another folder'}"
+            f"{self._convert(name) or 'start a run in another folder'}"
         )
 
     def _note_versions(self, before: "Record") -> None:
@@ -194,11 +194,11 @@ class Kept:
         state = jax.eval_shape(lambda: first_state(trainer, self.config, self.text))
         return self.checkpoints.difference(self.step, trainer.to_checkpoint(state))
 
+    def _convert(self, name: str) -> str:
+        """The command that makes a checkpoint of the other implementation."""
+        from shared.cli.command import PROG
 
-def _convert(path: str, name: str) -> str:
-    """The command that makes a checkpoint of the other implementation."""
-    from shared.cli.command import COMMANDS, PROG
-
-    if name != "impl" or "convert" not in COMMANDS:
-        return ""
-    return f"`{PROG} convert --source_path={path} --target_path=FOLDER` makes one of the other API"
+        if name != "impl":
+            return ""
+        command = f"{PROG} convert --source_path={self.checkpoints.path} --step={self.step}"
+        return f"`{command} --target_path=FOLDER` makes one of the other API"

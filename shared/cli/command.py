@@ -10,7 +10,7 @@ from types import ModuleType
 
 from absl import flags
 
-from shared.cli import bench, convert, forward, layout, train, verify
+from shared.cli import bench, compare, convert, forward, layout, train, verify
 from shared.cli.names import did_you_mean
 from shared.errors import ComposedLiftsError, UsageError, one_line, printable
 
@@ -20,6 +20,7 @@ COMMANDS: dict[str, ModuleType] = {
     "layout": layout,
     "verify": verify,
     "convert": convert,
+    "compare": compare,
     "bench": bench,
     "train": train,
 }

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from shared.checkpoint import digest
+from shared.files import digest
 
 
 def leaves_of(tree: Any) -> dict[str, Any]:

@@ -77,7 +77,9 @@ def _step(path: str, names: list[str], step: int | None) -> str:
     steps = {
         int(found[1]): name
         for name in names
-        if (found := STEP.match(name)) and _is_step(os.path.join(path, name))
+        if not UNFINISHED.search(name)
+        and (found := STEP.match(name))
+        and _is_step(os.path.join(path, name))
     }
     if not steps:
         unfinished = [name for name in names if UNFINISHED.search(name)]

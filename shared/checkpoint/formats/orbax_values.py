@@ -159,16 +159,13 @@ def _size(file: str) -> int:
 
 
 def failed(error: Exception, file: str, leaf: str = "") -> CorruptFileError | FileAccessError:
-    """What to raise where TensorStore fails to read `file`, of `leaf`."""
-    text, of_leaf = one_line(error), f"{leaf}: " if leaf else ""
+    """What to raise where TensorStore fails to read `file`, "" of the index, for `leaf`."""
+    text, where = one_line(error), ": ".join(filter(None, [leaf, printable(file)]))
     if isinstance(error, OSError) or "PERMISSION_DENIED" in text:
         reason = getattr(error, "strerror", None) or "Permission denied"
-        return FileAccessError(f"{of_leaf}{printable(file)}: cannot be read: {reason}")
-    if not os.path.exists(file):
-        return CorruptFileError(
-            f"{of_leaf}{printable(file)}: is missing; copy the checkpoint again"
-        )
+        return FileAccessError(f"{where}: cannot be read: {reason}")
+    if file and not os.path.exists(file):
+        return CorruptFileError(f"{where}: is missing; copy the checkpoint again")
     return CorruptFileError(
-        f"{of_leaf}{printable(file)}: is damaged: {text.split(' [')[0][:200]}; copy the checkpoint "
-        f"again"
+        f"{where}: is damaged: {text.split(' [')[0][:200]}; copy the checkpoint again"
     )
