@@ -32,6 +32,7 @@ TREE = {
     "on": True,
     "large": 2**63,
     "half": np.float16(2),
+    "a piece": np.arange(4, dtype=np.float32),
     "no numbers": np.zeros((0, 4)),
     "of sixteen bytes": np.zeros(3, np.uint8),
     "four bits": np.zeros(5, DTYPES["int4"]),
@@ -102,6 +103,15 @@ def test_a_key_is_written_as_its_numbers(tmp_path):
     target = str(tmp_path / "key.msgpack")
     write_msgpack(target, {("key",): leaf}, lambda _: key)
     assert open_msgpack(target).leaves == {("key",): Leaf((2,), key.dtype)}
+
+
+def test_a_number_keeps_its_dtype(tmp_path):
+    leaves = {(name,): Leaf((), np.dtype(name), "scalar") for name in ("int32", "int64", "uint64")}
+    target = str(tmp_path / "numbers.msgpack")
+    write_msgpack(target, leaves, lambda path: np.asarray(3, path[0]))
+    reader = open_msgpack(target)
+    assert [reader.read(path).dtype.name for path in leaves] == ["int32", "int64", "uint64"]
+    assert [leaf.kind for leaf in reader.leaves.values()] == ["numpy", "scalar", "numpy"]
 
 
 @pytest.mark.parametrize(

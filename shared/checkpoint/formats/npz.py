@@ -82,7 +82,7 @@ class NpzReader(OfOneFile):
             if given is None or given.itemsize != dtype.itemsize:
                 raise InputError(
                     f"{where}: its dtype is lost: NumPy saves bfloat16 and the like as "
-                    f"{dtype.itemsize} bytes of anything; say which it is: --dtype=bfloat16"
+                    f"{dtype.itemsize} bytes of anything; save it as float32, or in safetensors"
                 )
             return given
         if dtype.name not in contents.DTYPES:
