@@ -5,6 +5,7 @@ TensorStore says where, of its database (OCDBT) as of a plain directory; it read
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -161,8 +162,9 @@ def _size(file: str) -> int:
 def failed(error: Exception, file: str, leaf: str = "") -> CorruptFileError | FileAccessError:
     """What to raise where TensorStore fails to read `file`, "" of the index, for `leaf`."""
     text, where = one_line(error), ": ".join(filter(None, [leaf, printable(file)]))
-    if isinstance(error, OSError) or "PERMISSION_DENIED" in text:
-        reason = getattr(error, "strerror", None) or "Permission denied"
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if isinstance(error, OSError) or code:
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
         return FileAccessError(f"{where}: cannot be read: {reason}")
     if file and not os.path.exists(file):
         return CorruptFileError(f"{where}: is missing; copy the checkpoint again")
