@@ -6,6 +6,7 @@ TensorStore says where, of its database (OCDBT) as of a plain directory; it read
 import dataclasses
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -100,6 +101,7 @@ def values_of_files(directory: str, names: Iterable[str]) -> Values:
 
 def _entries(directory: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """The entries of all leaves of the database's tree."""
+    _size(_manifest(directory))
     store = ts.KvStore.open({"driver": "file", "path": os.path.join(directory, "")}).result()
     root = _dumped(store, directory, None)["versions"][-1]["root"]
     if "location" not in root:
@@ -150,13 +152,16 @@ def _names(parts: list[str]) -> list[str]:
 
 def _size(file: str) -> int:
     try:
-        return os.stat(file).st_size
+        found = os.stat(file)
     except FileNotFoundError:
         raise CorruptFileError(
             f"{printable(file)}: is missing, and holds arrays; copy the checkpoint again"
         ) from None
     except OSError as error:
         raise unreadable(file, error) from error
+    if not stat.S_ISREG(found.st_mode):  # what is a pipe would be waited for
+        raise CorruptFileError(f"{printable(file)}: is not a file; copy the checkpoint again")
+    return found.st_size
 
 
 def failed(error: Exception, file: str, leaf: str = "") -> CorruptFileError | FileAccessError:
