@@ -14,8 +14,9 @@ from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
+from shared.checkpoint.notes import notes_on
 from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.origin import origin_of, way_back
+from shared.checkpoint.origin import are_alike, origin_of, way_back
 from shared.checkpoint.plan import Plan, plan_of
 from shared.checkpoint.publish import publishing
 from shared.checkpoint.recognised import roles_of
@@ -38,6 +39,8 @@ class Options:
     Attributes:
       direction: "auto", "linen_to_nnx" or "nnx_to_linen".
       weights: which variable is which; None for a map by rule.
+      opt_state: what Linen's optimizer keeps, below `opt_state`; None if that is not known.
+      random: the module paths of NNX's random state, where these are known.
       layout: of layers, of a map by rule.
       format: of the target, "orbax", "safetensors" or "msgpack".
       step: which one, where the source holds several.
@@ -46,6 +49,8 @@ class Options:
 
     direction: str = "auto"
     weights: WeightMap | None = None
+    opt_state: Leaves | None = None
+    random: tuple[str, ...] = ()
     layout: Layout = KEEP
     format: str = "orbax"
     step: int | None = None
@@ -107,16 +112,19 @@ def planned(source_path: str, options: Options) -> Conversion:
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
     roles = roles_of(source.leaves, source_path, api, options.weights)
     back = None
-    if manifest is not None and options.weights is None and options.layout == KEEP:
-        back = way_back(manifest, NNX if roles.api == LINEN else LINEN)
-    if back is not None:
+    to = NNX if roles.api == LINEN else LINEN
+    if manifest is not None and options.layout == KEEP:
+        back = way_back(manifest, to)
+    if back is not None and options.weights is None:
         return Conversion(source, roles, back, "manifest", manifest)
     weights = options.weights
     if weights is None:
         weights = map_by_rule(roles, source.leaves, options.layout, source_path)
     wrapper = "value" if options.format == "orbax" else ""
-    plan = plan_of(roles, source.leaves, weights, wrapper, source_path)
+    plan = plan_of(roles, source.leaves, weights, wrapper, source_path, options.opt_state)
     by = "rule" if options.weights is None else "weight map"
+    if back is not None and are_alike(back, plan, to, options.weights):
+        return Conversion(source, roles, back, "manifest", manifest)
     return Conversion(source, roles, plan, by, manifest)
 
 
@@ -149,8 +157,8 @@ def convert(
       FileAccessError: the system refuses, or another process writes the target.
     """
     conversion = planned(source_path, options)
-    if conversion.manifest is None:
-        told(f"{source_path} has no manifest: whether its bytes are those written is not known")
+    for note in notes_on(conversion, target_path, options.random):
+        told(note)
     form = form_of(conversion.source) if options.format == "orbax" else ()
     check_room(target_path, conversion.nbytes)
     with publishing(target_path, source_path, _check_replaced(options), told) as new:
