@@ -18,7 +18,7 @@ ADAMW = optax.adamw(1e-2, weight_decay=0.1)
 
 
 def values_like(specs, seed):
-    """Random whole numbers for leaves {path: shape and dtype}: their sums do not depend on order."""
+    """Whole numbers for leaves {path: shape and dtype}: their sums do not depend on the order."""
     rng = np.random.default_rng(seed)
     return {
         path: jnp.asarray(rng.integers(-9, 10, spec.shape), spec.dtype)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.checkpoint import manifest as manifest_module
-from shared.checkpoint.manifest import Manifest, beside, path_for
+from shared.checkpoint.manifest import Manifest, path_for
+from shared.checkpoint.siblings import beside
 from shared.checkpoint.stored import Leaf, nothing
 from shared.checkpoint.verified import check, problems
 from shared.errors import CorruptFileError, FileAccessError, InputError

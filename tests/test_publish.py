@@ -13,9 +13,8 @@ import pytest
 from shared.checkpoint import file_system, publish
 from shared.checkpoint.file_system import check_room, place
 from shared.checkpoint.lock import locked
-from shared.checkpoint.manifest import beside
 from shared.checkpoint.publish import publishing
-from shared.checkpoint.siblings import Sibling
+from shared.checkpoint.siblings import Sibling, beside
 from shared.errors import FileAccessError, InputError, InterruptedRunError, UsageError
 
 OLD, NEW = "old", "new"

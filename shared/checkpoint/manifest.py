@@ -5,6 +5,7 @@ that is named as it, with `.manifest.json`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -14,15 +15,24 @@ from importlib import metadata
 from typing import Any
 
 from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.siblings import beside, late_manifest
 from shared.checkpoint.stored import Leaf, Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line, printable
 
 SCHEMA_VERSION = 1
-INSIDE, BESIDE = "MANIFEST.json", ".manifest.json"
+INSIDE = "MANIFEST.json"
+LAYOUTS = ("linen", "nnx")
 # A leaf takes about 250 bytes, and as many more of `extra` where that has its origin.
 LARGEST_BYTES = 2**26
 _LONGEST_SHOWN = 200
 _TOOLS = ("composed-lifts", "jax", "flax", "orbax-checkpoint", "numpy")
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Those of this tool and of the libraries that it writes with."""
+    found = {name.replace("-", "_"): metadata.version(name) for name in _TOOLS}
+    return found | {"python": sys.version.split()[0]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Manifest:
     layout: str
     leaves: Mapping[Path, Leaf]
     sha256: Mapping[Path, str]
-    written_by: Mapping[str, str] = dataclasses.field(default_factory=lambda: versions())
+    written_by: Mapping[str, str] = dataclasses.field(default_factory=versions)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self, checkpoint: str) -> None:
@@ -71,6 +81,9 @@ class Manifest:
         """
         path = path_for(checkpoint)
         text = _text_of(path)
+        if text is None and os.path.isfile(checkpoint):
+            path = late_manifest(checkpoint)
+            text = _text_of(path) if path else None
         if text is None:
             return None
         try:
@@ -95,6 +108,11 @@ class Manifest:
             )
         if document != _signed({key: document[key] for key in document if key != "sha256"}):
             raise _damaged(path, "has other bytes than were written")
+        if document["layout"] not in LAYOUTS:
+            raise _damaged(path, f"its layout is {str(document['layout'])[:20]!r}")
+        for name, kind in (("format", str), ("written_by", dict), ("extra", dict)):
+            if not isinstance(document[name], kind):
+                raise _damaged(path, f"its {name} is a {type(document[name]).__name__}")
         rows = document["leaves"]
         paths = [path_of(row) for row in rows]
         if len(set(paths)) != len(paths):
@@ -130,27 +148,21 @@ def path_for(checkpoint: str) -> str:
     return os.path.join(checkpoint, INSIDE) if os.path.isdir(checkpoint) else beside(checkpoint)
 
 
-def beside(checkpoint: str) -> str:
-    """Where the manifest of a checkpoint is that is one file."""
-    return checkpoint + BESIDE
-
-
-def versions() -> dict[str, str]:
-    """Those of this tool and of the libraries that it writes with."""
-    found = {name.replace("-", "_"): metadata.version(name) for name in _TOOLS}
-    return found | {"python": sys.version.split()[0]}
-
-
 def _text_of(path: str) -> str | None:
     try:
+        if os.path.lexists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise _damaged(path, "is not a file")
         with open(path, "rb") as file:
-            text = file.read(LARGEST_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST_BYTES:
+                raise InputError(
+                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest"
+                )
+            text = file.read(size)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise FileAccessError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(text) > LARGEST_BYTES:
-        raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest")
     try:
         return text.decode()
     except UnicodeDecodeError as error:

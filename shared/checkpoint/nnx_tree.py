@@ -14,10 +14,12 @@ WRAPPERS = ("value", "raw_value")
 def wrapper_of(paths: Iterable[Names]) -> str:
     """The name that `nnx.State` adds to each leaf, "" where it did not.
 
-    Told by all leaves: an attribute or a parameter may be called `value` too.
+    Told by all leaves: an attribute or a parameter may be called `value` too. Before flax 0.10 an
+    optimizer kept counts that were no variables.
     """
+    told = [path for path in paths if "opt_state" not in path[:2]]
     for wrapper in WRAPPERS:
-        if all(wrapper in path[1:] and _inside(path, wrapper) for path in paths):
+        if told and all(wrapper in path[1:] and _inside(path, wrapper) for path in told):
             return wrapper
     return ""
 
@@ -90,6 +92,11 @@ def nnx_roles(
             step = path
         else:  # the optimizer of flax 0.10 holds the model too
             rest[below] = path
+    if not rest:
+        raise InputError(
+            f"{source}: holds an optimizer alone, whose moments cannot be told from its counts "
+            f"without the model; save both in one, as nnx.state of a module that holds them"
+        )
     variables, others = _parted(rest, _model(rest, optimizer, known, source))
     above = (*at, "opt_state")
     masked = {

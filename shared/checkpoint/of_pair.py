@@ -12,6 +12,9 @@ from shared.weights.weight_map import WeightMap
 if TYPE_CHECKING:
     from shared.models.pair import Pair
 
+# What Orbax calls an empty one; one of a class with names is None to it.
+_EMPTY: dict[type, str] = {dict: "Dict", list: "List", tuple: "Tuple"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Given:
@@ -83,9 +86,7 @@ def _leaf(value: Any) -> Leaf:
     import numpy as np
 
     if _is_empty(value):
-        return nothing(
-            {"dict": "Dict", "list": "List", "tuple": "Tuple"}.get(type(value).__name__, "None")
-        )
+        return nothing(_EMPTY.get(type(value), "None"))
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         numbers = jax.eval_shape(jax.random.key_data, value)
         return Leaf(numbers.shape, numbers.dtype, "key")

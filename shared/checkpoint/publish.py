@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 
 from shared.checkpoint.file_system import can_exchange, exchange, inode, place, sync, sync_names
 from shared.checkpoint.lock import locked
-from shared.checkpoint.manifest import beside
-from shared.checkpoint.siblings import LONGEST_ADDED, Sibling, left_behind, settle
+from shared.checkpoint.siblings import LONGEST_ADDED, Sibling, beside, left_behind, settle
 from shared.errors import ComposedLiftsError, FileAccessError, InterruptedRunError, UsageError
 
 Told = Callable[[str], object]
@@ -73,13 +72,13 @@ def publishing(
             sync(sibling.path)
             if inode(beside(sibling.path)):
                 sync(beside(sibling.path))
-            signals.held = True
+            signals.hold()
             _publish(sibling)
             if kept := settle(sibling):
                 told(kept)
             sync_names(os.path.dirname(target))
         except BaseException:
-            signals.held = True
+            signals.is_held = True
             _take_back(sibling, told)
             raise
 
@@ -151,7 +150,7 @@ def _publish(sibling: Sibling) -> None:
     if inode(target) != sibling.replaced:
         raise FileAccessError(f"{target}: has been changed meanwhile, and is not replaced")
     if inode(beside(target)):
-        # A checkpoint without its manifest can be read, one with that of another cannot.
+        # See `late_manifest`.
         place(beside(target), beside(sibling.backup))
     exchange(sibling.path, target)
 
@@ -176,11 +175,21 @@ def _one_line(target: str) -> Iterator[None]:
         ) from error
 
 
-class _Signals:
-    """Whether a signal is to wait, and the number of the one that does."""
+class _InterruptedError(BaseException):
+    """Raised wherever the program is: no library may take it for an error of its own."""
 
-    held = False
+
+class _Signals:
+    """Whether a signal is to wait, and the number of the one that came."""
+
+    is_held = False
     number: int | None = None
+
+    def hold(self) -> None:
+        """Has signals wait, if none came: code that is called back may have swallowed it."""
+        self.is_held = True
+        if self.number is not None:
+            raise _InterruptedError
 
 
 @contextlib.contextmanager
@@ -198,8 +207,8 @@ def _interruptible(target: str) -> Iterator[_Signals]:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         signals.number = number
-        if not signals.held:
-            raise InterruptedRunError(f"interrupted; {target} is as it was", number)
+        if not signals.is_held:
+            raise _InterruptedError
 
     before = {each: signal.getsignal(each) for each in SIGNALS}
     # What is ignored, as under nohup, stays so.
@@ -208,6 +217,9 @@ def _interruptible(target: str) -> Iterator[_Signals]:
         signal.signal(each, asked)
     try:
         yield signals
+    except _InterruptedError as error:
+        number = signals.number or 0
+        raise InterruptedRunError(f"interrupted; {target} is as it was", number) from error
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

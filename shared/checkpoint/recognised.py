@@ -12,7 +12,7 @@ from shared.checkpoint.linen_tree import linen_roles, state_at
 from shared.checkpoint.naming import split
 from shared.checkpoint.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
 from shared.checkpoint.roles import LINEN, NNX, Names, Roles, names_of
-from shared.checkpoint.stored import Leaves
+from shared.checkpoint.stored import Leaves, Reader
 from shared.errors import InputError
 from shared.trees import place_of
 from shared.weights.weight_map import WeightMap
@@ -21,7 +21,11 @@ _SHOWN = 8
 
 
 def roles_of(
-    leaves: Leaves, source: str, api: str | None = None, weights: WeightMap | None = None
+    leaves: Leaves,
+    source: str,
+    api: str | None = None,
+    weights: WeightMap | None = None,
+    likely: str | None = None,
 ) -> Roles:
     """What `leaves` are for.
 
@@ -30,6 +34,7 @@ def roles_of(
       source: where it is, for messages.
       api: "linen" or "nnx", None to tell by the tree.
       weights: a map that names the variables of both APIs.
+      likely: the API where the tree does not tell.
 
     Raises:
       InputError: there are none, the tree may be of either, or it has more than one model.
@@ -39,10 +44,17 @@ def roles_of(
         raise InputError(f"{source}: no parameters found; name a folder that holds a state")
     empty = {names_of(path): path for path, leaf in leaves.items() if leaf.kind == "empty"}
     known = {LINEN: _linen_names(weights), NNX: _nnx_names(weights)}
-    found = api or _api(stored, known, source)
+    found = api or _api(stored, known, source) or likely
+    if found is None:
+        raise _untold(stored, source)
     roles_in = linen_roles if found == LINEN else nnx_roles
     roles, masked = roles_in(stored, empty, known[found], source)
     return dataclasses.replace(roles, optimizer={**roles.optimizer, **masked})
+
+
+def likely_api(reader: Reader) -> str | None:
+    """The API that writes a format: an `nnx.State` is not written as msgpack, nor as .npz."""
+    return LINEN if reader.format in ("msgpack", "npz") else None
 
 
 def _linen_names(weights: WeightMap | None) -> frozenset[Names]:
@@ -64,7 +76,7 @@ def _entries(weights: WeightMap | None) -> list:
     return [each for each in weights.entries if not each.is_draw] if weights else []
 
 
-def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: str) -> str:
+def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: str) -> str | None:
     alone = [(), *((name,) for name in WRAPPERS)]
     is_linen = any(each[0] == "params" and each[1:] not in alone for each in names)
     if is_linen or state_at(names, source):
@@ -76,8 +88,12 @@ def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: s
         count = {LINEN: len(params & set(names)), NNX: len(known[NNX] & set(names))}
         if count[LINEN] != count[NNX]:
             return max(count, key=lambda api: count[api])
+    return None
+
+
+def _untold(names: Collection[Names], source: str) -> InputError:
     tops = sorted({each[0] for each in names})
-    raise InputError(
+    return InputError(
         f"{source}: neither Linen's (no `params`) nor a saved nnx.State (no `value` below each "
         f"leaf): it has {', '.join(tops[:_SHOWN])}; say what it is with --direction=linen_to_nnx, "
         f"for params alone, or nnx_to_linen, for a pure dict"

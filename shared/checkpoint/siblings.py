@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Iterator
 
 from shared.checkpoint.file_system import inode, place
-from shared.checkpoint.manifest import beside
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"-(\d+)-(\d{8}T\d{6}\.\d{6}Z)-(\d+)")
+# A manifest of a checkpoint that is one file.
+BESIDE = ".manifest.json"
 # More than is added to the name of a target, by this and by Orbax.
 LONGEST_ADDED = 120
 
@@ -49,6 +50,28 @@ class Sibling:
     def backup(self) -> str:
         """Where it is kept what stood at the target."""
         return f"{self.target}.bak-{self.stamp}"
+
+
+def beside(checkpoint: str) -> str:
+    """Where the manifest of a checkpoint is that is one file."""
+    return checkpoint + BESIDE
+
+
+def late_manifest(target: str) -> str:
+    """Where that of a file is while it is published, or if that was killed; "" if it has none.
+
+    Two names cannot change in one step. The manifest of the old file leaves its name first, that of
+    the new one comes last; which of the two files is there, the inode tells.
+
+    Raises:
+      OSError: the folder cannot be read.
+    """
+    for sibling in left_behind(os.path.abspath(target)):
+        is_old = inode(target) == sibling.replaced
+        path = beside(sibling.backup if is_old else sibling.path)
+        if inode(path):
+            return path
+    return ""
 
 
 def left_behind(target: str) -> list[Sibling]:
