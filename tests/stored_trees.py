@@ -151,11 +151,14 @@ def nnx_state(model, optimizer):
 
 
 def is_kernel(params):
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    """By name: the bias of a stack has two axes as well."""
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, _: "kernel" in jax.tree_util.keystr(keys), params
+    )
 
 
 def labels(params):
-    return jax.tree.map(lambda p: "kernels" if p.ndim > 1 else "others", params)
+    return jax.tree.map(lambda kernel: "kernels" if kernel else "others", is_kernel(params))
 
 
 OPTIMIZERS = {

@@ -10,12 +10,14 @@ import numpy as np
 from shared.checkpoint.beside import carry, form_of
 from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
-from shared.checkpoint.layers import KEEP, Layout
+from shared.checkpoint.layers import KEEP
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
+from shared.checkpoint.notes import notes_on
 from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.origin import check_back, origin_of, way_back
+from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
+from shared.checkpoint.origin import are_alike, check_back, origin_of, way_back
 from shared.checkpoint.plan import Plan, plan_of
 from shared.checkpoint.publish import publishing
 from shared.checkpoint.recognised import likely_api, roles_of
@@ -24,37 +26,11 @@ from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
 from shared.errors import CorruptFileError, InputError, naming
-from shared.weights.weight_map import WeightMap
 
 # How many bytes are done of how many, and which leaf is next.
 Progress = Callable[[int, int, str], object]
 # How it is known what becomes of which leaf.
 MANIFEST, RULE, WEIGHT_MAP = "manifest", "rule", "weight map"
-DIRECTIONS = {"linen_to_nnx": LINEN, "nnx_to_linen": NNX}
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What is to be made of a checkpoint.
-
-    Attributes:
-      direction: "auto", "linen_to_nnx" or "nnx_to_linen".
-      weights: which variable is which; None for a map by rule.
-      layout: of layers, of a map by rule.
-      format: of the target, "orbax", "safetensors" or "msgpack".
-      step: which one, where the source holds several.
-      overwrite: whether a checkpoint at the target is replaced; it is kept beside.
-    """
-
-    direction: str = "auto"
-    weights: WeightMap | None = None
-    layout: Layout = KEEP
-    format: str = "orbax"
-    step: int | None = None
-    overwrite: bool = False
-
-
-DEFAULT = Options()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +86,7 @@ def planned(source_path: str, options: Options) -> Conversion:
     with naming(os.fspath(source_path)):
         roles = roles_of(source.leaves, source_path, api, options.weights, likely_api(source))
         given = (source, roles, manifest, options)
-        conversion = _back(*given) or _anew(*given)
+        conversion = _one_of(_back(*given), *given)
         check_can_hold(options.format, conversion.leaves)
     return conversion
 
@@ -119,10 +95,26 @@ def _back(
     source: Reader, roles: Roles, manifest: Manifest | None, options: Options
 ) -> Conversion | None:
     """Back to what a manifest says the source was made of; None where it says nothing of that."""
-    if manifest is None or options.weights is not None or options.layout != KEEP:
+    if manifest is None or options.layout != KEEP:
         return None
     plan = way_back(manifest, NNX if roles.api == LINEN else LINEN, source.location)
     return None if plan is None else Conversion(source, roles, plan, MANIFEST, manifest)
+
+
+def _one_of(
+    back: Conversion | None,
+    source: Reader,
+    roles: Roles,
+    manifest: Manifest | None,
+    options: Options,
+) -> Conversion:
+    """The way back, if there is one and a map that is given leads to the same variables."""
+    if back is not None and options.weights is None:
+        return back
+    anew = _anew(source, roles, manifest, options)
+    if back is not None and are_alike(back.plan, anew.plan, back.to, options.weights):
+        return back
+    return anew
 
 
 def _anew(source: Reader, roles: Roles, manifest: Manifest | None, options: Options) -> Conversion:
@@ -131,7 +123,7 @@ def _anew(source: Reader, roles: Roles, manifest: Manifest | None, options: Opti
     if weights is None:
         weights = map_by_rule(roles, source.leaves, options.layout, source.path)
     wrapper = "value" if options.format == "orbax" else ""
-    plan = plan_of(roles, source.leaves, weights, wrapper, source.path)
+    plan = plan_of(roles, source.leaves, weights, wrapper, source.path, options.opt_state)
     by = RULE if options.weights is None else WEIGHT_MAP
     return Conversion(source, roles, plan, by, manifest)
 
@@ -173,8 +165,8 @@ def convert(
         conversion = _written(conversion, location, options.format, progress)
         if form:
             carry(conversion, new.path, carried)
-    if conversion.manifest is None:
-        told(f"{source_path} has no manifest: whether its bytes are those written is not known")
+    for note in notes_on(conversion, target_path, options.random):
+        told(note)
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 
 

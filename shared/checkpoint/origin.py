@@ -8,10 +8,13 @@ from shared.checkpoint.manifest import Manifest, path_for
 from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
 from shared.checkpoint.naming import written
 from shared.checkpoint.plan import WHOLE, Made, Piece, Plan
+from shared.checkpoint.recognised import roles_of
+from shared.checkpoint.roles import Names
 from shared.checkpoint.stored import Leaves, Path
 from shared.errors import CorruptFileError, first_line
 from shared.program.cover import overlaps, shape_of
 from shared.program.view import View
+from shared.weights.weight_map import WeightMap
 
 # What a view of a leaf is written with: `.[:, 0]` is a layer, `.` all of it.
 _LEAF = "."
@@ -108,6 +111,29 @@ def _made(origin: Mapping[str, Any]) -> dict[Path, Made]:
     if unknown := pieces.keys() - made.keys():
         raise ValueError(f"{written(min(unknown, key=str))} is no leaf of it")
     return made
+
+
+def are_alike(back: Plan, plan: Plan, api: str, weights: WeightMap | None) -> bool:
+    """Whether the way back makes the variables that a map makes, of the same, whatever else.
+
+    Then it is better: it knows of the boxes around params, say, and of what is beside the model.
+
+    Args:
+      back: the way back.
+      plan: that of the map.
+      api: of what is made.
+      weights: the map.
+    """
+    one, other = (_variables(each, api, weights) for each in (back, plan))
+    return one == other
+
+
+def _variables(plan: Plan, api: str, weights: WeightMap | None) -> dict[Names, tuple]:
+    leaves = {path: made.leaf for path, made in plan.items()}
+    return {
+        names: (leaves[path].shape, leaves[path].dtype, set(plan[path].pieces))
+        for names, path in roles_of(leaves, "", api, weights).variables.items()
+    }
 
 
 def _check_made(path: Path, made: Made, leaves: Leaves) -> None:

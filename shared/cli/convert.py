@@ -13,8 +13,8 @@ from shared.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Options
+    from shared.checkpoint.of_pair import Given
     from shared.files import Writer
-    from shared.weights.weight_map import WeightMap
 
 SUMMARY = "Rewrite a checkpoint from the layout of one API to that of the other."
 FORMATS = ("orbax", "safetensors", "msgpack")
@@ -129,25 +129,25 @@ def check_map_flags(values: flags.FlagValues) -> None:
         raise UsageError("give one of --pair=FILE.py:NAME and --weight_map=FILE.json")
 
 
-def weights_from_flags(values: flags.FlagValues) -> "WeightMap | None":
-    """The map of --pair or --weight_map, None of neither."""
+def given_from_flags(values: flags.FlagValues) -> "Given":
+    """What --pair or --weight_map tells."""
+    from shared.checkpoint.of_pair import Given, given_by
+
     if values.weight_map is not None:
         from shared.weights.weight_map import WeightMap
 
         if not os.path.isfile(values.weight_map):
             raise UsageError(f"--weight_map={values.weight_map}: there is no such file")
-        return WeightMap.load(values.weight_map)
+        return Given(WeightMap.load(values.weight_map))
     if values.pair is None:
-        return None
+        return Given()
     from shared.cli.pair_file import load_pair, users_code
     from shared.cli.start import check_jax
-    from shared.models.pair import pure_pair
-    from shared.verification.pipeline import find_weight_map
 
     check_jax()
     pair = load_pair(values.pair)
     with users_code(f"--pair={values.pair}"):
-        return find_weight_map(pure_pair(pair))
+        return given_by(pair)
 
 
 def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
@@ -176,9 +176,12 @@ def _options(values: flags.FlagValues) -> "Options":
     from shared.checkpoint.convert import Options
     from shared.checkpoint.layers import Layout
 
+    given = given_from_flags(values)
     return Options(
         direction=values.direction,
-        weights=weights_from_flags(values),
+        weights=given.weights,
+        opt_state=given.opt_state,
+        random=given.random,
         layout=Layout(values.layer_layout, values.param_scan_axis, values.layers),
         format=values.format,
         step=values.step,
