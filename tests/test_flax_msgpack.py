@@ -187,7 +187,7 @@ HOSTILE = {
     "a key of bytes": ({b"a": array()}, InputError, "its root: its key a bytes is no text"),
     "a key that is a number": ({"a": {1: array()}}, InputError, "a: its key 1 is no text"),
     "twice": (map_of(2, "a", 1, "a", 2), InputError, "a: is there twice"),
-    "leaves the folder": ({"a": {"../..": 1, "..": 1}}, InputError, "a: the name '..' is refused"),
+    "leaves the folder": ({"a": {"../..": 1}}, InputError, "a: the name '../..' is refused"),
     "absolute": ({"/etc/passwd": array()}, InputError, "the name '/etc/passwd' is refused"),
     "a long name": ({"a" * 10**6: 1}, InputError, "a name of more than 1,024 bytes"),
     "no UTF-8": (b"\x81\xa1\xff\x01", CorruptFileError, "a name in it is no UTF-8"),

@@ -86,7 +86,9 @@ class NpzReader(OfOneFile):
                 )
             return given
         if dtype.name not in contents.DTYPES:
-            raise InputError(f"{where}: its dtype {dtype.name} is not one of arrays of numbers")
+            raise InputError(
+                f"{where}: its dtype {dtype.name} is not one of {contents.NUMBERS}; leave it out"
+            )
         return dtype
 
 
