@@ -50,7 +50,7 @@ def as_it_is(reader: Reader) -> Common:
 
 def as_it_was(reader: Reader, manifest: Manifest | None, api: str) -> Common | None:
     """A checkpoint by the paths of the one that it was made of, None if that was not of `api`."""
-    back = way_back(manifest, api) if manifest is not None else None
+    back = way_back(manifest, api, reader.location) if manifest is not None else None
     if back is None:
         return None
     return Common(reader, {names_of(path): made for path, made in back.items() if made.pieces})
