@@ -1,6 +1,7 @@
 """What is to be made of a checkpoint."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.roles import LINEN, NNX
@@ -22,6 +23,9 @@ class Options:
       layout: of layers, of a map by rule.
       format: of the target, "orbax", "safetensors" or "msgpack".
       step: which one, where the source holds several.
+      dtype: of arrays of a .npz whose dtype NumPy has lost, "bfloat16"; "" of none.
+      rename: {path of a module of the source: the name that it is to have}.
+      allow_extra: whether params that are in no entry of `weights` are carried along.
       overwrite: whether a checkpoint at the target is replaced; it is kept beside.
     """
 
@@ -32,6 +36,9 @@ class Options:
     layout: Layout = KEEP
     format: str = "orbax"
     step: int | None = None
+    dtype: str = ""
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    allow_extra: bool = False
     overwrite: bool = False
 
 

@@ -42,6 +42,11 @@ class NpzReader(OfOneFile):
                 with archive.open(_checked(member, path)) as stream:
                     leaves[place] = self._leaf(stream, place)[0]
         contents.nested(leaves, path)
+        if void_as and void_as not in {leaf.dtype.name for leaf in leaves.values()}:
+            raise InputError(
+                f"{path}: no array has lost its dtype, and --dtype={void_as} casts nothing; leave "
+                f"it out"
+            )
         self.leaves: Leaves = leaves
 
     def read(self, path: Path) -> np.ndarray:
@@ -82,7 +87,7 @@ class NpzReader(OfOneFile):
             if given is None or given.itemsize != dtype.itemsize:
                 raise InputError(
                     f"{where}: its dtype is lost: NumPy saves bfloat16 and the like as "
-                    f"{dtype.itemsize} bytes of anything; save it as float32, or in safetensors"
+                    f"{dtype.itemsize} bytes of anything; say which it is: convert --dtype=bfloat16"
                 )
             return given
         if dtype.name not in contents.DTYPES:
