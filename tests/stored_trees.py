@@ -77,6 +77,7 @@ class LinenStack(nn.Module):
     """A stack along an axis."""
 
     axis: int = 0
+    features: int = FEATURES
 
     @nn.compact
     def __call__(self, x):
@@ -86,29 +87,31 @@ class LinenStack(nn.Module):
             split_rngs={"params": True},
             length=NUM_LAYERS,
         )
-        x, _ = scan(name="layers")(x, None)
+        x, _ = scan(self.features, name="layers")(x, None)
         return nn.Dense(2, name="head")(x)
 
 
 class _LinenLayer(nn.Module):
+    features: int
+
     @nn.compact
     def __call__(self, x, _):
-        return nn.Dense(FEATURES, name="dense")(x), None
+        return nn.Dense(self.features, name="dense")(x), None
 
 
 class NnxStack(nnx.Module):
-    def __init__(self, rngs, axis=0):
+    def __init__(self, rngs, axis=0, features=FEATURES):
         @nnx.vmap(in_axes=0, out_axes=axis)
         def layers(rngs):
-            return _NnxLayer(rngs)
+            return _NnxLayer(features, rngs)
 
         self.layers = layers(rngs.split(NUM_LAYERS))
-        self.head = nnx.Linear(FEATURES, 2, rngs=rngs)
+        self.head = nnx.Linear(features, 2, rngs=rngs)
 
 
 class _NnxLayer(nnx.Module):
-    def __init__(self, rngs):
-        self.dense = nnx.Linear(FEATURES, FEATURES, rngs=rngs)
+    def __init__(self, features, rngs):
+        self.dense = nnx.Linear(features, features, rngs=rngs)
 
 
 class LinenState(train_state.TrainState):
@@ -118,7 +121,8 @@ class LinenState(train_state.TrainState):
 
 def linen_state(model, optimizer, num_steps=2):
     """A TrainState after some steps, so that no moment is zero."""
-    x = jax.random.normal(jax.random.key(1), (4, FEATURES))
+    features = getattr(model, "features", FEATURES)
+    x = jax.random.normal(jax.random.key(1), (4, features))
     variables = model.init(jax.random.key(0), x)
     state = LinenState.create(
         apply_fn=model.apply,
@@ -147,11 +151,14 @@ def nnx_state(model, optimizer):
 
 
 def is_kernel(params):
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    """By name: the bias of a stack has two axes as well."""
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, _: "kernel" in jax.tree_util.keystr(keys), params
+    )
 
 
 def labels(params):
-    return jax.tree.map(lambda p: "kernels" if p.ndim > 1 else "others", params)
+    return jax.tree.map(lambda kernel: "kernels" if kernel else "others", is_kernel(params))
 
 
 OPTIMIZERS = {

@@ -1,19 +1,17 @@
 """What a conversion makes: each leaf of the target, and the pieces of the source that it is of."""
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from shared.checkpoint.fitting import check_fits
 from shared.checkpoint.moments import trees_like
+from shared.checkpoint.moves import Moves, moves_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import AUX, LINEN, NNX, Names, Roles
-from shared.checkpoint.sequences import with_sequences
-from shared.checkpoint.sides import Side, sides
+from shared.checkpoint.roles import AUX, LINEN, Names, Roles
+from shared.checkpoint.sequences import like_state, with_sequences
 from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
 from shared.errors import InputError
 from shared.program.view import View
@@ -47,29 +45,14 @@ class Made:
 Plan = Mapping[Path, Made]
 
 
-@dataclasses.dataclass(frozen=True)
-class Moves:
-    """A weight map from the side of the source to the other one.
-
-    Attributes:
-      source, target: the paths of both.
-      source_leaves, leaves: {name: shape and dtype} of both sides.
-      pieces: {name on the target's side: views of what it is made of, of what they make up}.
-    """
-
-    source: Side
-    target: Side
-    source_leaves: Mapping[str, Any]
-    leaves: Mapping[str, Any]
-    pieces: Mapping[str, list[tuple[View, View]]]
-
-    @property
-    def names(self) -> set[str]:
-        """All names on the side of the source."""
-        return {here.leaf for pieces in self.pieces.values() for here, _ in pieces}
-
-
-def plan_of(roles: Roles, leaves: Leaves, weights: WeightMap, wrapper: str, source: str) -> Plan:
+def plan_of(
+    roles: Roles,
+    leaves: Leaves,
+    weights: WeightMap,
+    wrapper: str,
+    source: str,
+    opt_state: Leaves | None = None,
+) -> Plan:
     """The plan of a conversion to the other API.
 
     Args:
@@ -78,12 +61,13 @@ def plan_of(roles: Roles, leaves: Leaves, weights: WeightMap, wrapper: str, sour
       weights: which variable is which.
       wrapper: the last name of each leaf of an NNX target, "value" or "".
       source: where the checkpoint is, for messages.
+      opt_state: what Linen's optimizer keeps, None if that is not known.
 
     Raises:
-      InputError: the map does not fit the variables, or a state of the optimizer depends on the
-        layout of params in a way that is not known.
+      InputError: the map does not fit the variables, a state of the optimizer depends on the
+        layout of params in a way that is not known, or is none of `opt_state`.
     """
-    moves = _moves(roles, weights, wrapper)
+    moves = moves_of(roles, weights, wrapper)
     mapped = check_fits(roles, leaves, moves.source_leaves, moves.source, moves.names, source)
     planned = _Planned(leaves, source)
     planned.tree(mapped, moves, moves.target.variable)
@@ -110,19 +94,9 @@ def plan_of(roles: Roles, leaves: Leaves, weights: WeightMap, wrapper: str, sour
             planned.copy((AUX[moves.target.api], *path), path)
     for target, path in roles.aux.items():
         planned.copy(target, path)
-    return planned.done(moves.target.api)
-
-
-def _moves(roles: Roles, weights: WeightMap, wrapper: str) -> Moves:
-    both = sides(weights, roles.nested, roles.is_training, wrapper)
-    to_nnx = roles.api == LINEN
-    pieces: dict[str, list[tuple[View, View]]] = collections.defaultdict(list)
-    for entry in weights.entries:
-        if not entry.is_draw:
-            here, there = (entry.linen, entry.nnx) if to_nnx else (entry.nnx, entry.linen)
-            pieces[there.leaf].append((here, there))
-    specs = (weights.linen, weights.nnx) if to_nnx else (weights.nnx, weights.linen)
-    return Moves(both[roles.api], both[NNX if to_nnx else LINEN], *specs, pieces)
+    if moves.target.api == LINEN:
+        planned.sequences(opt_state if roles.optimizer or roles.step is not None else None)
+    return planned.done()
 
 
 def _without_collection(above: Names, roles: Roles, of_optimizer: bool) -> Names:
@@ -170,10 +144,15 @@ class _Planned:
         dtype = np.dtype(np.int32 if api == LINEN else np.uint32)
         self._add(target, Made(Leaf(self.leaves[path].shape, dtype), (Piece(path),)))
 
-    def done(self, api: str) -> Plan:
-        """All that was found, the leaves that are of one leaf of the source one after another."""
-        if api == LINEN:
+    def sequences(self, opt_state: Leaves | None) -> None:
+        """The states of a chain become a sequence, as in `opt_state` where that is known."""
+        if opt_state is None:
             self.made = with_sequences(self.made, Made(nothing()))
+        else:
+            self.made = like_state(self.made, opt_state, Made, self.source)
+
+    def done(self) -> Plan:
+        """All that was found, the leaves that are of one leaf of the source one after another."""
         order = {path: i for i, path in enumerate(self.leaves)}
         first = {
             path: order[made.pieces[0].source] if made.pieces else -1

@@ -1,10 +1,17 @@
-"""The states of a chain of optimizers as a sequence, as Linen saves them; NNX saves numbers."""
+"""The states of a chain of optimizers as a sequence, as Linen saves them; NNX saves numbers.
+
+What keeps nothing, as `optax.clip`, is None in Linen's sequence. NNX saves nothing of it: one at
+the end of a chain, or all alone, is known of Linen's optimizer itself.
+"""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from shared.checkpoint.stored import Path
+from shared.checkpoint.naming import written
+from shared.checkpoint.roles import names_of
+from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.errors import InputError
 
 T = TypeVar("T")
 
@@ -35,3 +42,32 @@ def with_sequences(leaves: Mapping[Path, T], nothing: T) -> dict[Path, T]:
 
 def _numbered(path: Path, is_sequence: set[Path]) -> Path:
     return tuple(int(name) if path[:i] in is_sequence else name for i, name in enumerate(path))
+
+
+def like_state(
+    made: Mapping[Path, T], state: Leaves, of_nothing: Callable[[Leaf], T], source: str
+) -> dict[Path, T]:
+    """`made` with the paths of a state of Linen's optimizer, and with what of it is empty.
+
+    Args:
+      made: the leaves of a target.
+      state: those of the optimizer's state, below `opt_state`.
+      of_nothing: makes one that is empty.
+      source: where the checkpoint is, for messages.
+
+    Raises:
+      InputError: the checkpoint is of another optimizer.
+    """
+    paths = {names_of(path): path for path in state}
+    other = {names_of(path) for path, leaf in state.items() if leaf.kind != "empty"}
+    own = {names_of(path) for path in made if path[0] == "opt_state"}
+    apart = sorted(other - own) or sorted(own - paths.keys())
+    if apart:
+        has, lacks = ("Pair.optimizer", source) if apart[0] in other else (source, "Pair.optimizer")
+        raise InputError(
+            f"{source}: is of another optimizer than the pair: {has} has {written(apart[0])} and "
+            f"{lacks} has not; give the pair the optimizer of the checkpoint, or none"
+        )
+    renamed = {paths.get(names_of(path), path): each for path, each in made.items()}
+    empty = {path: of_nothing(leaf) for path, leaf in state.items() if leaf.kind == "empty"}
+    return {**empty, **renamed}

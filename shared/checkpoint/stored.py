@@ -58,7 +58,11 @@ class Reader(Protocol):
 
     format: str
     path: str
-    leaves: Leaves
+
+    @property
+    def leaves(self) -> Leaves:
+        """All that it holds, in its order."""
+        ...
 
     @property
     def location(self) -> str:

@@ -39,4 +39,5 @@ def _leaf(row: Mapping[str, Any]) -> str:
 
 
 def _distance(row: Mapping[str, Any]) -> str:
-    return "" if row["max_abs"] is None else f"  (max abs {row['max_abs']:.3g})"
+    # What is not finite is text in a document.
+    return "" if row["max_abs"] is None else f"  (max abs {float(row['max_abs']):.3g})"

@@ -43,14 +43,17 @@ class OrbaxReader:
     """A `Reader` of Orbax checkpoints. No array has been read when it is made.
 
     Attributes:
-      located: where the arrays are below `path`.
+      location: the directory that holds the arrays.
+      form: the directories from the path down to it: ("300", "state") of a step's item.
+      beside: the names of what else is in the directory of a step; none elsewhere.
     """
 
     format = "orbax"
 
     def __init__(self, path: str, located: Place):
         """Reads what the checkpoint says of itself; raises what `open_orbax` does."""
-        self.path, self.located = path, located
+        self.path = path
+        self.location, self.form, self.beside = located.directory, located.form, located.beside
         directory = os.path.abspath(located.directory)
         metadata = metadata_of(directory)
         values = _values(directory, metadata)
@@ -70,21 +73,8 @@ class OrbaxReader:
                 list(chunks_of(where, entry.name, header, values)),
                 _spec(directory, entry.name, metadata),
             )
-            leaves[leaf] = Leaf(header.shape, header.dtype, entry.kind, impl)
-            if impl:
-                leaves[leaf] = Leaf(header.shape, header.dtype, "key", impl)
-
-    @property
-    def location(self) -> str:
-        return self.located.directory
-
-    @property
-    def form(self) -> tuple[str, ...]:
-        return self.located.form
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        return self.located.beside
+            kind = "key" if impl else entry.kind
+            leaves[leaf] = Leaf(header.shape, header.dtype, kind, impl)
 
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf, contiguous, in the dtype and the shape that are stored.

@@ -62,9 +62,13 @@ class StoredArray:
             return
         for stream, size in self._streams():
             for start in range(0, size, PART):
-                part = np.empty(min(PART, size - start), np.uint8).view(self.header.dtype)
-                stream.fill(_bytes_of(part))
-                yield self._checked(part)
+                # No name here holds a part while the next one is made.
+                yield self._part(stream, min(PART, size - start))
+
+    def _part(self, stream: Stream, size: int) -> np.ndarray:
+        part = np.empty(size, np.uint8).view(self.header.dtype)
+        stream.fill(_bytes_of(part))
+        return self._checked(part)
 
     def _is_in_order(self) -> bool:
         """Whether the stored pieces, one after another, are the array in C's order."""

@@ -49,7 +49,9 @@ def place_of(path: str, step: int | None = None) -> Place:
     if _is_item(names):
         _no_step(path, step)
         return Place(path, (), ())
-    if _items(path, names):
+    items = _items(path, names)
+    are_steps = len(items) > 1 and all(map(STEP.match, items))
+    if items and not are_steps:
         _no_step(path, step)
         return _in_step(path, ())
     return _in_step(path, (_step(path, names, step),))
@@ -77,7 +79,9 @@ def _step(path: str, names: list[str], step: int | None) -> str:
     steps = {
         int(found[1]): name
         for name in names
-        if (found := STEP.match(name)) and _is_step(os.path.join(path, name))
+        if not UNFINISHED.search(name)
+        and (found := STEP.match(name))
+        and _is_step(os.path.join(path, name))
     }
     if not steps:
         unfinished = [name for name in names if UNFINISHED.search(name)]

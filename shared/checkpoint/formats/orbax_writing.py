@@ -4,26 +4,23 @@ That of version 0: arrays with headers of Zarr's version 2 in a database (OCDBT)
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
-import re
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
+from shared.checkpoint.formats.orbax_index import write_index
 from shared.checkpoint.formats.orbax_metadata_files import write_metadata
 from shared.checkpoint.formats.orbax_names import check_writable, chunks_of, name_of
+from shared.checkpoint.formats.orbax_value_files import ValueFiles
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Leaves, Path, Read
 from shared.errors import ComposedLiftsError, FileAccessError, InputError, printable
-
-# How many chunks may wait to be written.
-PENDING = 4
 
 
 def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
@@ -43,49 +40,28 @@ def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
     started = time.time_ns()
     with _writing(target):
         os.mkdir(target)
-        database = _Database(os.path.abspath(target))
-        for path, leaf in leaves.items():
-            if leaf.kind != "empty":
-                _write_array(database, path, leaf, read)
-        database.wait(0)
+        with ValueFiles(target) as files:
+            for path, leaf in leaves.items():
+                if leaf.kind != "empty":
+                    _write_array(files, path, leaf, read)
+        write_index(target, files.values)
         write_metadata(target, leaves, started)
 
 
-class _Database:
-    """The arrays of a checkpoint while they are written."""
-
-    def __init__(self, directory: str):
-        store = {
-            "driver": "ocdbt",
-            "base": {"driver": "file", "path": os.path.join(directory, "")},
-            "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000},
-        }
-        self._store = ts.KvStore.open(store).result()
-        self._pending: deque[Any] = deque()
-
-    def put(self, key: str, content: bytes) -> None:
-        """Begins to write a value, and waits until few are left to be written."""
-        self._pending.append(self._store.write(key, content))
-        self.wait(PENDING)
-
-    def wait(self, count: int) -> None:
-        """Waits until no more than `count` values are left to be written."""
-        while len(self._pending) > count:
-            self._pending.popleft().result()
-
-
-def _write_array(database: _Database, path: Path, leaf: Leaf, read: Read) -> None:
+def _write_array(files: ValueFiles, path: Path, leaf: Leaf, read: Read) -> None:
     chunks, name = chunks_of(leaf), name_of(path)
-    database.put(f"{name}/.zarray", _header(leaf, chunks))
+    header = _header(leaf, chunks)
+    files.put(f"{name}/.zarray", len(header), iter([memoryview(header)]))
     numbers = _Numbers(path, leaf, read(path))
     counts = [-(-n // k) for n, k in zip(leaf.shape, chunks, strict=True)]
+    length = math.prod(chunks) * leaf.dtype.itemsize
     for index in np.ndindex(*counts):
         inside = [min(k, n - i * k) for i, n, k in zip(index, leaf.shape, chunks, strict=True)]
+        size = math.prod(inside) * leaf.dtype.itemsize
         place = ".".join(map(str, index)) or "0"
-        content = numbers.take(math.prod(inside) * leaf.dtype.itemsize)
         # The last chunk is as long as the others.
-        content = content.ljust(math.prod(chunks) * leaf.dtype.itemsize, b"\0")
-        database.put(f"{name}/{place}", content)
+        rest = memoryview(bytes(length - size))
+        files.put(f"{name}/{place}", length, itertools.chain(numbers.take(size), [rest]))
     numbers.end()
 
 
@@ -99,16 +75,15 @@ class _Numbers:
             found = [found]
         self._parts, self._rest = iter(found), memoryview(b"")
 
-    def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
-        taken = []
+    def take(self, count: int) -> Iterator[memoryview]:
+        """The next `count` bytes, in pieces."""
         while count:
             if not len(self._rest):
                 self._rest = self._next()
-            taken.append(self._rest[:count])
+            piece = self._rest[:count]
             self._rest = self._rest[count:]
-            count -= len(taken[-1])
-        return b"".join(taken)
+            count -= len(piece)
+            yield piece
 
     def _next(self) -> memoryview:
         for part in self._parts:
@@ -156,16 +131,7 @@ def _writing(target: str) -> Iterator[None]:
     except (ComposedLiftsError, MemoryError):
         raise
     except OSError as error:
-        raise _unwritable(target, error.strerror or str(error)) from error
-    except ValueError as error:  # TensorStore has no classes of its own for what the system says
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        if not code:
-            raise
-        raise _unwritable(target, os.strerror(int(code[1]))) from error
-
-
-def _unwritable(target: str, reason: str) -> FileAccessError:
-    return FileAccessError(
-        f"{printable(target)}: a checkpoint cannot be written: {reason}; choose a writable folder "
-        f"with free space"
-    )
+        raise FileAccessError(
+            f"{printable(target)}: a checkpoint cannot be written: {error.strerror or error}; "
+            f"choose a writable folder with free space"
+        ) from error

@@ -1,0 +1,49 @@
+"""What a user is to know of a conversion before it is made."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from shared.checkpoint.naming import split, written
+from shared.checkpoint.roles import AUX, NNX, Names, names_of
+
+if TYPE_CHECKING:
+    from shared.checkpoint.convert import Conversion
+
+
+def notes_on(conversion: "Conversion", target: str, random: Sequence[str]) -> Iterator[str]:
+    """Each in one line.
+
+    Args:
+      conversion: that is planned.
+      target: where it is going to be.
+      random: the module paths of the port's random state.
+    """
+    if conversion.manifest is None:
+        yield (
+            f"{conversion.source.path} has no manifest: whether its bytes are those written is not "
+            f"known"
+        )
+    aux = AUX[conversion.to]
+    carried = [path for path in conversion.plan if path[0] == aux]
+    if carried:
+        yield (
+            f"{target}: `{aux}` holds {_count(carried)} that the other API has no place for "
+            f"({written(carried[0])}); they come back; PyTreeRestore(partial_restore=True) leaves "
+            f"them out"
+        )
+    made = {names_of(path) for path in conversion.plan}
+    lacking = [name for name in random if not any(_ends(path, split(name)) for path in made)]
+    if conversion.to == NNX and lacking:
+        yield (
+            f"{target}: has no random state, which the port keeps and Linen does not "
+            f"({_count(lacking)}, {lacking[0]}): restore nnx.state(module, nnx.Not(nnx.RngState))"
+        )
+
+
+def _ends(path: Names, names: Names) -> bool:
+    """Whether a path ends in names, whatever `nnx.State` puts after them."""
+    return names in (path[-len(names) :], path[-len(names) - 1 : -1])
+
+
+def _count(leaves: Sequence) -> str:
+    return f"{len(leaves)} {'leaf' if len(leaves) == 1 else 'leaves'}"

@@ -1,0 +1,93 @@
+"""What a pair of models knows of checkpoints of both, beyond what they tell by themselves."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from shared.checkpoint.stored import Leaf, Leaves, nothing
+from shared.errors import InputError, during
+from shared.trees import unflatten
+from shared.weights.weight_map import WeightMap
+
+if TYPE_CHECKING:
+    from shared.models.pair import Pair
+
+# What Orbax calls an empty one; one of a class with names is None to it.
+_EMPTY: dict[type, str] = {dict: "Dict", list: "List", tuple: "Tuple"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What is known before a checkpoint is read.
+
+    Attributes:
+      weights: which variable is which; None for a map by rule.
+      opt_state: what Linen stores below `opt_state`, also where that is nothing; None if unknown.
+      random: the module paths of NNX's random state, `drop/rngs/key`, which Linen has not.
+    """
+
+    weights: WeightMap | None = None
+    opt_state: Leaves | None = None
+    random: tuple[str, ...] = ()
+
+
+def given_by(pair: "Pair") -> Given:
+    """What a pair tells. Both models are traced, no weight is allocated.
+
+    Raises:
+      InputError: a weight has no counterpart, or the pair's inputs, optimizer or state do not fit.
+    """
+    from shared.models.pair import pure_pair
+    from shared.report.result import DifferentError
+    from shared.verification.pipeline import find_weight_map
+
+    pure = pure_pair(pair)
+    try:
+        weights = find_weight_map(pure)
+    except DifferentError as error:
+        raise InputError(
+            f"the models of the pair differ: {error}; `composed-lifts verify` shows where"
+        ) from error
+    random = tuple(path.removeprefix("rng/") for path in pure.nnx.rng_leaves)
+    return Given(weights, _opt_state(pair, pure.linen.leaves), random)
+
+
+def _opt_state(pair: "Pair", leaves: Mapping[str, Any]) -> Leaves | None:
+    """The leaves of the state of the pair's optimizer, as Orbax names them."""
+    import jax
+
+    if pair.optimizer is None:
+        return None
+    variables = unflatten(leaves)
+
+    def state(variables: Any) -> Any:
+        if pair.linen_state is not None:
+            return pair.linen_state(variables, pair.optimizer).opt_state
+        return pair.optimizer.init(variables.get("params", {}))
+
+    with during("Pair.optimizer, of Linen"):
+        made = jax.eval_shape(state, variables)
+    flat, _ = jax.tree_util.tree_flatten_with_path(made, is_leaf=_is_empty)
+    return {("opt_state", *map(_name, keys)): _leaf(value) for keys, value in flat}
+
+
+def _is_empty(node: Any) -> bool:
+    return node is None or (isinstance(node, tuple | list | dict) and not node)
+
+
+def _name(key: Any) -> str | int:
+    if hasattr(key, "idx"):
+        return key.idx
+    return str(getattr(key, "key", getattr(key, "name", None)))
+
+
+def _leaf(value: Any) -> Leaf:
+    import jax
+    import numpy as np
+
+    if _is_empty(value):
+        return nothing(_EMPTY.get(type(value), "None"))
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        numbers = jax.eval_shape(jax.random.key_data, value)
+        return Leaf(numbers.shape, numbers.dtype, "key")
+    return Leaf(tuple(value.shape), np.dtype(value.dtype))
