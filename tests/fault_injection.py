@@ -25,7 +25,8 @@ class What(enum.IntEnum):
     ONE_FAILS = 2
     ALL_FAIL = 3
     NO_ROOM = 4
-    HALF = 5
+    HALF_READ = 5
+    HALF_WRITTEN = 6
 
 
 KINDS = {
@@ -38,7 +39,8 @@ KINDS = {
     "EIO from then on": (What.ALL_FAIL, errno.EIO),
     "EACCES": (What.ONE_FAILS, errno.EACCES),
     "EROFS from then on": (What.ALL_FAIL, errno.EROFS),
-    "half of a write": (What.HALF, 0),
+    "half of a read": (What.HALF_READ, 0),
+    "half of a write": (What.HALF_WRITTEN, 0),
 }
 # The process is held there until it is told to go on.
 HELD = (What.SIGNAL, signal.SIGSTOP)

@@ -1,7 +1,8 @@
 """What is left of checkpoints after a fault at each call to the file system.
 
 `python tests/fault_sweep.py` prints its table: of each kind of fault, a command is run with the
-first call below the folder of its target failing, then with the second, to the last.
+first call below the folder of its target or of its source failing, then with the second, to the
+last.
 After each: the source is as it was, the target is absent or complete (with --overwrite, old or new,
 and the other one kept), the command has ended as it should and said so in one line, and run again
 it succeeds and leaves nothing beside. A line that begins with `!` is a promise that was broken.
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fault_injection import INSIDE, KINDS, NAMES, Faults, environment
+from fault_injection import ALL, INSIDE, KINDS, NAMES, Faults, environment
 from fault_programs import PLANTED, PROGRAMS
 from forked import in_child
 
@@ -30,6 +31,7 @@ CODES = {
     "kill -9": {-signal.SIGKILL},
     "SIGTERM": {0, 128 + signal.SIGTERM, -signal.SIGTERM},
     "Ctrl-C": {0, 128 + signal.SIGINT},
+    "half of a read": {0},
     "half of a write": {0},
 }
 LINE = re.compile(r"composed-lifts: [^\n]+\n")
@@ -62,13 +64,19 @@ class Case:
         if overwrite:
             self.asked(self._make_old)
             self.old = self.asked(lambda: self.program.identity(self.kept))
+        # Those on names are as many in each run, so what gives the target its name is met.
+        self.places = {
+            "on a name": (self.targets, NAMES),
+            "within a name": (self.targets, INSIDE),
+            "of the source": (os.path.dirname(self.source), ALL),
+        }
         self.calls = {}
-        for depth in (NAMES, INSIDE):
+        for place, (folder, depth) in self.places.items():
             self._start()
-            with self.faults.at(self.targets, depth=depth):
+            with self.faults.at(folder, depth=depth):
                 code, said = self.run()
             assert code == 0, said
-            self.calls[depth] = self.faults.count
+            self.calls[place] = self.faults.count
         self.new = self.asked(lambda: self.program.identity(self.target))
 
     @property
@@ -103,12 +111,13 @@ class Case:
         assert code == 0, said
         return json.loads(Path(path).read_text())
 
-    def at(self, kind, depth, number, row):
+    def at(self, kind, place, number, row):
         """What is wrong after a fault; nothing if the command makes fewer calls this time."""
         self._start()
-        with self.faults.at(self.targets, KINDS[kind], number, depth):
+        folder, depth = self.places[place]
+        with self.faults.at(folder, KINDS[kind], number, depth):
             code, said = self.run()
-        self.calls[depth] = max(self.calls[depth], self.faults.count)
+        self.calls[place] = max(self.calls[place], self.faults.count)
         if self.faults.count < number:
             return []
         found, again, then = self.asked(self._after)
@@ -200,10 +209,9 @@ def main():
             case = Case(programs[name], folder, overwrite, faults)
             for kind in kinds:
                 row = Row()
-                for depth, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
-                    for each in case.at(kind, depth, number, row):
-                        whose = " within a name" if depth == INSIDE else ""
-                        print(f"! {shown}: {kind} at call {number}{whose}: {each}", flush=True)
+                for place, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
+                    for each in case.at(kind, place, number, row):
+                        print(f"! {shown}: {kind} at call {number} {place}: {each}", flush=True)
                         is_wrong = True
                 cells = (shown, kind, row.points, row.new, row.other, row.lost)
                 print("|", " | ".join(map(str, cells)), "|", flush=True)
@@ -211,16 +219,16 @@ def main():
 
 
 def numbers(case, points, index, num_kinds):
-    """(depth, number) of the calls that fail: all there are, or so many of a case, shared."""
+    """(place, number) of the calls that fail: all there are, or so many of a case, shared."""
     if not points:
-        for depth in case.calls:
+        for place in case.calls:
             # TensorStore makes more calls in one run than in another.
             number = 0
-            while number < case.calls[depth]:
+            while number < case.calls[place]:
                 number += 1
-                yield depth, number
+                yield place, number
         return
-    every = [(depth, i + 1) for depth, calls in case.calls.items() for i in range(calls)]
+    every = [(place, i + 1) for place, calls in case.calls.items() for i in range(calls)]
     for i in range(index, points, num_kinds):
         yield every[i * (len(every) - 1) // max(points - 1, 1)]
 
