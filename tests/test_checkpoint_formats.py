@@ -94,11 +94,13 @@ def test_what_is_no_file(tmp_path):
 @pytest.mark.parametrize("with_orbax", [False, True])
 @pytest.mark.parametrize("step", [3, 11])
 @pytest.mark.filterwarnings("ignore:Flax Checkpointing will soon be deprecated:DeprecationWarning")
-def test_the_checkpoints_of_flax_training(step, with_orbax, tmp_path):
+def test_the_checkpoints_of_flax_training(step, with_orbax, tmp_path, monkeypatch):
     with flax.config.temp_flip_flag("use_orbax_checkpointing", with_orbax):
         for saved in (3, 11):
             checkpoints.save_checkpoint(tmp_path, {"step": np.asarray(saved)}, saved, keep=9)
     (tmp_path / "checkpoint_7_tmp").write_bytes(b"unfinished")
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path)))
     reader = open_checkpoint(str(tmp_path), step)
     assert reader.format == ("orbax" if with_orbax else "msgpack")
     assert reader.read(("step",)) == step

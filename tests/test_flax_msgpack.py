@@ -163,6 +163,11 @@ GOOD = msgpack.packb({"a": {"b": array()}})
 HOSTILE = {
     "more than it holds": ({"a": array((3,))}, CorruptFileError, "a: its header gives (3,) float"),
     "less than it holds": ({"a": array((1,))}, CorruptFileError, "4 bytes, but 8 follow"),
+    "more in the array": (
+        {"a": msgpack.ExtType(1, array().data + b"!")},
+        CorruptFileError,
+        "8 bytes, but 9 follow",
+    ),
     "4 TB": ({"a": array((10**12,))}, InputError, "4,000,000,000,000 bytes; this machine has"),
     "beyond NumPy": ({"a": array((0, 2**63, 2**63))}, InputError, "340,282,366,920,938"),
     "negative": ({"a": array((-1, -2))}, InputError, "a: its header gives the shape [-1, -2]"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from shared.checkpoint.adjusted import renamed, without_extra
 from shared.checkpoint.axis_names import axis_names_of
 from shared.checkpoint.beside import carry, form_of
 from shared.checkpoint.file_system import check_room
@@ -84,7 +85,7 @@ def planned(source_path: str, options: Options) -> Conversion:
       CorruptFileError: it is damaged.
       FileAccessError: it cannot be read.
     """
-    source, manifest = open_with_manifest(source_path, options.step)
+    source, manifest = open_with_manifest(source_path, options.step, options.dtype)
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
     with naming(os.fspath(source_path)):
         roles = roles_of(source.leaves, source_path, api, options.weights, likely_api(source))
@@ -102,7 +103,7 @@ def _back(
     source: Reader, roles: Roles, manifest: Manifest | None, options: Options
 ) -> Conversion | None:
     """Back to what a manifest says the source was made of; None where it says nothing of that."""
-    if manifest is None or options.layout != KEEP:
+    if manifest is None or options.layout != KEEP or options.rename:
         return None
     plan = way_back(manifest, NNX if roles.api == LINEN else LINEN, source.location)
     return None if plan is None else Conversion(source, roles, plan, MANIFEST, manifest)
@@ -127,8 +128,11 @@ def _one_of(
 def _anew(source: Reader, roles: Roles, manifest: Manifest | None, options: Options) -> Conversion:
     """By the weight map that is given, or by rule."""
     weights = options.weights
+    roles = renamed(roles, options.rename)
     if weights is None:
         weights = map_by_rule(roles, source.leaves, options.layout, source.path)
+    elif options.allow_extra:
+        roles = without_extra(roles, weights)
     wrapper = "value" if options.format == "orbax" else ""
     plan = plan_of(roles, source.leaves, weights, wrapper, source.path, options.opt_state)
     by = RULE if options.weights is None else WEIGHT_MAP

@@ -1,6 +1,7 @@
 """Whether the variables of a checkpoint are those of a weight map: all that is not, listed."""
 
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from shared.checkpoint.stored import Leaf, Leaves, Path
 from shared.errors import InputError
 
 SHOWN = 20
+# Of leaves that have the shape of a missing one.
+_LOOKED_AT = 200
 
 
 def check_fits(
@@ -39,7 +42,7 @@ def check_fits(
     problems, lacking = [], []
     used: set[Names] = set()
     for name in sorted(names):
-        key = _key(side, name)
+        key = key_of(side, name)
         used.add(key)
         path = roles.variables.get(key)
         if path is None:
@@ -52,18 +55,32 @@ def check_fits(
         path for key, path in more.items() if collection_of(roles, key, leaves[path]) == "params"
     ]
     problems += [f"{written(path)}: in no entry of the map" for path in extra]
-    problems += [
-        _missing(name, specs[name], {p: leaves[p] for p in more.values()}) for name in lacking
-    ]
-    if problems:
-        count = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    unused = {path: leaves[path] for path in more.values()}
+    shown = [_missing(name, specs[name], unused) for name in lacking[:SHOWN]]
+    shown = [*shown, *sorted(problems)][:SHOWN]
+    if shown:
+        left = len(lacking) + len(problems) - len(shown)
+        count = f"; and {left:,} more" if left else ""
         raise InputError(
-            f"{source} does not fit the weight map: {'; '.join(sorted(problems)[:SHOWN])}{count}"
+            f"{source} does not fit the weight map: {'; '.join(shown)}{count}"
+            f"{_advice(lacking, extra, problems[: len(problems) - len(extra)])}"
         )
     return found
 
 
-def _key(side: Side, name: str) -> Names:
+def _advice(lacking: list, extra: list, different: list) -> str:
+    """What to do about leaves that are missing, not in the map, or otherwise."""
+    if different:
+        return "; give a map or a pair of these shapes and dtypes"
+    if lacking and extra:
+        return "; convert has --rename=OLD=NEW for other names"
+    if extra:
+        return "; convert has --allow_extra, which carries them along"
+    return "; give another step, or a map of what is there"
+
+
+def key_of(side: Side, name: str) -> Names:
+    """What a variable of a map is called in `Roles.variables`."""
     module_path = side.module_path(name)
     return (name.split("/")[0], *module_path) if side.api == LINEN else module_path
 
@@ -79,7 +96,8 @@ def _differences(path: str, expected: Any, leaf: Leaf) -> list[str]:
 
 def _missing(name: str, expected: Any, extra: Mapping[Path, Leaf]) -> str:
     """What is said of a leaf that is not there, with one of its shape that may be meant."""
-    alike = [written(path) for path, leaf in extra.items() if tuple(expected.shape) == leaf.shape]
+    same = (path for path, leaf in extra.items() if tuple(expected.shape) == leaf.shape)
+    alike = [written(path) for path in itertools.islice(same, _LOOKED_AT)]
     near = difflib.get_close_matches(name, alike, n=1, cutoff=0) if alike else []
     hint = f" (renamed? {near[0]} has its shape)" if near else ""
     return f"{name}: missing, expected {tuple(expected.shape)} {expected.dtype}{hint}"

@@ -26,14 +26,19 @@ class WithManifest:
         return self._reader.read(self._paths[path])
 
 
-def open_with_manifest(path: str, step: int | None = None) -> tuple[Reader, Manifest | None]:
+def open_with_manifest(
+    path: str, step: int | None = None, dtype: str = ""
+) -> tuple[Reader, Manifest | None]:
     """The checkpoint at `path`, and its manifest if it has one.
+
+    Args:
+      path, step, dtype: as `open_checkpoint` takes them.
 
     Raises:
       InputError, FileAccessError, CorruptFileError: as `open_checkpoint` and `Manifest.load`; it
         holds other leaves than its manifest says.
     """
-    reader = open_checkpoint(os.fspath(path), step)
+    reader = open_checkpoint(os.fspath(path), step, dtype)
     manifest = Manifest.load(reader.location)
     if manifest is None:
         return reader, None

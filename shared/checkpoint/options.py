@@ -24,6 +24,9 @@ class Options:
       layout: of layers, of a map by rule.
       format: of the target, "orbax", "safetensors" or "msgpack".
       step: which one, where the source holds several.
+      dtype: of arrays of a .npz whose dtype NumPy has lost, "bfloat16"; "" of none.
+      rename: {path of a module of the source: the name that it is to have}.
+      allow_extra: whether params that are in no entry of `weights` are carried along.
       overwrite: whether a checkpoint at the target is replaced; it is kept beside.
     """
 
@@ -35,6 +38,9 @@ class Options:
     layout: Layout = KEEP
     format: str = "orbax"
     step: int | None = None
+    dtype: str = ""
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    allow_extra: bool = False
     overwrite: bool = False
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "Rewrite a checkpoint from the layout of one API to that of the other."
 FORMATS = ("orbax", "safetensors", "msgpack")
+# What NumPy knows by no name of its own.
+DTYPES = ("bfloat16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -62,6 +64,25 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "step", None, "Which step of a folder that holds several.", 0, flag_values=values
     )
+    define_name(
+        "dtype",
+        None,
+        DTYPES,
+        "Of the arrays in a .npz file whose dtype NumPy has lost: bfloat16. Nothing is cast.",
+        values,
+    )
+    flags.DEFINE_list(
+        "rename",
+        [],
+        "Other names for modules of the source: Dense_0=dense,encoder/Dense_0=encoder/out.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "allow_extra",
+        False,
+        "Carry params along that are in no entry of the pair's map, or of --weight_map.",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("dry_run", False, "Show what would be written, and write nothing.", values)
     flags.DEFINE_boolean(
         "overwrite",
@@ -98,6 +119,9 @@ def run(values: flags.FlagValues) -> int:
     for name in ("param_scan_axis", "layers"):
         if values.layer_layout == "keep" and values[name].present:
             raise UsageError(f"--{name} needs --layer_layout=stacked or unstacked")
+    if values.allow_extra and not (values.pair or values.weight_map):
+        raise UsageError("--allow_extra needs --pair or --weight_map: by rule no param is extra")
+    _renames(values)
     if os.path.commonpath([source, target]) in (source, target):
         raise UsageError(
             f"--target_path={values.target_path} and --source_path={values.source_path} are one, "
@@ -109,11 +133,35 @@ def run(values: flags.FlagValues) -> int:
 
     writer = None
     if values.report is not None:
+        _check_report(values, source, target)
         writer = Writer(values.report, writable=(".json",), flag="--report")
     return apart(
         lambda: guarded(lambda: _convert(values, writer), values.verbose),
         f"--source_path={values.source_path}",
     )
+
+
+def _check_report(values: flags.FlagValues, source: str, target: str) -> None:
+    """Stops at a report that would stand in a checkpoint, or in the place of its manifest."""
+    from shared.checkpoint.siblings import beside
+
+    report = os.path.realpath(values.report)
+    for place in (source, target):
+        if report == beside(place) or os.path.commonpath([report, place]) == place:
+            raise UsageError(
+                f"--report={values.report} is in a checkpoint, or in the place of its manifest; "
+                f"choose another place"
+            )
+
+
+def _renames(values: flags.FlagValues) -> dict[str, str]:
+    found = {}
+    for each in values.rename:
+        old, _, new = each.partition("=")
+        if not old or not new or old in found:
+            raise UsageError(f"--rename={each}: expected OLD=NEW, each OLD once")
+        found[old] = new
+    return found
 
 
 def path_from_flags(values: flags.FlagValues, name: str) -> str:
@@ -182,6 +230,9 @@ def _options(values: flags.FlagValues) -> "Options":
         layout=Layout(values.layer_layout, values.param_scan_axis, values.layers),
         format=values.format,
         step=values.step,
+        dtype=values.dtype or "",
+        rename=_renames(values),
+        allow_extra=values.allow_extra,
         overwrite=values.overwrite,
     )
 

@@ -33,6 +33,8 @@ from flax.training import checkpoints, train_state
 VERSION = tuple(map(int, importlib.metadata.version("flax").split(".")))
 # Orbax could not save typed keys before.
 HAS_TYPED_KEYS = VERSION >= (0, 12)
+# An optimizer held its model before.
+OPTIMIZER_IS_APART = VERSION >= (0, 11)
 FEATURES, LAYERS, STEPS = 3, 2, 3
 X = np.random.default_rng(0).standard_normal((4, FEATURES)).astype(np.float32)
 
@@ -130,7 +132,7 @@ def trained_nnx():
     """A model and its optimizer after some steps."""
     model = NnxModel(nnx.Rngs(0))
     model.train()
-    if VERSION >= (0, 11):
+    if OPTIMIZER_IS_APART:
         optim = nnx.Optimizer(model, optimizer(), wrt=nnx.Param)
     else:
         optim = nnx.Optimizer(model, optimizer())
@@ -146,7 +148,7 @@ def trained_nnx():
     for _ in range(STEPS):
         grads, rest = jax.grad(loss, has_aux=True)(*nnx.split(model, nnx.Param, ...)[1:])
         nnx.update(model, rest)
-        optim.update(*([model] if VERSION >= (0, 11) else []), grads)
+        optim.update(*([model] if OPTIMIZER_IS_APART else []), grads)
     return model, optim
 
 
@@ -208,6 +210,10 @@ def write(folder):
         "nnx_optimizer": optim_state,
         "nnx_managed": state,
     }
+    if OPTIMIZER_IS_APART:
+        both = {"model": state, "optimizer": optim_state}
+        save_standard(folder / "nnx_both", both)
+        trees["nnx_both"] = both
     if HAS_TYPED_KEYS:
         keys = {"threefry": jax.random.key(7), "rbg": jax.random.key(7, impl="rbg")}
         save_standard(folder / "typed_keys", keys)

@@ -77,12 +77,13 @@ def check_can_hold(format_name: str, leaves: Leaves) -> None:
         check_msgpack(leaves)
 
 
-def open_checkpoint(path: str, step: int | None = None) -> Reader:
+def open_checkpoint(path: str, step: int | None = None, dtype: str = "") -> Reader:
     """The checkpoint at `path`, in whichever format; no numbers are read.
 
     Args:
       path: a file, or a folder of Orbax or of `flax.training.checkpoints`.
       step: which one of those in a folder; it may be left out where there is one.
+      dtype: of arrays of a .npz that NumPy saved as bytes of anything, "bfloat16".
 
     Raises:
       InputError: there is none, or several; or it cannot be used.
@@ -94,7 +95,11 @@ def open_checkpoint(path: str, step: int | None = None) -> Reader:
         format_name = format_of_file(path)
         if step is not None:
             raise InputError(f"{path}: is a file, of which there are no steps; leave out --step")
+        if dtype and format_name == "npz":
+            return open_npz(path, dtype)
+        _no_dtype(path, dtype)
         return _OF_FILES[format_name](path)
+    _no_dtype(path, dtype)
     legacy = _legacy_steps(path)
     if not legacy:
         return open_orbax(path, step)
@@ -104,6 +109,14 @@ def open_checkpoint(path: str, step: int | None = None) -> Reader:
     if chosen not in legacy:
         raise InputError(f"{path}: has no step {chosen}; it has {_listed(legacy)}")
     return open_checkpoint(os.path.join(path, legacy[chosen]))
+
+
+def _no_dtype(path: str, dtype: str) -> None:
+    if dtype:
+        raise InputError(
+            f"{path}: --dtype={dtype} is of .npz files, which lose it; nothing is cast: leave it "
+            f"out"
+        )
 
 
 def format_of_file(path: str) -> str:
