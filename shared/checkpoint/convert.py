@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from shared.checkpoint.adjusted import renamed, without_extra
+from shared.checkpoint.axis_names import axis_names_of
 from shared.checkpoint.beside import carry, form_of
 from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
@@ -47,6 +48,7 @@ class Conversion:
       target: where the leaves are, "" before they are written.
       sha256: of the bytes of each that was written.
       not_finite: {path in the source: how many numbers of it are NaN or infinite}.
+      axis_names: {path in the target: the name of each axis}, where they are known.
     """
 
     source: Reader
@@ -57,6 +59,7 @@ class Conversion:
     target: str = ""
     sha256: Mapping[Path, str] = dataclasses.field(default_factory=dict)
     not_finite: Mapping[Path, int] = dataclasses.field(default_factory=dict)
+    axis_names: Mapping[str, list] = dataclasses.field(default_factory=dict)
 
     @property
     def to(self) -> str:
@@ -89,7 +92,11 @@ def planned(source_path: str, options: Options) -> Conversion:
         given = (source, roles, manifest, options)
         conversion = _one_of(_back(*given), *given)
         check_can_hold(options.format, conversion.leaves)
-    return conversion
+    names = options.axis_names.get(conversion.to)
+    if not names or options.weights is None:
+        return conversion
+    found = axis_names_of(conversion.leaves, conversion.to, names, options.weights)
+    return dataclasses.replace(conversion, axis_names=found)
 
 
 def _back(
@@ -191,9 +198,10 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
     origin = origin_of(
         conversion.plan, conversion.source.leaves, making.read_sha256, conversion.roles.api
     )
-    manifest = Manifest(
-        kind, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
-    )
+    extra = {"origin": origin}
+    if conversion.axis_names:
+        extra["axis_names"] = dict(conversion.axis_names)
+    manifest = Manifest(kind, conversion.to, conversion.leaves, making.made_sha256, extra=extra)
     with _reading_back(conversion):
         _check_read_back(manifest, location, lambda n, what: progress(done + n, total, what))
     manifest.save(location)

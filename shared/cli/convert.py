@@ -1,5 +1,6 @@
 """`composed-lifts convert`: a checkpoint of one API as one of the other, and back, without loss."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -12,8 +13,7 @@ from shared.cli.names import define_name
 from shared.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from shared.checkpoint.convert import Options
-    from shared.checkpoint.of_pair import Given
+    from shared.checkpoint.options import Options
     from shared.files import Writer
 
 SUMMARY = "Rewrite a checkpoint from the layout of one API to that of the other."
@@ -177,25 +177,26 @@ def check_map_flags(values: flags.FlagValues) -> None:
         raise UsageError("give one of --pair=FILE.py:NAME and --weight_map=FILE.json")
 
 
-def given_from_flags(values: flags.FlagValues) -> "Given":
-    """What --pair or --weight_map tells."""
-    from shared.checkpoint.of_pair import Given, given_by
+def options_from_flags(values: flags.FlagValues) -> "Options":
+    """What --pair or --weight_map tells of a conversion, nothing without."""
+    from shared.checkpoint.of_pair import options_of
+    from shared.checkpoint.options import Options
 
     if values.weight_map is not None:
         from shared.weights.weight_map import WeightMap
 
         if not os.path.isfile(values.weight_map):
             raise UsageError(f"--weight_map={values.weight_map}: there is no such file")
-        return Given(WeightMap.load(values.weight_map))
+        return Options(weights=WeightMap.load(values.weight_map))
     if values.pair is None:
-        return Given()
+        return Options()
     from shared.cli.pair_file import load_pair, users_code
     from shared.cli.start import check_jax
 
     check_jax()
     pair = load_pair(values.pair)
     with users_code(f"--pair={values.pair}"):
-        return given_by(pair)
+        return options_of(pair)
 
 
 def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
@@ -221,15 +222,11 @@ def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
 
 
 def _options(values: flags.FlagValues) -> "Options":
-    from shared.checkpoint.convert import Options
     from shared.checkpoint.layers import Layout
 
-    given = given_from_flags(values)
-    return Options(
+    return dataclasses.replace(
+        options_from_flags(values),
         direction=values.direction,
-        weights=given.weights,
-        opt_state=given.opt_state,
-        random=given.random,
         layout=Layout(values.layer_layout, values.param_scan_axis, values.layers),
         format=values.format,
         step=values.step,
