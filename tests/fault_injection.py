@@ -12,9 +12,9 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("fault_shim.c")
-# As in fault_shim.c: calls so far, the one that fails, what it does, the number, whose, the folder.
+# As in fault_shim.c: calls so far, the one that fails, what it does, the number, which, the folder.
 STATE = struct.Struct("qqiiii4096s")
-ALL, FIRST, OTHERS = range(3)
+ALL, NAMES, INSIDE = range(3)
 
 
 class What(enum.IntEnum):
@@ -63,12 +63,12 @@ class Faults:
             self._state = mmap.mmap(file.fileno(), STATE.size)
 
     @contextlib.contextmanager
-    def at(self, folder, fault=(What.COUNT, 0), number=0, threads=ALL):
+    def at(self, folder, fault=(What.COUNT, 0), number=0, depth=ALL):
         """The `number`th call below `folder`, from 1, meets a fault as those of KINDS.
 
-        Counted are those of all threads, of the first one of each process, or of the others.
+        Counted are all, those on names in the folder, or those further down.
         """
-        self._state[:] = STATE.pack(0, number, *fault, threads, 0, os.fsencode(folder))
+        self._state[:] = STATE.pack(0, number, *fault, depth, 0, os.fsencode(folder))
         try:
             yield
         finally:

@@ -26,7 +26,7 @@ static struct {
   long at;    /* the number of the one that fails, from 1 */
   int kind;
   int number; /* of the error or of the signal */
-  int threads; /* whose calls are counted: those of all, of the first, of the others */
+  int depth; /* which calls are counted: 0 all, 1 on names in the folder, 2 on those further down */
   int unused;
   char root[PATH_MAX];
 } *state;
@@ -40,38 +40,40 @@ __attribute__((constructor)) static void map_state(void) {
   if (mapped != MAP_FAILED) state = mapped;
 }
 
-static int starts_below(const char *path) {
+/* 1 of the folder itself and of a name in it, 2 of one further down, 0 of any other. */
+static int depth_of(const char *path) {
   size_t length = strlen(state->root);
-  return length && !strncmp(path, state->root, length) &&
-         (path[length] == '/' || path[length] == '\0');
+  if (!length || strncmp(path, state->root, length)) return 0;
+  if (path[length] == '\0') return 1;
+  return path[length] == '/' ? 1 + !!strchr(path + length + 1, '/') : 0;
+}
+
+static int path_of(int descriptor, char *path) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+  ssize_t length = readlink(link, path, PATH_MAX - 1);
+  path[length < 0 ? 0 : length] = '\0';
+  return length > 0;
 }
 
 static int open_below(int descriptor) {
-  char link[64], path[PATH_MAX];
-  if (!state) return 0;
-  snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-  ssize_t length = readlink(link, path, sizeof path - 1);
-  if (length < 0) return 0;
-  path[length] = '\0';
-  return starts_below(path);
+  char path[PATH_MAX];
+  return state && path_of(descriptor, path) ? depth_of(path) : 0;
 }
 
 static int below(int folder, const char *path) {
   char full[2 * PATH_MAX];
   if (!state || !path) return 0;
-  if (path[0] == '/') return starts_below(path);
-  if (folder != AT_FDCWD) return open_below(folder);
-  if (!getcwd(full, PATH_MAX)) return 0;
+  if (path[0] == '/') return depth_of(path);
+  if (folder == AT_FDCWD ? !getcwd(full, PATH_MAX) : !path_of(folder, full)) return 0;
   strcat(full, "/");
   strncat(full, path, PATH_MAX - 1);
-  return starts_below(full);
+  return depth_of(full);
 }
 
 /* -1 where the call is to fail, 1 where it is to do a part; errno is set. */
-static int fault(int is_below, int takes_room) {
-  if (!is_below || !state) return 0;
-  int is_first = gettid() == getpid();
-  if (state->threads && is_first != (state->threads == 1)) return 0;
+static int fault(int depth, int takes_room) {
+  if (!depth || (state->depth && depth != state->depth)) return 0;
   long number = __atomic_add_fetch(&state->count, 1, __ATOMIC_SEQ_CST), at = state->at;
   int hit = 0;
   switch (state->kind) {
@@ -91,10 +93,10 @@ static int fault(int is_below, int takes_room) {
   static __typeof__(&name) next; \
   if (!next) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-#define CALL(result, name, parameters, arguments, is_below, takes_room) \
+#define CALL(result, name, parameters, arguments, depth, takes_room) \
   result name parameters { \
     NEXT(name); \
-    return fault(is_below, takes_room) < 0 ? -1 : next arguments; \
+    return fault(depth, takes_room) < 0 ? -1 : next arguments; \
   }
 
 #define OPEN(name, parameters, folder, arguments) \

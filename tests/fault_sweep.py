@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fault_injection import FIRST, KINDS, OTHERS, Faults, environment
+from fault_injection import INSIDE, KINDS, NAMES, Faults, environment
 from fault_programs import PLANTED, PROGRAMS
 from forked import in_child
 
@@ -63,12 +63,12 @@ class Case:
             self.asked(self._make_old)
             self.old = self.asked(lambda: self.program.identity(self.kept))
         self.calls = {}
-        for threads in (FIRST, OTHERS):
+        for depth in (NAMES, INSIDE):
             self._start()
-            with self.faults.at(self.targets, threads=threads):
+            with self.faults.at(self.targets, depth=depth):
                 code, said = self.run()
             assert code == 0, said
-            self.calls[threads] = self.faults.count
+            self.calls[depth] = self.faults.count
         self.new = self.asked(lambda: self.program.identity(self.target))
 
     @property
@@ -92,7 +92,7 @@ class Case:
         return self.program.run(self.source, self.target, self.overwrite)
 
     def asked(self, call):
-        """What a call gives in a process of its own: threads of libraries are not forked."""
+        """What a call gives in a process of its own: depth of libraries are not forked."""
         path = os.path.join(self.folder, "answer")
 
         def answer():
@@ -103,12 +103,12 @@ class Case:
         assert code == 0, said
         return json.loads(Path(path).read_text())
 
-    def at(self, kind, threads, number, row):
+    def at(self, kind, depth, number, row):
         """What is wrong after a fault; nothing if the command makes fewer calls this time."""
         self._start()
-        with self.faults.at(self.targets, KINDS[kind], number, threads):
+        with self.faults.at(self.targets, KINDS[kind], number, depth):
             code, said = self.run()
-        self.calls[threads] = max(self.calls[threads], self.faults.count)
+        self.calls[depth] = max(self.calls[depth], self.faults.count)
         if self.faults.count < number:
             return []
         found, again, then = self.asked(self._after)
@@ -200,9 +200,9 @@ def main():
             case = Case(programs[name], folder, overwrite, faults)
             for kind in kinds:
                 row = Row()
-                for threads, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
-                    for each in case.at(kind, threads, number, row):
-                        whose = " of other threads" if threads == OTHERS else ""
+                for depth, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
+                    for each in case.at(kind, depth, number, row):
+                        whose = " within a name" if depth == INSIDE else ""
                         print(f"! {shown}: {kind} at call {number}{whose}: {each}", flush=True)
                         is_wrong = True
                 cells = (shown, kind, row.points, row.new, row.other, row.lost)
@@ -211,16 +211,16 @@ def main():
 
 
 def numbers(case, points, index, num_kinds):
-    """(threads, number) of the calls that fail: all there are, or so many of a case, shared."""
+    """(depth, number) of the calls that fail: all there are, or so many of a case, shared."""
     if not points:
-        for threads in case.calls:
-            # TensorStore's threads make more calls in one run than in another.
+        for depth in case.calls:
+            # TensorStore makes more calls in one run than in another.
             number = 0
-            while number < case.calls[threads]:
+            while number < case.calls[depth]:
                 number += 1
-                yield threads, number
+                yield depth, number
         return
-    every = [(threads, i + 1) for threads, calls in case.calls.items() for i in range(calls)]
+    every = [(depth, i + 1) for depth, calls in case.calls.items() for i in range(calls)]
     for i in range(index, points, num_kinds):
         yield every[i * (len(every) - 1) // max(points - 1, 1)]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.checkpoint import manifest as manifest_module
 from shared.checkpoint.manifest import Manifest, path_for
-from shared.checkpoint.siblings import beside
+from shared.checkpoint.siblings import Sibling, beside
 from shared.checkpoint.stored import Leaf, nothing
 from shared.checkpoint.verified import check, problems
 from shared.errors import CorruptFileError, FileAccessError, InputError
@@ -83,6 +83,17 @@ def test_what_is_saved_is_loaded(place, tmp_path):
 def test_there_may_be_none(place):
     assert Manifest.load(place) is None
     assert Manifest.load(place + "/no/such") is None
+
+
+def test_one_that_is_late_is_found(tmp_path):
+    """The file has its name, and the process was killed before its manifest had."""
+    path = tmp_path / "ck"
+    path.write_text("")
+    saved = manifest_of(held())
+    saved.save(str(path))
+    sibling = Sibling(str(path), 1, "20261127T004859.123456Z", 0)
+    (tmp_path / beside("ck")).rename(beside(sibling.path))
+    assert Manifest.load(str(path)) == saved
 
 
 def test_none_is_replaced(place):
