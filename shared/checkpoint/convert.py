@@ -13,7 +13,7 @@ from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
 from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.manifest import Manifest, path_for
 from shared.checkpoint.naming import written
 from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.origin import check_back, origin_of, way_back
@@ -23,7 +23,7 @@ from shared.checkpoint.recognised import likely_api, roles_of
 from shared.checkpoint.roles import LINEN, NNX, Roles
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
-from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.checkpoint.verified import KEEP_KINDS, problem_of, problems_of_header, rows_of, stop_at
 from shared.errors import CorruptFileError, InputError, naming
 from shared.weights.weight_map import WeightMap
 
@@ -183,6 +183,12 @@ def convert(
         conversion = _written(conversion, location, options.format, progress)
         if form:
             carry(conversion, new.path, carried)
+    keys = sum(leaf.kind == "key" for leaf in conversion.leaves.values())
+    if keys and options.format not in KEEP_KINDS:
+        told(
+            f"{keys} PRNG keys are plain numbers in {options.format}: of which implementation they "
+            f"are stands in {path_for(target_path)} alone, keep it"
+        )
     if conversion.manifest is None:
         told(f"{source_path} has no manifest: whether its bytes are those written is not known")
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
