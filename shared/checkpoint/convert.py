@@ -176,7 +176,7 @@ def convert(
         conversion = _written(conversion, location, options.format, progress)
         if form:
             carry(conversion, new.path, carried)
-    for note in notes_on(conversion, target_path, options.random):
+    for note in notes_on(conversion, target_path, options):
         told(note)
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 

@@ -156,7 +156,7 @@ def _text_of(path: str) -> str | None:
             size = os.fstat(file.fileno()).st_size
             if size > LARGEST_BYTES:
                 raise InputError(
-                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest"
+                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest, move it"
                 )
             text = file.read(size)
     except (FileNotFoundError, NotADirectoryError):

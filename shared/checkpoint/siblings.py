@@ -52,6 +52,12 @@ class Sibling:
         return f"{self.target}.bak-{self.stamp}"
 
 
+def is_sibling(path: str) -> bool:
+    """Whether it is what a process was writing, or in that, and may not be complete."""
+    names = os.path.abspath(path).split(os.sep)
+    return any(_NAME.fullmatch(part) for name in names for part in name.split(".tmp")[1:])
+
+
 def beside(checkpoint: str) -> str:
     """Where the manifest of a checkpoint is that is one file."""
     return checkpoint + BESIDE

@@ -168,6 +168,8 @@ def path_from_flags(values: flags.FlagValues, name: str) -> str:
     """The real path that a flag gives, which may not be left out."""
     if not values[name].value:
         raise UsageError(f"--{name}=PATH is missing")
+    if "\0" in str(values[name].value):
+        raise UsageError(f"--{name}={values[name].value}: no path has a NUL in it")
     return os.path.realpath(str(values[name].value))
 
 
