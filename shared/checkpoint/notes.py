@@ -37,8 +37,8 @@ def notes_on(conversion: "Conversion", target: str, options: Options) -> Iterato
     keys = sum(leaf.kind == "key" for leaf in conversion.leaves.values())
     if keys and options.format not in KEEP_KINDS:
         yield (
-            f"{keys} PRNG keys are plain numbers in {options.format}: which implementation they are "
-            f"of stands in {path_for(target)} alone, keep it"
+            f"{keys} PRNG keys are plain numbers in {options.format}: their implementation "
+            f"stands in {path_for(target)} alone, keep it"
         )
     made = {names_of(path) for path in conversion.plan}
     lacking = [
