@@ -138,7 +138,7 @@ def test_the_state_of_any_optimizer_is_that_of_the_other_api(name, optimizer):
             np.testing.assert_array_equal(array, expected[path], strict=True, err_msg=str(path))
 
 
-@pytest.mark.parametrize("optimizer", set(OPTIMIZERS) - {"adafactor"})
+@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "adafactor"])
 def test_what_the_optimizer_keeps_nothing_of_is_there_for_linen_to_restore(optimizer):
     pair = dataclasses.replace(FUSED, optimizer=OPTIMIZERS[optimizer])
     weights, opt_state = (
