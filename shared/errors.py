@@ -60,6 +60,17 @@ def during(what: str) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Puts `path` before what an InputError from inside says, if it does not say it itself."""
+    try:
+        yield
+    except InputError as error:
+        if path in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+
+
 def where_raised(error: BaseException) -> str:
     """In what `error` was raised, as `during` noted; "" if that was not noted."""
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_DURING)]

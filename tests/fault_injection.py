@@ -12,8 +12,9 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("fault_shim.c")
-# As in fault_shim.c: calls so far, the one that fails, what it does, the number, the folder.
-STATE = struct.Struct("qqii4096s")
+# As in fault_shim.c: calls so far, the one that fails, what it does, the number, whose, the folder.
+STATE = struct.Struct("qqiiii4096s")
+ALL, FIRST, OTHERS = range(3)
 
 
 class What(enum.IntEnum):
@@ -62,14 +63,17 @@ class Faults:
             self._state = mmap.mmap(file.fileno(), STATE.size)
 
     @contextlib.contextmanager
-    def at(self, folder, fault=(What.COUNT, 0), number=0):
-        """The `number`th call below `folder`, from 1, meets a fault as those of KINDS."""
-        self._state[:] = STATE.pack(0, number, *fault, os.fsencode(folder))
+    def at(self, folder, fault=(What.COUNT, 0), number=0, threads=ALL):
+        """The `number`th call below `folder`, from 1, meets a fault as those of KINDS.
+
+        Counted are those of all threads, of the first one of each process, or of the others.
+        """
+        self._state[:] = STATE.pack(0, number, *fault, threads, 0, os.fsencode(folder))
         try:
             yield
         finally:
             count, *_ = STATE.unpack(self._state[:])
-            self._state[:] = STATE.pack(count, 0, What.COUNT, 0, b"")
+            self._state[:] = STATE.pack(count, 0, What.COUNT, 0, ALL, 0, b"")
 
     @property
     def count(self):

@@ -26,6 +26,8 @@ static struct {
   long at;    /* the number of the one that fails, from 1 */
   int kind;
   int number; /* of the error or of the signal */
+  int threads; /* whose calls are counted: those of all, of the first, of the others */
+  int unused;
   char root[PATH_MAX];
 } *state;
 
@@ -68,6 +70,8 @@ static int below(int folder, const char *path) {
 /* -1 where the call is to fail, 1 where it is to do a part; errno is set. */
 static int fault(int is_below, int takes_room) {
   if (!is_below || !state) return 0;
+  int is_first = gettid() == getpid();
+  if (state->threads && is_first != (state->threads == 1)) return 0;
   long number = __atomic_add_fetch(&state->count, 1, __ATOMIC_SEQ_CST), at = state->at;
   int hit = 0;
   switch (state->kind) {

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fault_injection import KINDS, Faults, environment
+from fault_injection import FIRST, KINDS, OTHERS, Faults, environment
 from fault_programs import PLANTED, PROGRAMS
 from forked import in_child
 
@@ -62,11 +62,13 @@ class Case:
         if overwrite:
             self.asked(self._make_old)
             self.old = self.asked(lambda: self.program.identity(self.kept))
-        self._start()
-        with self.faults.at(self.targets):
-            code, said = self.run()
-        assert code == 0, said
-        self.calls = self.faults.count
+        self.calls = {}
+        for threads in (FIRST, OTHERS):
+            self._start()
+            with self.faults.at(self.targets, threads=threads):
+                code, said = self.run()
+            assert code == 0, said
+            self.calls[threads] = self.faults.count
         self.new = self.asked(lambda: self.program.identity(self.target))
 
     @property
@@ -101,12 +103,12 @@ class Case:
         assert code == 0, said
         return json.loads(Path(path).read_text())
 
-    def at(self, kind, number, row):
+    def at(self, kind, threads, number, row):
         """What is wrong after a fault; nothing if the command makes fewer calls this time."""
         self._start()
-        with self.faults.at(self.targets, KINDS[kind], number):
+        with self.faults.at(self.targets, KINDS[kind], number, threads):
             code, said = self.run()
-        self.calls = max(self.calls, self.faults.count)
+        self.calls[threads] = max(self.calls[threads], self.faults.count)
         if self.faults.count < number:
             return []
         found, again, then = self.asked(self._after)
@@ -198,9 +200,10 @@ def main():
             case = Case(programs[name], folder, overwrite, faults)
             for kind in kinds:
                 row = Row()
-                for number in numbers(case, words.points, kinds.index(kind), len(kinds)):
-                    for each in case.at(kind, number, row):
-                        print(f"! {shown}: {kind} at call {number}: {each}", flush=True)
+                for threads, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
+                    for each in case.at(kind, threads, number, row):
+                        whose = " of other threads" if threads == OTHERS else ""
+                        print(f"! {shown}: {kind} at call {number}{whose}: {each}", flush=True)
                         is_wrong = True
                 cells = (shown, kind, row.points, row.new, row.other, row.lost)
                 print("|", " | ".join(map(str, cells)), "|", flush=True)
@@ -208,14 +211,18 @@ def main():
 
 
 def numbers(case, points, index, num_kinds):
-    """The calls that fail: all of the run that makes the most, or so many of a case, shared."""
+    """(threads, number) of the calls that fail: all there are, or so many of a case, shared."""
     if not points:
-        # Threads of TensorStore make some calls together in one run, and not in another.
-        number = 0
-        while number < case.calls:
-            yield (number := number + 1)
+        for threads in case.calls:
+            # TensorStore's threads make more calls in one run than in another.
+            number = 0
+            while number < case.calls[threads]:
+                number += 1
+                yield threads, number
+        return
+    every = [(threads, i + 1) for threads, calls in case.calls.items() for i in range(calls)]
     for i in range(index, points, num_kinds):
-        yield 1 + i * (case.calls - 1) // max(points - 1, 1)
+        yield every[i * (len(every) - 1) // max(points - 1, 1)]
 
 
 def parsed(programs):

@@ -23,6 +23,7 @@ def started(call, said):
             descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(descriptor, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
             signal.alarm(SECONDS)
             code = guarded(call, verbose=False)
         finally:

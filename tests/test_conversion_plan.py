@@ -19,7 +19,7 @@ from stored_trees import (
 from shared.checkpoint.layers import Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.plan import plan_of
-from shared.checkpoint.roles import roles_of
+from shared.checkpoint.recognised import roles_of
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaf
 from shared.errors import InputError

@@ -40,7 +40,8 @@ def swept(*words, expected=0):
 def test_after_a_fault_nothing_is_lost():
     kinds = ("kill -9", "ENOSPC", "EIO from then on")
     table, _ = swept("--commands", COMMAND, "--points=6", "--kinds", *kinds)
-    assert [points for points, *_ in table.values()] == [2] * 6
+    # A thread of TensorStore may make fewer calls than in the run before.
+    assert all(1 <= points <= 2 for points, *_ in table.values())
     assert {lost for *_, lost in table.values()} == {0}
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from training_runs import SIZES, TEXT
 
-from shared.checkpoint.convert import Options, convert
 from shared.cli import main
 from shared.interface import IMPLEMENTATIONS
 from shared.training.checkpoints import Checkpoints
@@ -34,7 +33,8 @@ def restored(impl, directory):
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_a_trained_transformer_computes_the_same_when_it_is_converted(impl, whole_run, tmp_path):
     (other,) = set(IMPLEMENTATIONS) - {impl}
-    convert(whole_run(impl)[0], tmp_path / "run", Options(step=STEP))
+    words = [f"--source_path={whole_run(impl)[0]}", f"--target_path={tmp_path / 'run'}"]
+    assert main(["convert", *words, f"--step={STEP}"]) == 0
     windows = batch(TOKENS.validation, CONFIG.seed, 0, CONFIG.batch_size, CONFIG.length)
     losses, steps = [], []
     for name, directory in ((impl, whole_run(impl)[0]), (other, tmp_path / "run")):

@@ -77,7 +77,7 @@ def test_a_dtype_that_numpy_forgets_is_to_be_said(name, tmp_path):
     path = str(tmp_path / "x.npz")
     array = np.arange(6).astype(contents.DTYPES[name]).reshape(2, 3)
     np.savez(path, **{"params/kernel": array})
-    with pytest.raises(InputError, match=r"params/kernel: its dtype is lost: .*--dtype=bfloat16"):
+    with pytest.raises(InputError, match=r"params/kernel: its dtype is lost: .*save it as float32"):
         open_npz(path)
     other = "float32" if name == "bfloat16" else "bfloat16"
     with pytest.raises(InputError, match="params/kernel: its dtype is lost"):
@@ -128,7 +128,7 @@ HOSTILE = {
     "dates": (archive(("a.npy", npy_bytes(np.array(["2026"], "M8[D]")))), InputError, "datetime64"),
     "records": (archive(("a.npy", npy_bytes(np.zeros(1, "f4,f4")))), InputError, "a: its dtype"),
     "text": (archive(("a.npy", npy_bytes(np.array(["a"])))), InputError, "a: its dtype str"),
-    "leaves the folder": (archive(("../../evil.npy", ONES)), InputError, "'..' is refused"),
+    "leaves the folder": (archive(("../../evil.npy", ONES)), InputError, "/evil.npy' is refused"),
     "absolute": (archive(("/etc/evil.npy", ONES)), InputError, "'/etc/evil.npy' is refused"),
     "a leaf in a leaf": (archive(("a.npy", ONES), ("a/b.npy", ONES)), InputError, "a/b: another"),
     "another compression": (

@@ -45,6 +45,8 @@ def carry(
         path = os.path.join(here, name)
         if os.path.islink(path):
             raise InputError(f"{path}: is a symbolic link, which is not followed; copy the file")
+        if not os.path.isfile(path):  # what is a pipe would be waited for
+            raise InputError(f"{path}: is not a file; move it elsewhere")
         if os.path.getsize(path) > LARGEST_BYTES:
             raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; move it elsewhere")
         os.makedirs(os.path.dirname(os.path.join(there, name)), exist_ok=True)

@@ -8,8 +8,10 @@ import dataclasses
 from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.origin import way_back
 from shared.checkpoint.plan import Made, Piece, Plan, plan_of
-from shared.checkpoint.roles import AUX, LINEN, NNX, Roles, roles_of
+from shared.checkpoint.recognised import roles_of
+from shared.checkpoint.roles import AUX, LINEN, NNX, Roles, names_of
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.weights.weight_map import WeightMap
@@ -19,25 +21,39 @@ MODEL = "model"
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """The leaves of a checkpoint in the common form.
+    """The leaves of a checkpoint in a form in which another one has them too.
 
     Attributes:
       source: the checkpoint.
-      api: whose names it has.
       plan: how each leaf is made; what is empty is left out.
     """
 
     source: Reader
-    api: str
     plan: Plan
-
-    def origin(self, path: Path) -> Path:
-        """A leaf of the checkpoint that is in one of the common form."""
-        return self.plan[path].pieces[0].source
 
     def making(self, manifest: Manifest | None) -> Making:
         """What reads its numbers."""
         return Making(self.plan, self.source, manifest)
+
+
+def as_it_is(reader: Reader) -> Common:
+    """A checkpoint by its own paths."""
+    return Common(
+        reader,
+        {
+            names_of(path): Made(leaf, (Piece(path),))
+            for path, leaf in reader.leaves.items()
+            if leaf.kind != "empty"
+        },
+    )
+
+
+def as_it_was(reader: Reader, manifest: Manifest | None, api: str) -> Common | None:
+    """A checkpoint by the paths of the one that it was made of, None if that was not of `api`."""
+    back = way_back(manifest, api) if manifest is not None else None
+    if back is None:
+        return None
+    return Common(reader, {names_of(path): made for path, made in back.items() if made.pieces})
 
 
 def common_form(
@@ -55,9 +71,9 @@ def common_form(
       InputError: it cannot be told what becomes of a leaf.
     """
     if roles.api == LINEN:
-        return Common(reader, LINEN, _of_linen(reader.leaves, roles, weights, layout, reader.path))
+        return Common(reader, _of_linen(reader.leaves, roles, weights, layout, reader.path))
     if layout == KEEP:
-        return Common(reader, NNX, _of_nnx(reader.leaves, roles))
+        return Common(reader, _of_nnx(reader.leaves, roles))
     # By the way of Linen, whose layers are laid out anew on the way there.
     linen = _plan(reader.leaves, roles, None, layout, reader.path)
     leaves = {path: made.leaf for path, made in linen.items()}
@@ -66,7 +82,7 @@ def common_form(
         path: dataclasses.replace(linen[made.pieces[0].source], leaf=made.leaf)
         for path, made in back.items()
     }
-    return Common(reader, NNX, plan)
+    return Common(reader, plan)
 
 
 def _plan(

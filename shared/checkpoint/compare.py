@@ -1,16 +1,18 @@
 """Two checkpoints, leaf by leaf and bit by bit, in whatever layout and format each is."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from shared.checkpoint.common import MODEL, Common, common_form
+from shared.checkpoint.common import MODEL, Common, as_it_is, as_it_was, common_form
 from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.roles import Roles, roles_of
+from shared.checkpoint.recognised import roles_of
+from shared.checkpoint.roles import LINEN, Roles
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.errors import InputError
 from shared.weights.weight_map import WeightMap
@@ -25,7 +27,7 @@ class Row:
     """One leaf of both checkpoints, or of one.
 
     Attributes:
-      path: in the common form.
+      path: in the form in which both are compared.
       first, second: in each checkpoint, "" where it is not there.
       status: "equal", "close", "different", "shape", "dtype", "only in 1", "only in 2".
       what: how it differs, in words.
@@ -46,6 +48,7 @@ class Comparison:
 
     Attributes:
       sides: both.
+      apis: "linen" or "nnx" of each.
       layouts: how the layers of each were laid out to be compared.
       rows: one for each leaf.
       has_manifest: of each, whether its bytes were held against a manifest.
@@ -53,6 +56,7 @@ class Comparison:
     """
 
     sides: tuple[Common, Common]
+    apis: tuple[str, str]
     layouts: tuple[Layout, Layout]
     rows: tuple[Row, ...]
     has_manifest: tuple[bool, bool]
@@ -93,43 +97,68 @@ def compare(
       CorruptFileError: one is damaged, or has other bytes than its manifest says.
       FileAccessError: one cannot be read.
     """
-    opened = [open_with_manifest(path, step) for path, step in zip(paths, steps, strict=True)]
-    (one, first_manifest), (two, second_manifest) = opened
-    roles = (_roles(one, first_manifest), _roles(two, second_manifest))
-    first, second, layouts = _alike((one, two), roles, weights)
-    rows = _Rows(first, second, (first_manifest, second_manifest), tolerance, progress)
-    return Comparison(
-        (first, second),
-        layouts,
-        tuple(rows.all()),
-        (first_manifest is not None, second_manifest is not None),
-        tolerance,
-    )
+    sides = [_Side.of(path, step, weights) for path, step in zip(paths, steps, strict=True)]
+    first, second, layouts = _alike(sides, weights)
+    manifests = (sides[0].manifest, sides[1].manifest)
+    rows = _Rows(first, second, manifests, tolerance, progress)
+    has_manifest = (manifests[0] is not None, manifests[1] is not None)
+    apis = (sides[0].roles.api, sides[1].roles.api)
+    return Comparison((first, second), apis, layouts, tuple(rows.all()), has_manifest, tolerance)
 
 
-def _roles(reader: Reader, manifest: Manifest | None) -> Roles:
-    return roles_of(reader.leaves, reader.path, manifest.layout if manifest else None)
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """A checkpoint, opened."""
+
+    reader: Reader
+    manifest: Manifest | None
+    roles: Roles
+
+    @classmethod
+    def of(cls, path: str, step: int | None, weights: WeightMap | None) -> "_Side":
+        reader, manifest = open_with_manifest(path, step)
+        # Params alone may be of either: they are compared by the same names.
+        api = manifest.layout if manifest else None
+        return cls(reader, manifest, roles_of(reader.leaves, path, api, weights, LINEN))
 
 
-def _alike(
-    readers: tuple[Reader, Reader], roles: tuple[Roles, Roles], weights: WeightMap | None
-) -> tuple[Common, Common, tuple[Layout, Layout]]:
-    """Both in the common form, layers stacked in one if they are in the other."""
-    kept = [common_form(reader, role, weights) for reader, role in zip(readers, roles, strict=True)]
+_Both = tuple[Common, Common, tuple[Layout, Layout]]
+
+
+def _alike(sides: Sequence[_Side], weights: WeightMap | None) -> _Both:
+    """Both in one form, in which the same leaf has the same path.
+
+    It is that of their own paths where both have the same; else that of the one which the other was
+    converted from; else the common form, layers stacked in one if they are in the other.
+    """
+    own = [as_it_is(side.reader) for side in sides]
+    if own[0].plan.keys() == own[1].plan.keys():
+        return own[0], own[1], (KEEP, KEEP)
+    if weights is None:
+        for i in (0, 1):
+            origin = as_it_was(sides[i].reader, sides[i].manifest, sides[1 - i].roles.api)
+            if origin is not None and origin.plan.keys() == own[1 - i].plan.keys():
+                both = (origin, own[1]) if i == 0 else (own[0], origin)
+                return *both, (KEEP, KEEP)
+    kept = [common_form(side.reader, side.roles, weights) for side in sides]
     if weights is None and _model(kept[0]) != _model(kept[1]):
-        for axis in (0, 1, -1):
-            for i in (0, 1):
-                layout = Layout("stacked", axis)
-                try:
-                    stacked = common_form(readers[i], roles[i], None, layout)
-                except InputError:  # these are no layers that can be stacked so
-                    continue
-                if _model(stacked) == _model(kept[1 - i]):
-                    both = [kept[0], kept[1]]
-                    both[i] = stacked
-                    layouts = (layout, KEEP) if i == 0 else (KEEP, layout)
-                    return both[0], both[1], layouts
+        return _stacked_alike(sides, kept) or (kept[0], kept[1], (KEEP, KEEP))
     return kept[0], kept[1], (KEEP, KEEP)
+
+
+def _stacked_alike(sides: Sequence[_Side], kept: list[Common]) -> _Both | None:
+    """Both in the common form, the layers of one stacked; None where that makes no model equal."""
+    for axis, i in itertools.product((0, 1, -1), (0, 1)):
+        layout = Layout("stacked", axis)
+        try:
+            stacked = common_form(sides[i].reader, sides[i].roles, None, layout)
+        except InputError:  # these are no layers that can be stacked so
+            continue
+        if _model(stacked) == _model(kept[1 - i]):
+            if i == 0:
+                return stacked, kept[1], (layout, KEEP)
+            return kept[0], stacked, (KEEP, layout)
+    return None
 
 
 def _model(common: Common) -> dict[Path, tuple[int, ...]]:

@@ -9,24 +9,27 @@ import numpy as np
 
 from shared.checkpoint.beside import carry, form_of
 from shared.checkpoint.file_system import check_room
-from shared.checkpoint.formats.table import WRITERS, open_checkpoint
+from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
 from shared.checkpoint.layers import KEEP, Layout
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.origin import origin_of, way_back
+from shared.checkpoint.origin import check_back, origin_of, way_back
 from shared.checkpoint.plan import Plan, plan_of
 from shared.checkpoint.publish import publishing
-from shared.checkpoint.roles import LINEN, NNX, Roles, roles_of
+from shared.checkpoint.recognised import likely_api, roles_of
+from shared.checkpoint.roles import LINEN, NNX, Roles
 from shared.checkpoint.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
-from shared.errors import CorruptFileError, InputError
+from shared.errors import CorruptFileError, InputError, naming
 from shared.weights.weight_map import WeightMap
 
 # How many bytes are done of how many, and which leaf is next.
 Progress = Callable[[int, int, str], object]
+# How it is known what becomes of which leaf.
+MANIFEST, RULE, WEIGHT_MAP = "manifest", "rule", "weight map"
 DIRECTIONS = {"linen_to_nnx": LINEN, "nnx_to_linen": NNX}
 
 
@@ -62,7 +65,7 @@ class Conversion:
       source: the checkpoint that is read.
       roles: of its leaves.
       plan: what is made.
-      by: how it is known what becomes of which leaf: "manifest", "rule", "weight map".
+      by: how it is known what becomes of which leaf: `MANIFEST`, `RULE` or `WEIGHT_MAP`.
       manifest: that came with the source.
       target: where the leaves are, "" before they are written.
       sha256: of the bytes of each that was written.
@@ -104,18 +107,32 @@ def planned(source_path: str, options: Options) -> Conversion:
     """
     source, manifest = open_with_manifest(source_path, options.step)
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
-    roles = roles_of(source.leaves, source_path, api)
-    back = None
-    if manifest is not None and options.weights is None and options.layout == KEEP:
-        back = way_back(manifest, NNX if roles.api == LINEN else LINEN)
-    if back is not None:
-        return Conversion(source, roles, back, "manifest", manifest)
+    with naming(os.fspath(source_path)):
+        roles = roles_of(source.leaves, source_path, api, options.weights, likely_api(source))
+        given = (source, roles, manifest, options)
+        conversion = _back(*given) or _anew(*given)
+        check_can_hold(options.format, conversion.leaves)
+    return conversion
+
+
+def _back(
+    source: Reader, roles: Roles, manifest: Manifest | None, options: Options
+) -> Conversion | None:
+    """Back to what a manifest says the source was made of; None where it says nothing of that."""
+    if manifest is None or options.weights is not None or options.layout != KEEP:
+        return None
+    plan = way_back(manifest, NNX if roles.api == LINEN else LINEN, source.location)
+    return None if plan is None else Conversion(source, roles, plan, MANIFEST, manifest)
+
+
+def _anew(source: Reader, roles: Roles, manifest: Manifest | None, options: Options) -> Conversion:
+    """By the weight map that is given, or by rule."""
     weights = options.weights
     if weights is None:
-        weights = map_by_rule(roles, source.leaves, options.layout, source_path)
+        weights = map_by_rule(roles, source.leaves, options.layout, source.path)
     wrapper = "value" if options.format == "orbax" else ""
-    plan = plan_of(roles, source.leaves, weights, wrapper, source_path)
-    by = "rule" if options.weights is None else "weight map"
+    plan = plan_of(roles, source.leaves, weights, wrapper, source.path)
+    by = RULE if options.weights is None else WEIGHT_MAP
     return Conversion(source, roles, plan, by, manifest)
 
 
@@ -148,16 +165,16 @@ def convert(
       FileAccessError: the system refuses, or another process writes the target.
     """
     conversion = planned(source_path, options)
-    if conversion.manifest is None:
-        told(f"{source_path} has no manifest: whether its bytes are those written is not known")
     form = form_of(conversion.source) if options.format == "orbax" else ()
-    check_room(target_path, conversion.nbytes)
     with publishing(target_path, source_path, _check_replaced(options), told) as new:
+        check_room(target_path, conversion.nbytes)
         location = os.path.join(new.path, *form)
         os.makedirs(os.path.dirname(location), exist_ok=True)
         conversion = _written(conversion, location, options.format, progress)
         if form:
             carry(conversion, new.path, carried)
+    if conversion.manifest is None:
+        told(f"{source_path} has no manifest: whether its bytes are those written is not known")
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 
 
@@ -173,6 +190,8 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
         return making.read(path)
 
     WRITERS[kind](location, conversion.leaves, read)
+    if conversion.by == MANIFEST and conversion.manifest is not None:
+        check_back(conversion.manifest, making.made_sha256, conversion.source.location)
     origin = origin_of(
         conversion.plan, conversion.source.leaves, making.read_sha256, conversion.roles.api
     )

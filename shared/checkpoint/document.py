@@ -69,9 +69,9 @@ def _transform(made: Made, conversion: Conversion) -> str:
     heres = {str(piece.here) for piece in made.pieces}
     theres = {str(piece.there) for piece in made.pieces}
     if heres == {str(WHOLE)}:
-        return f"{len(theres)} stacked"
+        return f"{len(theres)} layers stacked"
     if theres == {str(WHOLE)} and len(heres) == 1:
-        return f"{heres.pop().removeprefix('.')} of it"
+        return f"layer {heres.pop()} of it"
     return f"{len(made.pieces)} parts in another layout"
 
 
@@ -85,15 +85,19 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             {
                 "path": side.source.path,
                 "format": side.source.format,
-                "layout": side.api,
-                "num_leaves": len(side.plan),
-                "num_bytes": sum(made.leaf.nbytes for made in side.plan.values()),
+                "layout": api,
+                "num_leaves": sum(leaf.kind != "empty" for leaf in side.source.leaves.values()),
+                "num_bytes": sum(leaf.nbytes for leaf in side.source.leaves.values()),
                 "layers": layout.layers,
                 "param_scan_axis": layout.axis,
                 "has_manifest": has_manifest,
             }
-            for side, layout, has_manifest in zip(
-                comparison.sides, comparison.layouts, comparison.has_manifest, strict=True
+            for side, api, layout, has_manifest in zip(
+                comparison.sides,
+                comparison.apis,
+                comparison.layouts,
+                comparison.has_manifest,
+                strict=True,
             )
         ],
         "tolerance": comparison.tolerance and dataclasses.asdict(comparison.tolerance),

@@ -21,6 +21,7 @@ from shared.errors import CorruptFileError, FileAccessError, InputError, first_l
 
 SCHEMA_VERSION = 1
 INSIDE = "MANIFEST.json"
+LAYOUTS = ("linen", "nnx")
 # A leaf takes about 250 bytes, and as many more of `extra` where that has its origin.
 LARGEST_BYTES = 2**26
 _LONGEST_SHOWN = 200
@@ -107,6 +108,11 @@ class Manifest:
             )
         if document != _signed({key: document[key] for key in document if key != "sha256"}):
             raise _damaged(path, "has other bytes than were written")
+        if document["layout"] not in LAYOUTS:
+            raise _damaged(path, f"its layout is {str(document['layout'])[:20]!r}")
+        for name, kind in (("format", str), ("written_by", dict), ("extra", dict)):
+            if not isinstance(document[name], kind):
+                raise _damaged(path, f"its {name} is a {type(document[name]).__name__}")
         rows = document["leaves"]
         paths = [path_of(row) for row in rows]
         if len(set(paths)) != len(paths):
@@ -144,14 +150,19 @@ def path_for(checkpoint: str) -> str:
 
 def _text_of(path: str) -> str | None:
     try:
+        if os.path.lexists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise _damaged(path, "is not a file")
         with open(path, "rb") as file:
-            text = file.read(LARGEST_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST_BYTES:
+                raise InputError(
+                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest"
+                )
+            text = file.read(size)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise FileAccessError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(text) > LARGEST_BYTES:
-        raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest")
     try:
         return text.decode()
     except UnicodeDecodeError as error:

@@ -52,7 +52,11 @@ def leaf_of(row: Mapping[str, Any]) -> Leaf:
         raise ValueError(f"the kind {str(kind)[:80]!r} is none of {', '.join(KINDS)}")
     if kind != "empty" and not _SHA256.fullmatch(row["sha256"]):
         raise ValueError(f"{str(row['path'])[:80]} has no SHA-256")
-    return Leaf(tuple(shape), _dtype_of(row["dtype"]), kind, row["key_impl"], row["empty"])
+    impl, empty = row["key_impl"], row["empty"]
+    for name, value, has in (("key_impl", impl, kind == "key"), ("empty", empty, kind == "empty")):
+        if not isinstance(value, str) or bool(value) != has:
+            raise ValueError(f"{name} of a leaf of kind {kind} is {str(value)[:80]!r}")
+    return Leaf(tuple(shape), _dtype_of(row["dtype"]), kind, impl, empty)
 
 
 def _dtype_of(name: str) -> np.dtype:

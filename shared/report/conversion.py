@@ -9,6 +9,7 @@ from shared.report.size import size_text
 
 # Of leaves with numbers that are not finite, by name.
 _SHOWN = 5
+_FIRST = ("model", "params", "batch_stats", "optimizer", "opt_state", "step")
 
 
 def print_conversion(document: Mapping[str, Any]) -> None:
@@ -24,11 +25,13 @@ def print_conversion(document: Mapping[str, Any]) -> None:
         _print_leaves(document["leaves"])
     groups = collections.Counter(_group(leaf["target"]) for leaf in document["leaves"])
     print("holds    " + ", ".join(f"{printable(name)} {count}" for name, count in groups.items()))
-    changed = collections.Counter(
-        leaf["transform"] for leaf in document["leaves"] if leaf["transform"]
-    )
-    for what, count in changed.items():
-        print(f"changed  {count} {'leaf' if count == 1 else 'leaves'}: {what}")
+    changed = collections.defaultdict(list)
+    for leaf in document["leaves"]:
+        if leaf["transform"]:
+            changed[leaf["transform"]].append(printable(leaf["target"]))
+    for what, paths in changed.items():
+        count = paths[0] if len(paths) == 1 else f"{len(paths)} leaves"
+        print(f"changed  {count}: {what}")
     if document["not_finite"]:
         found = list(document["not_finite"].items())
         shown = ", ".join(f"{printable(path)} {count}" for path, count in found[:_SHOWN])
@@ -52,11 +55,20 @@ def _group(path: str) -> str:
     return path.split("/")[0]
 
 
+def _place(leaf: Mapping[str, Any]) -> tuple:
+    """What a person looks for first comes first; layers are in the order of their numbers."""
+    names = leaf["target"].split("/")
+    rank = next((i for i, each in enumerate(_FIRST) if each == names[0]), len(_FIRST))
+    return rank, [
+        (not name.isdecimal(), int(name) if name.isdecimal() else 0, name) for name in names
+    ]
+
+
 def _print_leaves(leaves: list[Mapping[str, Any]]) -> None:
     """One line for each leaf that would be written."""
     width = max(len(printable(leaf["target"])) for leaf in leaves)
-    for leaf in leaves:
-        shape = f"({', '.join(map(str, leaf['shape']))})"
+    for leaf in sorted(leaves, key=_place):
+        shape = str(tuple(leaf["shape"]))
         origin = printable(leaf["source"][0]) + (", ..." if len(leaf["source"]) > 1 else "")
         what = f"  {leaf['transform']}" if leaf["transform"] else ""
         print(f"  {printable(leaf['target']):<{width}}  {shape} {leaf['dtype']}  <- {origin}{what}")

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from shared.errors import CorruptFileError, InputError
+from shared.errors import CorruptFileError, InputError, first_line
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.trees import Key, Place, leaves_of, module_tree, unflatten
+from shared.weights.one_to_one import check_one_to_one
+from shared.weights.words import transform
 
 Leaves = Mapping[str, Any]
 
-
+SCHEMA_VERSION = 1
 TURNED = "turned draw"
 
 
@@ -146,7 +148,7 @@ class WeightMap:
                 "nnx": nnx,
                 "linen_shape": list(self.linen[linen].shape),
                 "nnx_shape": list(self.nnx[nnx].shape),
-                "transform": _transform(entries),
+                "transform": transform(entries),
                 "by": ", ".join(sorted({entry.by for entry in entries})),
             }
             for (linen, nnx), entries in by_leaves.items()
@@ -155,7 +157,7 @@ class WeightMap:
     def save(self, path: str) -> None:
         """Writes the map as JSON that a person can read."""
         document = {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "entries": [
                 {"linen": str(entry.linen), "nnx": str(entry.nnx), "by": entry.by}
                 for entry in self.entries
@@ -177,19 +179,17 @@ class WeightMap:
         """The map in a file that `save` wrote.
 
         Raises:
+          InputError: it is not one-to-one, or a newer version of this tool wrote it.
           CorruptFileError: it is no such file.
         """
-        import jax
-
-        def specs(document: Mapping[str, Any]) -> dict[str, Any]:
-            return {
-                path: jax.ShapeDtypeStruct(tuple(spec["shape"]), spec["dtype"])
-                for path, spec in document.items()
-            }
-
         try:
             with open(path, encoding="utf-8") as file:
                 document = json.load(file)
+            if document["schema_version"] != SCHEMA_VERSION:
+                raise InputError(
+                    f"{path}: a weight map of schema {str(document['schema_version'])[:20]}, this "
+                    f"tool reads schema {SCHEMA_VERSION}; save it again"
+                )
             entries = tuple(
                 Entry(View.parse(row["linen"]), View.parse(row["nnx"]), row["by"])
                 for row in document["entries"]
@@ -198,9 +198,30 @@ class WeightMap:
                 path: Place(tuple(keys), tuple(inside))
                 for path, (keys, inside) in document.get("nnx_places", {}).items()
             }
-            return cls(entries, specs(document["linen"]), specs(document["nnx"]), places)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptFileError(f"{path}: not a weight map: {error}") from error
+            linen, nnx = _specs(document["linen"]), _specs(document["nnx"])
+        except InputError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+            raise CorruptFileError(f"{path}: not a weight map: {what}; save it again") from error
+        try:
+            check_one_to_one(entries, linen, nnx)
+        except ValueError as error:
+            raise InputError(f"{path}: is not one-to-one: {error}; save it again") from error
+        return cls(entries, linen, nnx, places)
+
+
+def _specs(document: Mapping[str, Any]) -> dict[str, Any]:
+    import jax
+
+    specs = {
+        path: jax.ShapeDtypeStruct(tuple(spec["shape"]), spec["dtype"])
+        for path, spec in document.items()
+    }
+    for path, spec in specs.items():
+        if not all(type(length) is int and length >= 0 for length in spec.shape):
+            raise ValueError(f"{path} has the shape {str(spec.shape)[:80]}")
+    return specs
 
 
 def _check(expected: Leaves, received: Leaves) -> None:
@@ -213,44 +234,3 @@ def _check(expected: Leaves, received: Leaves) -> None:
     ]
     if problems:
         raise InputError("weights cannot be moved: " + "; ".join(problems))
-
-
-def _transform(entries: list[Entry]) -> str:
-    """What becomes of a Linen leaf in an NNX leaf, in words."""
-    words = [_moved(entries)]
-    parts = {(entry.linen.part, entry.nnx.part) for entry in entries}
-    if len(parts) > 1:
-        return f"{len(parts)} parts in another order"
-    for verb, view in (("take", entries[0].linen), ("put in", entries[0].nnx)):
-        words += [f"{verb} {start}:{stop} of axis {axis}" for axis, start, stop in view.part]
-    words += [f"{op} {_join(numbers)}" for op, numbers in entries[0].linen.steps]
-    words += [f"put in .{op} {_join(numbers)}" for op, numbers in entries[0].nnx.steps]
-    more = len(words) > 1
-    return ", ".join(word for word in words if not more or word != "identity")
-
-
-def _moved(entries: list[Entry]) -> str:
-    """What becomes of the axes of layers."""
-    linen, nnx = entries[0].linen.index, entries[0].nnx.index
-    if not linen and not nnx:
-        return "identity"
-    axes = tuple(axis for axis, _ in linen), tuple(axis for axis, _ in nnx)
-    positions = [
-        (tuple(i for _, i in entry.linen.index), tuple(i for _, i in entry.nnx.index))
-        for entry in entries
-    ]
-    if not nnx:
-        return f"unstack axis {_join(axes[0])} at {_join(positions[0][0])}"
-    if not linen:
-        return f"stack on axis {_join(axes[1])} at {_join(positions[0][1])}"
-    if any(a != b for a, b in positions):
-        return (
-            f"axis {_join(axes[0])} to {_join(axes[1])}, {len(positions)} slices in another order"
-        )
-    if axes[0] == axes[1]:
-        return "identity"
-    return f"move axis {_join(axes[0])} to {_join(axes[1])}"
-
-
-def _join(numbers: tuple[int, ...]) -> str:
-    return ",".join(map(str, numbers))

@@ -1,6 +1,7 @@
 """What the formats of one file share: what such a file may claim, and numbers to and from it."""
 
 import contextlib
+import errno
 import math
 import os
 import stat
@@ -21,6 +22,14 @@ MAX_NAME_BYTES = 1024
 MAX_AXES = 64
 MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
+# Of an error of the system: the file is not what a user can mean.
+NO_FILE = {
+    errno.ENOENT: "does not exist",
+    errno.ENOTDIR: "does not exist: a part of its path is a file",
+    errno.ELOOP: "is a symbolic link that leads to itself",
+    errno.ENAMETOOLONG: "has too long a name",
+}
+
 _OF_NUMPY = (
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 "
     "complex128"
@@ -32,6 +41,10 @@ _OF_ML_DTYPES = (
 DTYPES = {name: np.dtype(name) for name in _OF_NUMPY.split()} | {
     name: np.dtype(getattr(ml_dtypes, name)) for name in _OF_ML_DTYPES.split()
 }
+NUMBERS = (
+    "bool, int and uint of 2 to 64 bits, float16 to float64, bfloat16, float4, float8, complex64, "
+    "complex128"
+)
 # Where the bytes of some numbers are in a file: where they begin, and how many they are.
 Span = tuple[int, int]
 
@@ -49,9 +62,11 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
             raise InputError(f"{path}: is not a regular file; name a checkpoint's file or folder")
         with open(path, "rb") as file:
             yield file, os.fstat(file.fileno()).st_size
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: does not exist; name an existing checkpoint") from error
     except OSError as error:
+        if error.errno in NO_FILE:
+            raise InputError(
+                f"{path}: {NO_FILE[error.errno]}; name an existing checkpoint"
+            ) from error
         raise FileAccessError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
@@ -96,8 +111,10 @@ def check_name(name: str, where: str) -> None:
     Raises:
       InputError: it is such a name.
     """
-    if name == ".." or name.startswith("/") or "\0" in name:
-        raise InputError(f"{where}: the name {name[:80]!r} is refused: it could leave a folder")
+    if ".." in name.split("/") or name.startswith("/") or "\0" in name:
+        raise InputError(
+            f"{where}: the name {name[:80]!r} is refused: it could leave a folder; rename it"
+        )
     if len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
         raise InputError(
             f"{where}: a name of more than {MAX_NAME_BYTES:,} bytes, {name[:40]!r} ..., is refused"

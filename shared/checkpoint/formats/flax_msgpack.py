@@ -64,12 +64,29 @@ def write_msgpack(target: str, leaves: Leaves, read: Read) -> None:
     leaves stand in the order of `leaves`, those of a dict together. A number of NumPy is written
     as such, a typed key as an array of uint32.
     """
+    check_msgpack(leaves)
     tree = contents.nested(leaves)
-    for path in leaves:
-        if IN_PIECES in path:
-            raise InputError(f"{written(path)}: the name {IN_PIECES} is one that Flax reserves")
     with contents.created(target) as file:
         _write(file, tree, leaves, read)
+
+
+def check_msgpack(leaves: Leaves) -> None:
+    """Stops at what the format cannot hold.
+
+    Raises:
+      InputError: the leaf is named.
+    """
+    contents.nested(leaves)
+    for path, leaf in leaves.items():
+        if IN_PIECES in path:
+            raise InputError(
+                f"{written(path)}: the name {IN_PIECES} is one that Flax reserves; rename it"
+            )
+        if leaf.kind != "empty" and leaf.dtype.name not in contents.DTYPES:
+            raise InputError(
+                f"{written(path)}: msgpack of Flax has no dtype {leaf.dtype.name}; use "
+                f"--format=orbax"
+            )
 
 
 def _write(file: IO[bytes], node: Any, leaves: Leaves, read: Read) -> None:
@@ -87,8 +104,6 @@ def _write_leaf(file: IO[bytes], leaf: Leaf, path: Path, read: Read) -> None:
     if leaf.kind == "empty":
         file.write(msgpack.packb(None if leaf.empty == "None" else {}))
         return
-    if leaf.dtype.name not in contents.DTYPES:
-        raise InputError(f"{written(path)}: msgpack of Flax has no dtype {leaf.dtype.name}")
     array = contents.numbers_of(path, leaf, read)
     # A number that would come back in another dtype is written as NumPy's.
     if leaf.kind == "scalar" and np.asarray(array.item()).dtype == array.dtype:

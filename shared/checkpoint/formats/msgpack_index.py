@@ -140,7 +140,9 @@ class _Index:
         shape, name = self._shape(where), cursor.head()
         dtype_name = cursor.take(min(name.length, 32)).decode("ascii", "replace")
         if name.kind != "text" or dtype_name not in contents.DTYPES:
-            raise InputError(f"{where}: its dtype {dtype_name!r} is not one of arrays of numbers")
+            raise InputError(
+                f"{where}: its dtype {dtype_name!r} is not one of {contents.NUMBERS}; leave it out"
+            )
         dtype = contents.DTYPES[dtype_name]
         leaf = Leaf(
             contents.checked_shape(shape, dtype, where),

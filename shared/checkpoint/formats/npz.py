@@ -82,11 +82,13 @@ class NpzReader(OfOneFile):
             if given is None or given.itemsize != dtype.itemsize:
                 raise InputError(
                     f"{where}: its dtype is lost: NumPy saves bfloat16 and the like as "
-                    f"{dtype.itemsize} bytes of anything; say which it is: --dtype=bfloat16"
+                    f"{dtype.itemsize} bytes of anything; save it as float32, or in safetensors"
                 )
             return given
         if dtype.name not in contents.DTYPES:
-            raise InputError(f"{where}: its dtype {dtype.name} is not one of arrays of numbers")
+            raise InputError(
+                f"{where}: its dtype {dtype.name} is not one of {contents.NUMBERS}; leave it out"
+            )
         return dtype
 
 

@@ -18,6 +18,7 @@ from shared.errors import CorruptFileError, InputError, printable
 Origin = tuple[int, ...]
 
 MAX_AXES = 32
+LARGEST_BYTES = 2**20
 # In the index of a chunk.
 INDEXED, CHECKSUM = 16, 4
 # Zstandard stores 128 KiB of equal bytes in 4.
@@ -90,6 +91,8 @@ def header_of(leaf: str, name: str, values: Values, version: int) -> Header:
             f"{leaf}: its array is missing, there is no {printable(key)}; copy the checkpoint again"
         )
     try:
+        if values[key].length > LARGEST_BYTES:
+            raise ValueError("too long")
         found = json.loads(values[key].read())
         header = _version_3(found) if version == 3 else _version_2(found)
         _check(header)
@@ -178,6 +181,12 @@ def _check_claim(leaf: str, name: str, header: Header, values: Values) -> None:
         raise InputError(
             f"{leaf}: claims {claimed:,} bytes, this machine has {there:,} of memory; use a larger "
             f"one, or do not trust the checkpoint"
+        )
+    count = math.prod(-(-n // size) for n, size in zip(header.shape, header.chunks, strict=True))
+    if count > len(values):
+        raise CorruptFileError(
+            f"{leaf}: claims {count:,} chunks, {len(values):,} values are stored in all; copy the "
+            f"checkpoint again"
         )
     for origin, value in chunks_of(leaf, name, header, values):
         of_chunk = math.prod(header.chunks) * header.dtype.itemsize

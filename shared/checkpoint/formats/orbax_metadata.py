@@ -5,12 +5,15 @@ import json
 import os
 from typing import Any
 
+from shared.checkpoint.formats.contents import check_number_of_leaves
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, printable
 
 KINDS = {"jax.Array": "array", "np.ndarray": "numpy", "scalar": "scalar"}
 EMPTY = ("None", "Dict", "List", "Tuple", "NamedTuple")
+# A leaf takes about 400 bytes of it.
+LARGEST_BYTES = 2**27
 # How `_METADATA` marks a key in a path.
 SEQUENCE, DICT = 1, 2
 
@@ -60,6 +63,7 @@ def metadata_of(directory: str) -> Metadata:
     file = os.path.join(directory, "_METADATA")
     found = _json(file)
     try:
+        check_number_of_leaves(len(found["tree_metadata"]), printable(file))
         entries = dict(_entry(file, each) for each in found["tree_metadata"].values())
         has_database = os.path.exists(os.path.join(directory, "manifest.ocdbt"))
         metadata = Metadata(
@@ -120,8 +124,7 @@ def _key_impls(directory: str) -> dict[str, str]:
 def _json(file: str) -> Any:
     """The content of a file that is an object in JSON."""
     try:
-        with open(file, "rb") as opened:
-            found = json.loads(opened.read())
+        found = json.loads(_text(file))
     except FileNotFoundError:
         raise CorruptFileError(
             f"{printable(file)}: is missing, and says what the arrays are; copy the checkpoint "
@@ -129,6 +132,8 @@ def _json(file: str) -> Any:
         ) from None
     except OSError as error:
         raise FileAccessError(f"{printable(file)}: cannot be read: {error.strerror}") from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:  # not of Unicode, or not JSON
         raise CorruptFileError(
             f"{printable(file)}: is damaged: not JSON; copy the checkpoint again"
@@ -141,6 +146,19 @@ def _json(file: str) -> Any:
     return found
 
 
+def _text(file: str) -> bytes:
+    size = os.stat(file).st_size
+    if not os.path.isfile(file):  # what is a pipe would be waited for
+        raise ValueError("not a file")
+    if size > LARGEST_BYTES:
+        raise InputError(
+            f"{printable(file)}: is of {size:,} bytes, the limit is {LARGEST_BYTES:,}; it is not "
+            f"what Orbax writes, do not use this checkpoint"
+        )
+    with open(file, "rb") as opened:
+        return opened.read(size)
+
+
 def _check_names(file: str, metadata: Metadata) -> None:
     """Stops where two leaves share an array, or a name leads out of the directory."""
     seen: dict[str, Path] = {}
@@ -149,7 +167,7 @@ def _check_names(file: str, metadata: Metadata) -> None:
         if entry.kind == "empty":
             continue
         if entry.name in seen:
-            raise CorruptFileError(
+            raise InputError(
                 f"{leaf} is stored under the same name, {printable(entry.name)}, as "
                 f"{printable(written(seen[entry.name]))}: Orbax has kept one of the two; save the "
                 f"checkpoint again with other names"

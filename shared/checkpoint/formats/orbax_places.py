@@ -49,7 +49,9 @@ def place_of(path: str, step: int | None = None) -> Place:
     if _is_item(names):
         _no_step(path, step)
         return Place(path, (), ())
-    if _items(path, names):
+    items = _items(path, names)
+    are_steps = len(items) > 1 and all(map(STEP.match, items))
+    if items and not are_steps:
         _no_step(path, step)
         return _in_step(path, ())
     return _in_step(path, (_step(path, names, step),))

@@ -5,6 +5,8 @@ TensorStore says where, of its database (OCDBT) as of a plain directory; it read
 
 import dataclasses
 import os
+import re
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -99,6 +101,7 @@ def values_of_files(directory: str, names: Iterable[str]) -> Values:
 
 def _entries(directory: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """The entries of all leaves of the database's tree."""
+    _size(_manifest(directory))
     store = ts.KvStore.open({"driver": "file", "path": os.path.join(directory, "")}).result()
     root = _dumped(store, directory, None)["versions"][-1]["root"]
     if "location" not in root:
@@ -149,20 +152,24 @@ def _names(parts: list[str]) -> list[str]:
 
 def _size(file: str) -> int:
     try:
-        return os.stat(file).st_size
+        found = os.stat(file)
     except FileNotFoundError:
         raise CorruptFileError(
             f"{printable(file)}: is missing, and holds arrays; copy the checkpoint again"
         ) from None
     except OSError as error:
         raise unreadable(file, error) from error
+    if not stat.S_ISREG(found.st_mode):  # what is a pipe would be waited for
+        raise CorruptFileError(f"{printable(file)}: is not a file; copy the checkpoint again")
+    return found.st_size
 
 
 def failed(error: Exception, file: str, leaf: str = "") -> CorruptFileError | FileAccessError:
     """What to raise where TensorStore fails to read `file`, "" of the index, for `leaf`."""
     text, where = one_line(error), ": ".join(filter(None, [leaf, printable(file)]))
-    if isinstance(error, OSError) or "PERMISSION_DENIED" in text:
-        reason = getattr(error, "strerror", None) or "Permission denied"
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if isinstance(error, OSError) or code:
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
         return FileAccessError(f"{where}: cannot be read: {reason}")
     if file and not os.path.exists(file):
         return CorruptFileError(f"{where}: is missing; copy the checkpoint again")

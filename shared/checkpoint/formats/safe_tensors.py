@@ -84,7 +84,7 @@ def write_safetensors(target: str, leaves: Leaves, read: Read) -> None:
     The names in a path are joined by `.`, as users of Flax do, or by `/` where names hold a `.`.
     A typed key is an array of uint32; what is empty is noted beside the arrays.
     """
-    contents.nested(leaves)
+    check_safetensors(leaves)
     names = _names(leaves)
     spans = _spans(leaves)
     metadata = {"format": "flax"}
@@ -111,15 +111,26 @@ def write_safetensors(target: str, leaves: Leaves, read: Read) -> None:
             file.write(contents.as_bytes(contents.numbers_of(path, leaves[path], read)))
 
 
+def check_safetensors(leaves: Leaves) -> None:
+    """Stops at what the format cannot hold.
+
+    Raises:
+      InputError: the leaf is named.
+    """
+    contents.nested(leaves)
+    _names(leaves)
+    for path, leaf in leaves.items():
+        if leaf.kind != "empty" and leaf.dtype.name not in NAMES:
+            raise InputError(
+                f"{written(path)}: safetensors has no dtype {leaf.dtype.name}; use --format=orbax"
+            )
+
+
 def _spans(leaves: Leaves) -> dict[Path, contents.Span]:
     """Where after the header each leaf goes: those of wide dtypes first, so all are aligned."""
     stored = {path: leaf for path, leaf in leaves.items() if leaf.kind != "empty"}
     begins, at = {}, 0
     for path, leaf in sorted(stored.items(), key=lambda item: -item[1].dtype.itemsize):
-        if leaf.dtype.name not in NAMES:
-            raise InputError(
-                f"{written(path)}: safetensors has no dtype {leaf.dtype.name}; use --format=orbax"
-            )
         begins[path] = at
         at += leaf.nbytes
     return {path: (begins[path], leaf.nbytes) for path, leaf in stored.items()}
@@ -162,16 +173,23 @@ def _header(path: str) -> tuple[dict, int]:
             contents.check_number_of_leaves(len(checked.keys()), path)
         return json.loads(text), 8 + length
     except SafetensorError as error:
-        _check_length(path, text, size)
+        _check_claims(path, text, size)
         raise CorruptFileError(f"{path}: its header is damaged: {first_line(error)}") from error
 
 
-def _check_length(path: str, text: bytes, size: int) -> None:
-    """Stops at a file that ends before its arrays do, if that is what is wrong with it."""
+def _check_claims(path: str, text: bytes, size: int) -> None:
+    """Stops at an array that cannot be, or that the file ends before, if that is what is wrong."""
     try:
         header = json.loads(text)
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name[:2] != "__"]
+        header.pop("__metadata__", None)
+        for name, tensor in header.items():
+            contents.checked_shape(
+                tensor["shape"], DTYPES[tensor["dtype"]], f"{path}: {str(name)[:200]}"
+            )
+        ends = [tensor["data_offsets"][1] for tensor in header.values()]
         needed = 8 + len(text) + max(ends, default=0)
+    except InputError:
+        raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return
     if size < needed:

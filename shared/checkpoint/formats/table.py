@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from shared.checkpoint.formats import contents
-from shared.checkpoint.formats.flax_msgpack import open_msgpack, write_msgpack
+from shared.checkpoint.formats.flax_msgpack import check_msgpack, open_msgpack, write_msgpack
 from shared.checkpoint.formats.npz import open_npz
 from shared.checkpoint.stored import Leaves, Read, Reader, Writer
 from shared.errors import FileAccessError, InputError
@@ -59,6 +59,24 @@ _OF_FILES: Mapping[str, Callable[[str], Reader]] = {
 }
 
 
+def check_can_hold(format_name: str, leaves: Leaves) -> None:
+    """Stops at a leaf that a format cannot hold, before anything is written.
+
+    Raises:
+      InputError: the leaf is named.
+    """
+    if format_name == "orbax":
+        from shared.checkpoint.formats.orbax_names import check_writable
+
+        check_writable(leaves)
+    elif format_name == "safetensors":
+        from shared.checkpoint.formats.safe_tensors import check_safetensors
+
+        check_safetensors(leaves)
+    else:
+        check_msgpack(leaves)
+
+
 def open_checkpoint(path: str, step: int | None = None) -> Reader:
     """The checkpoint at `path`, in whichever format; no numbers are read.
 
@@ -73,9 +91,10 @@ def open_checkpoint(path: str, step: int | None = None) -> Reader:
     """
     path = os.fspath(path)
     if not _is_folder(path):
+        format_name = format_of_file(path)
         if step is not None:
             raise InputError(f"{path}: is a file, of which there are no steps; leave out --step")
-        return _OF_FILES[format_of_file(path)](path)
+        return _OF_FILES[format_name](path)
     legacy = _legacy_steps(path)
     if not legacy:
         return open_orbax(path, step)

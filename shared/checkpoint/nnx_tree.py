@@ -1,0 +1,166 @@
+"""What the leaves of a checkpoint of NNX are for."""
+
+import collections
+from collections.abc import Collection, Iterable, Mapping
+
+from shared.checkpoint.naming import written
+from shared.checkpoint.roles import AUX, NNX, Names, Roles
+from shared.checkpoint.stored import Path
+from shared.errors import InputError
+
+WRAPPERS = ("value", "raw_value")
+
+
+def wrapper_of(paths: Iterable[Names]) -> str:
+    """The name that `nnx.State` adds to each leaf, "" where it did not.
+
+    Told by all leaves: an attribute or a parameter may be called `value` too. Before flax 0.10 an
+    optimizer kept counts that were no variables.
+    """
+    told = [path for path in paths if "opt_state" not in path[:2]]
+    for wrapper in WRAPPERS:
+        if told and all(wrapper in path[1:] and _inside(path, wrapper) for path in told):
+            return wrapper
+    return ""
+
+
+def _inside(path: Names, wrapper: str) -> bool:
+    """Whether all that follows the last `wrapper` are the numbers of a tuple in a variable."""
+    last = len(path) - 1 - path[::-1].index(wrapper)
+    return all(name.isdigit() for name in path[last + 1 :])
+
+
+def _unwrapped(names: Names, wrapper: str) -> Names:
+    if not wrapper or wrapper not in names:
+        return names
+    last = len(names) - 1 - names[::-1].index(wrapper)
+    return (*names[:last], *names[last + 1 :])
+
+
+def optimizers_in(paths: Iterable[Names]) -> list[Names]:
+    """Where each `nnx.Optimizer` is: below the name that has `opt_state` and `step`.
+
+    One that keeps no state, as SGD without momentum, has `step` alone.
+    """
+    paths = list(paths)
+    above = {path[: path.index("opt_state")] for path in paths if "opt_state" in path[:2]}
+    found = {at for at in above if any(path[: len(at) + 1] == (*at, "step") for path in paths)}
+    counts = collections.Counter(path[0] for path in paths)
+    if not above and len(counts) > 1:
+        found = {(top,) for top, *below in paths if counts[top] == 1 and below[:1] == ["step"]}
+    return sorted(found)
+
+
+def nnx_roles(
+    stored: Mapping[Names, Path], empty: Mapping[Names, Path], known: frozenset[Names], source: str
+) -> tuple[Roles, dict[Names, Path]]:
+    """The roles of leaves, and what an optimizer has of params that it leaves out.
+
+    Args:
+      stored: the leaves that hold numbers.
+      empty: those that hold none.
+      known: the paths in the module of the variables that a weight map has; none without.
+      source: where the checkpoint is, for messages.
+
+    Raises:
+      InputError: it cannot be told what is the model, or there are several optimizers.
+    """
+    aux = {path[1:]: path for names, path in stored.items() if names[0] == AUX[NNX]}
+    own = {names: path for names, path in stored.items() if names[0] != AUX[NNX]}
+    wrapper = wrapper_of(own)
+    by_names = {_unwrapped(names, wrapper): path for names, path in own.items()}
+    found = optimizers_in(by_names)
+    if len(found) > 1:
+        raise InputError(
+            f"{source}: holds {len(found)} optimizers, {', '.join(map('/'.join, found))}, and one "
+            f"model with its optimizer is converted at a time; save each as a checkpoint of its own"
+        )
+    if not found:
+        at = _at(by_names, known, source)
+        variables, others = _parted(by_names, at)
+        return Roles(NNX, variables, others=others, aux=aux), {}
+    at = found[0]
+    optimizer, step = {}, None
+    rest: dict[Names, Path] = {}
+    for names, path in by_names.items():
+        below = names[len(at) :]
+        if names[: len(at)] != at:
+            rest[names] = path
+        elif below[0] == "opt_state":
+            optimizer[below[1:]] = path
+        elif below == ("step",):
+            step = path
+        else:  # the optimizer of flax 0.10 holds the model too
+            rest[below] = path
+    if not rest:
+        raise InputError(
+            f"{source}: holds an optimizer alone, whose moments cannot be told from its counts "
+            f"without the model; save both in one, as nnx.state of a module that holds them"
+        )
+    variables, others = _parted(rest, _model(rest, optimizer, known, source))
+    above = (*at, "opt_state")
+    masked = {
+        _unwrapped(names, wrapper)[len(above) :]: path
+        for names, path in empty.items()
+        if names[: len(above)] == above
+    }
+    return Roles(NNX, variables, optimizer, step, others, aux), masked
+
+
+def _parted(
+    by_names: Mapping[Names, Path], at: Names
+) -> tuple[dict[Names, Path], dict[Names, Path]]:
+    """What is below `at`, by the names there, and what is not."""
+    inner = {names[len(at) :]: path for names, path in by_names.items() if names[: len(at)] == at}
+    return inner, {names: p for names, p in by_names.items() if names[: len(at)] != at}
+
+
+def _at(by_names: Mapping[Names, Path], known: frozenset[Names], source: str) -> Names:
+    """Where the model is in a state that holds no optimizer: at the root, if no map tells."""
+    if known:
+        return _holding(by_names, known, source)
+    if {names[0] for names in by_names} == {"model"}:
+        names, path = next(iter(by_names.items()))
+        raise InputError(
+            f"{source}: {written(path)} may be {'/'.join(names[1:])} of a model that was saved as "
+            f"`model`, or of a module with an attribute `model`; give --pair"
+        )
+    return ()
+
+
+def _model(
+    rest: Collection[Names], optimizer: Iterable[Names], known: frozenset[Names], source: str
+) -> Names:
+    """Where the model is beside an optimizer: at `model`, or where that has moments of it."""
+    if known:
+        return _holding(rest, known, source)
+    tops = sorted({names[0] for names in rest if len(names) > 1})
+    if "model" in tops:
+        return ("model",)
+    suffixes = {names[i:] for names in optimizer for i in range(len(names))}
+    trained = [top for top in tops if any(n[0] == top and n[1:] in suffixes for n in rest)]
+    return _one_of([(top,) for top in trained or tops], source)
+
+
+def _holding(by_names: Collection[Names], known: frozenset[Names], source: str) -> Names:
+    """Where most of the variables of a map are: at the root, or below one name."""
+    names = set(by_names)
+    counts = {
+        at: sum((*at, *each) in names for each in known)
+        for at in ((), *sorted({(each[0],) for each in names}))
+    }
+    most = max(counts.values())
+    found = [at for at, count in counts.items() if count == most]
+    if ("model",) in found or not most:
+        return ("model",) if ("model",) in counts else ()
+    return _one_of(found, source)
+
+
+def _one_of(found: list[Names], source: str) -> Names:
+    if len(found) != 1:
+        names = ", ".join(map("/".join, found)) or "nothing"
+        raise InputError(
+            f"{source}: which of {names} is the model beside the optimizer cannot be told; save it "
+            f"as `model`"
+        )
+    return found[0]

@@ -1,0 +1,100 @@
+"""The roles of the leaves of a checkpoint, told by its tree and by a weight map, if there is one.
+
+Linen: variables by collection, `params/dense/kernel`, or a TrainState of them with `step` and
+`opt_state`. NNX: the state of a module, `dense/kernel/value`, or of one that holds a model and an
+`nnx.Optimizer`; `value`, `raw_value` before flax 0.10, is there where an `nnx.State` was saved.
+"""
+
+import dataclasses
+from collections.abc import Collection
+
+from shared.checkpoint.linen_tree import linen_roles, state_at
+from shared.checkpoint.naming import split
+from shared.checkpoint.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
+from shared.checkpoint.roles import LINEN, NNX, Names, Roles, names_of
+from shared.checkpoint.stored import Leaves, Reader
+from shared.errors import InputError
+from shared.trees import place_of
+from shared.weights.weight_map import WeightMap
+
+_SHOWN = 8
+
+
+def roles_of(
+    leaves: Leaves,
+    source: str,
+    api: str | None = None,
+    weights: WeightMap | None = None,
+    likely: str | None = None,
+) -> Roles:
+    """What `leaves` are for.
+
+    Args:
+      leaves: of a checkpoint.
+      source: where it is, for messages.
+      api: "linen" or "nnx", None to tell by the tree.
+      weights: a map that names the variables of both APIs.
+      likely: the API where the tree does not tell.
+
+    Raises:
+      InputError: there are none, the tree may be of either, or it has more than one model.
+    """
+    stored = {names_of(path): path for path, leaf in leaves.items() if leaf.kind != "empty"}
+    if not stored:
+        raise InputError(f"{source}: no parameters found; name a folder that holds a state")
+    empty = {names_of(path): path for path, leaf in leaves.items() if leaf.kind == "empty"}
+    known = {LINEN: _linen_names(weights), NNX: _nnx_names(weights)}
+    found = api or _api(stored, known, source) or likely
+    if found is None:
+        raise _untold(stored, source)
+    roles_in = linen_roles if found == LINEN else nnx_roles
+    roles, masked = roles_in(stored, empty, known[found], source)
+    return dataclasses.replace(roles, optimizer={**roles.optimizer, **masked})
+
+
+def likely_api(reader: Reader) -> str | None:
+    """The API that writes a format: an `nnx.State` is not written as msgpack, nor as .npz."""
+    return LINEN if reader.format in ("msgpack", "npz") else None
+
+
+def _linen_names(weights: WeightMap | None) -> frozenset[Names]:
+    """(collection, *module path) of all variables of Linen that a map has."""
+    return frozenset(split(each.linen.leaf) for each in _entries(weights))
+
+
+def _nnx_names(weights: WeightMap | None) -> frozenset[Names]:
+    """The path in the module of all variables of NNX that a map has."""
+    places = [
+        weights.places.get(each.nnx.leaf) or place_of(each.nnx.leaf)
+        for each in _entries(weights)
+        if weights is not None
+    ]
+    return frozenset(names_of((*place.keys, *place.inside)) for place in places)
+
+
+def _entries(weights: WeightMap | None) -> list:
+    return [each for each in weights.entries if not each.is_draw] if weights else []
+
+
+def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: str) -> str | None:
+    alone = [(), *((name,) for name in WRAPPERS)]
+    is_linen = any(each[0] == "params" and each[1:] not in alone for each in names)
+    if is_linen or state_at(names, source):
+        return LINEN
+    if wrapper_of(names) or optimizers_in(names):
+        return NNX
+    if known[NNX]:
+        params = {each[1:] for each in known[LINEN] if each[0] == "params"}
+        count = {LINEN: len(params & set(names)), NNX: len(known[NNX] & set(names))}
+        if count[LINEN] != count[NNX]:
+            return max(count, key=lambda api: count[api])
+    return None
+
+
+def _untold(names: Collection[Names], source: str) -> InputError:
+    tops = sorted({each[0] for each in names})
+    return InputError(
+        f"{source}: neither Linen's (no `params`) nor a saved nnx.State (no `value` below each "
+        f"leaf): it has {', '.join(tops[:_SHOWN])}; say what it is with --direction=linen_to_nnx, "
+        f"for params alone, or nnx_to_linen, for a pure dict"
+    )
