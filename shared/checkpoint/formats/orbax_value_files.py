@@ -8,8 +8,8 @@ from shared.checkpoint.formats.orbax_index import Stretch, new_file
 
 # What is no longer than this is in the index itself, as Orbax has it.
 INLINE = 1024
-# How much is written in one call. Linux takes up to ten times as long for calls of 16 MiB, for which
-# it looks for memory in one piece.
+# How much is written in one call. For calls of 16 MiB, Linux looks for memory in one piece, and may
+# take ten times as long.
 WRITE = 2**17
 # A file of so many bytes is followed by another one, during which it gets to the disk.
 FILE = 2**28
