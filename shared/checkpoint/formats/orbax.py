@@ -92,7 +92,7 @@ class OrbaxReader:
         return self._arrays[path].read()
 
     def parts(self, path: Path) -> Iterator[np.ndarray]:
-        """The same numbers in C's order: arrays of one axis, of 16 MiB each at most.
+        """The same numbers in C's order: arrays of one axis, of 4 MiB each at most.
 
         No more than a part is held where the leaf is stored in that order, as one is that was
         written from one device.
