@@ -16,12 +16,12 @@ from stored_trees import (
     stored,
 )
 
-from shared.checkpoint.layers import Layout
-from shared.checkpoint.making import Making
-from shared.checkpoint.plan import plan_of
-from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.rules import map_by_rule
+from shared.checkpoint.planning.making import Making
+from shared.checkpoint.planning.plan import plan_of
+from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.stored import Leaf
+from shared.checkpoint.tree.layers import Layout
+from shared.checkpoint.tree.recognised import roles_of
 from shared.errors import InputError
 from shared.files.digest import sha256_of
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from shared.checkpoint.manifest import path_for
+from shared.checkpoint.integrity.manifest import path_for
+from shared.checkpoint.integrity.verified import KEEP_KINDS
 from shared.checkpoint.naming import split, written
 from shared.checkpoint.options import Options
-from shared.checkpoint.roles import AUX, NNX, Names, names_of
-from shared.checkpoint.verified import KEEP_KINDS
+from shared.checkpoint.tree.roles import AUX, NNX, Names, names_of
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Conversion

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
-from shared.checkpoint.siblings import beside, late_manifest
+from shared.checkpoint.integrity.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.publishing.siblings import beside, late_manifest
 from shared.checkpoint.stored import Leaf, Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line, printable
 

@@ -4,8 +4,8 @@ import collections
 from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import AUX, NNX, Names, Roles
 from shared.checkpoint.stored import Path
+from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles
 from shared.errors import InputError
 
 WRAPPERS = ("value", "raw_value")

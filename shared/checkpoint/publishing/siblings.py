@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 
-from shared.checkpoint.file_system import inode, place
+from shared.checkpoint.publishing.file_system import inode, place
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"-(\d+)-(\d{8}T\d{6}\.\d{6}Z)-(\d+)")

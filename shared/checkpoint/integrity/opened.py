@@ -5,10 +5,10 @@ import os
 import numpy as np
 
 from shared.checkpoint.formats.table import open_checkpoint
-from shared.checkpoint.manifest import Manifest
-from shared.checkpoint.siblings import is_sibling
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.verified import problems_of_header, rows_of, stop_at
+from shared.checkpoint.publishing.siblings import is_sibling
 from shared.checkpoint.stored import Leaves, Path, Reader
-from shared.checkpoint.verified import problems_of_header, rows_of, stop_at
 from shared.errors import InputError
 
 
