@@ -83,7 +83,7 @@ class Place(NamedTuple):
 
 def place_of(path: str) -> Place:
     """That of a leaf of which nothing but its path is known, `params/dense/kernel`."""
-    return Place(tuple(path.split("/")[1:]))
+    return Place(tuple(map(unescape, path.split("/")[1:])))
 
 
 def module_tree(leaves: Mapping[str, Any], places: Mapping[str, Place]) -> dict[Key, Any]:

@@ -13,11 +13,10 @@ from shared.checkpoint.stored import Leaf, nothing
 def stored(tree):
     """{path: numbers} and {path: Leaf} of a pytree, as Orbax stores it."""
     arrays, leaves = {}, {}
-    is_empty = lambda node: node is None or (isinstance(node, tuple) and not node)  # noqa: E731
-    for keys, value in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_empty)[0]:
+    for keys, value in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_empty)[0]:
         path = tuple(_name(key) for key in keys)
-        if is_empty(value):
-            leaves[path] = nothing()
+        if _is_empty(value):
+            leaves[path] = nothing({dict: "Dict", tuple: "Tuple"}.get(type(value), "None"))
         elif jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
             arrays[path] = np.asarray(jax.random.key_data(value))
             impl = str(jax.random.key_impl(value))
@@ -26,6 +25,10 @@ def stored(tree):
             arrays[path] = np.asarray(value)
             leaves[path] = Leaf(arrays[path].shape, arrays[path].dtype)
     return arrays, leaves
+
+
+def _is_empty(node):
+    return node is None or (isinstance(node, tuple | dict) and not node)
 
 
 def _name(key):

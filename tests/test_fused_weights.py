@@ -14,6 +14,7 @@ from shared import Pair, find_weight_map, verify
 from shared.errors import InputError
 from shared.program.view import View
 from shared.report.result import PASSES
+from shared.trees import escape
 from tests.ports import fused
 
 QKV = {
@@ -118,6 +119,12 @@ def test_pins_of_what_is_not_there(linen, nnx, message):
 @pytest.mark.parametrize("text", ["a/b", "a/b[0]", "a/b[:, 0:4]", "a[1, :, 2:3]"])
 def test_views_read_as_they_print(text):
     assert str(View.parse(text)) == text
+
+
+@pytest.mark.parametrize("name", ["w[0]", "conv(1)", "a.transpose(1, 0)", "~2", "[:]"])
+def test_a_bracket_in_a_name_is_part_of_it(name):
+    for view in (View(escape(name)), View(escape(name), part=((0, 1, 2),))):
+        assert View.parse(str(view)) == view
 
 
 class FusedByAxis(nnx.Module):

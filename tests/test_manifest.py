@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.checkpoint import manifest as manifest_module
-from shared.checkpoint.manifest import Manifest, path_for
-from shared.checkpoint.siblings import Sibling, beside
+from shared.checkpoint.integrity import manifest as manifest_module
+from shared.checkpoint.integrity.manifest import Manifest, path_for
+from shared.checkpoint.integrity.verified import check, problems
+from shared.checkpoint.publishing.siblings import Sibling, beside
 from shared.checkpoint.stored import Leaf, nothing
-from shared.checkpoint.verified import check, problems
 from shared.errors import CorruptFileError, FileAccessError, InputError
 from shared.files.digest import sha256_of
 

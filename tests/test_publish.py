@@ -11,11 +11,11 @@ import threading
 
 import pytest
 
-from shared.checkpoint import file_system, publish
-from shared.checkpoint.file_system import check_room, place
-from shared.checkpoint.lock import locked
-from shared.checkpoint.publish import publishing
-from shared.checkpoint.siblings import Sibling, beside, late_manifest
+from shared.checkpoint.publishing import file_system, publish
+from shared.checkpoint.publishing.file_system import check_room, place
+from shared.checkpoint.publishing.lock import locked
+from shared.checkpoint.publishing.publish import publishing
+from shared.checkpoint.publishing.siblings import Sibling, beside, late_manifest
 from shared.errors import FileAccessError, InputError, InterruptedRunError, UsageError
 
 OLD, NEW = "old", "new"
@@ -330,7 +330,7 @@ def test_a_thread_publishes(tmp_path):
 
 HOLDER = """
 import os, sys
-from shared.checkpoint.publish import publishing
+from shared.checkpoint.publishing.publish import publishing
 with publishing(sys.argv[1]) as new:
     os.mkdir(new.path)
     print(os.getpid(), flush=True)

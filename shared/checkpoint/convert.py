@@ -7,25 +7,26 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from shared.checkpoint.adjusted import renamed, without_extra
-from shared.checkpoint.beside import carry, form_of
-from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
-from shared.checkpoint.layers import KEEP
-from shared.checkpoint.making import Making
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.opened import open_with_manifest
+from shared.checkpoint.integrity.verified import problem_of, problems_of_header, rows_of, stop_at
 from shared.checkpoint.naming import written
 from shared.checkpoint.notes import notes_on
-from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
-from shared.checkpoint.origin import are_alike, check_back, origin_of, way_back
-from shared.checkpoint.plan import Plan, plan_of
-from shared.checkpoint.publish import publishing
-from shared.checkpoint.recognised import likely_api, roles_of
-from shared.checkpoint.roles import LINEN, NNX, Roles
-from shared.checkpoint.rules import map_by_rule
+from shared.checkpoint.planning.adjusted import renamed, without_extra
+from shared.checkpoint.planning.axis_names import axis_names_of
+from shared.checkpoint.planning.making import Making
+from shared.checkpoint.planning.origin import are_alike, check_back, origin_of, way_back
+from shared.checkpoint.planning.plan import Plan, plan_of
+from shared.checkpoint.planning.rules import map_by_rule
+from shared.checkpoint.publishing.beside import carry, form_of
+from shared.checkpoint.publishing.file_system import check_room
+from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.stored import Leaves, Path, Reader
-from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.checkpoint.tree.layers import KEEP
+from shared.checkpoint.tree.recognised import likely_api, roles_of
+from shared.checkpoint.tree.roles import LINEN, NNX, Roles
 from shared.errors import CorruptFileError, InputError, naming
 
 # How many bytes are done of how many, and which leaf is next.
@@ -47,6 +48,7 @@ class Conversion:
       target: where the leaves are, "" before they are written.
       sha256: of the bytes of each that was written.
       not_finite: {path in the source: how many numbers of it are NaN or infinite}.
+      axis_names: {path in the target: the name of each axis}, where they are known.
     """
 
     source: Reader
@@ -57,6 +59,7 @@ class Conversion:
     target: str = ""
     sha256: Mapping[Path, str] = dataclasses.field(default_factory=dict)
     not_finite: Mapping[Path, int] = dataclasses.field(default_factory=dict)
+    axis_names: Mapping[str, list] = dataclasses.field(default_factory=dict)
 
     @property
     def to(self) -> str:
@@ -89,7 +92,11 @@ def planned(source_path: str, options: Options) -> Conversion:
         given = (source, roles, manifest, options)
         conversion = _one_of(_back(*given), *given)
         check_can_hold(options.format, conversion.leaves)
-    return conversion
+    names = options.axis_names.get(conversion.to)
+    if not names or options.weights is None:
+        return conversion
+    found = axis_names_of(conversion.leaves, conversion.to, names, options.weights)
+    return dataclasses.replace(conversion, axis_names=found)
 
 
 def _back(
@@ -133,8 +140,8 @@ def _anew(source: Reader, roles: Roles, manifest: Manifest | None, options: Opti
 
 
 def convert(
-    source_path: str,
-    target_path: str,
+    source_path: str | os.PathLike[str],
+    target_path: str | os.PathLike[str],
     options: Options = DEFAULT,
     told: Callable[[str], object] = lambda message: None,
     progress: Progress = lambda done, total, what: None,
@@ -160,6 +167,7 @@ def convert(
       CorruptFileError: the source is damaged, or what was written is not what is read back.
       FileAccessError: the system refuses, or another process writes the target.
     """
+    source_path, target_path = os.fspath(source_path), os.fspath(target_path)
     conversion = planned(source_path, options)
     form = form_of(conversion.source) if options.format == "orbax" else ()
     with publishing(target_path, source_path, _check_replaced(options), told) as new:
@@ -169,7 +177,7 @@ def convert(
         conversion = _written(conversion, location, options.format, progress)
         if form:
             carry(conversion, new.path, carried)
-    for note in notes_on(conversion, target_path, options.random):
+    for note in notes_on(conversion, target_path, options):
         told(note)
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 
@@ -191,9 +199,10 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
     origin = origin_of(
         conversion.plan, conversion.source.leaves, making.read_sha256, conversion.roles.api
     )
-    manifest = Manifest(
-        kind, conversion.to, conversion.leaves, making.made_sha256, extra={"origin": origin}
-    )
+    extra = {"origin": origin}
+    if conversion.axis_names:
+        extra["axis_names"] = dict(conversion.axis_names)
+    manifest = Manifest(kind, conversion.to, conversion.leaves, making.made_sha256, extra=extra)
     with _reading_back(conversion):
         _check_read_back(manifest, location, lambda n, what: progress(done + n, total, what))
     manifest.save(location)

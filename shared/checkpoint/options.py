@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
-from shared.checkpoint.layers import KEEP, Layout
-from shared.checkpoint.roles import LINEN, NNX
 from shared.checkpoint.stored import Leaves
+from shared.checkpoint.tree.layers import KEEP, Layout
+from shared.checkpoint.tree.roles import LINEN, NNX
 from shared.weights.weight_map import WeightMap
 
 DIRECTIONS = {"linen_to_nnx": LINEN, "nnx_to_linen": NNX}
@@ -20,6 +20,7 @@ class Options:
       weights: which variable is which; None for a map by rule.
       opt_state: what Linen's optimizer keeps, below `opt_state`; None if that is not known.
       random: the module paths of NNX's random state, where these are known.
+      axis_names: {"linen" or "nnx": {name in the map: the name of each axis}}, where known.
       layout: of layers, of a map by rule.
       format: of the target, "orbax", "safetensors" or "msgpack".
       step: which one, where the source holds several.
@@ -33,6 +34,7 @@ class Options:
     weights: WeightMap | None = None
     opt_state: Leaves | None = None
     random: tuple[str, ...] = ()
+    axis_names: Mapping[str, Mapping[str, tuple]] = dataclasses.field(default_factory=dict)
     layout: Layout = KEEP
     format: str = "orbax"
     step: int | None = None

@@ -10,7 +10,7 @@ from shared.cli.apart import apart
 from shared.cli.convert import (
     check_map_flags,
     define_map_flags,
-    given_from_flags,
+    options_from_flags,
     path_from_flags,
 )
 from shared.cli.names import define_name
@@ -79,7 +79,7 @@ def _compare(values: flags.FlagValues, writer: "Writer | None") -> int:
     with bytes_bar("compare") as progress:
         comparison = compare(
             (values.ckpt_path_1, values.ckpt_path_2),
-            given_from_flags(values).weights,
+            options_from_flags(values).weights,
             tolerance,
             (values.step_1, values.step_2),
             progress,

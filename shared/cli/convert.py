@@ -1,5 +1,6 @@
 """`composed-lifts convert`: a checkpoint of one API as one of the other, and back, without loss."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -9,12 +10,12 @@ from absl import flags
 
 from shared.cli.apart import apart
 from shared.cli.names import define_name
-from shared.errors import UsageError, printable
+from shared.errors import InputError, UsageError, printable
 
 if TYPE_CHECKING:
-    from shared.checkpoint.convert import Options
-    from shared.checkpoint.of_pair import Given
+    from shared.checkpoint.options import Options
     from shared.files import Writer
+    from shared.models.pair import Pair
 
 SUMMARY = "Rewrite a checkpoint from the layout of one API to that of the other."
 FORMATS = ("orbax", "safetensors", "msgpack")
@@ -143,7 +144,7 @@ def run(values: flags.FlagValues) -> int:
 
 def _check_report(values: flags.FlagValues, source: str, target: str) -> None:
     """Stops at a report that would stand in a checkpoint, or in the place of its manifest."""
-    from shared.checkpoint.siblings import beside
+    from shared.checkpoint.publishing.siblings import beside
 
     report = os.path.realpath(values.report)
     for place in (source, target):
@@ -168,6 +169,8 @@ def path_from_flags(values: flags.FlagValues, name: str) -> str:
     """The real path that a flag gives, which may not be left out."""
     if not values[name].value:
         raise UsageError(f"--{name}=PATH is missing")
+    if "\0" in str(values[name].value):
+        raise UsageError(f"--{name}={values[name].value}: no path has a NUL in it")
     return os.path.realpath(str(values[name].value))
 
 
@@ -177,25 +180,46 @@ def check_map_flags(values: flags.FlagValues) -> None:
         raise UsageError("give one of --pair=FILE.py:NAME and --weight_map=FILE.json")
 
 
-def given_from_flags(values: flags.FlagValues) -> "Given":
-    """What --pair or --weight_map tells."""
-    from shared.checkpoint.of_pair import Given, given_by
+def options_from_flags(values: flags.FlagValues) -> "Options":
+    """What --pair or --weight_map tells of a conversion, nothing without."""
+    from shared.checkpoint.options import Options
 
     if values.weight_map is not None:
         from shared.weights.weight_map import WeightMap
 
         if not os.path.isfile(values.weight_map):
             raise UsageError(f"--weight_map={values.weight_map}: there is no such file")
-        return Given(WeightMap.load(values.weight_map))
+        return Options(weights=WeightMap.load(values.weight_map))
     if values.pair is None:
-        return Given()
+        return Options()
     from shared.cli.pair_file import load_pair, users_code
     from shared.cli.start import check_jax
 
     check_jax()
     pair = load_pair(values.pair)
     with users_code(f"--pair={values.pair}"):
-        return given_by(pair)
+        return options_of_pair(pair)
+
+
+def options_of_pair(pair: "Pair") -> "Options":
+    """What a pair tells of a conversion; both models are traced.
+
+    Raises:
+      InputError: a weight has no counterpart, or the pair's inputs, optimizer or state do not fit.
+    """
+    from shared.checkpoint.planning.of_pair import options_of
+    from shared.models.pair import pure_pair
+    from shared.report.result import DifferentError
+    from shared.verification.pipeline import find_weight_map
+
+    pure = pure_pair(pair)
+    try:
+        weights = find_weight_map(pure)
+    except DifferentError as error:
+        raise InputError(
+            f"the models of the pair differ: {error}; `composed-lifts verify` shows where"
+        ) from error
+    return options_of(pair, pure, weights)
 
 
 def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
@@ -221,15 +245,11 @@ def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
 
 
 def _options(values: flags.FlagValues) -> "Options":
-    from shared.checkpoint.convert import Options
-    from shared.checkpoint.layers import Layout
+    from shared.checkpoint.tree.layers import Layout
 
-    given = given_from_flags(values)
-    return Options(
+    return dataclasses.replace(
+        options_from_flags(values),
         direction=values.direction,
-        weights=given.weights,
-        opt_state=given.opt_state,
-        random=given.random,
         layout=Layout(values.layer_layout, values.param_scan_axis, values.layers),
         format=values.format,
         step=values.step,

@@ -11,6 +11,7 @@ from shared.program.layout import Step, Steps, inverse, laid_out, shape_after, s
 
 _STEP = r"\.(reshape|transpose)\(([\d, ]+)\)"
 _TEXT = re.compile(rf"(?P<leaf>[^\[\]()]+?)(\[(?P<place>[^\[\]]*)\])?(?P<steps>({_STEP})*)")
+_WRITTEN = {"[": "~2", "]": "~3", "(": "~4", ")": "~5"}
 _RANGE = re.compile(r"(\d+):(\d+)")
 
 
@@ -62,11 +63,15 @@ class View:
         ]
 
     def __str__(self) -> str:
-        """As numpy writes it: `params/qkv/kernel[:, 0:4].transpose(1, 0)`."""
+        """As numpy writes it: `params/qkv/kernel[:, 0:4].transpose(1, 0)`.
+
+        A bracket in a name is written as `/` and `~` are in a path: `[` as `~2`.
+        """
+        leaf = "".join(_WRITTEN.get(character, character) for character in self.leaf)
         axes = [axis for axis, *_ in (*self.index, *self.part)]
         steps = "".join(map(str, self.steps))
         if not axes:
-            return self.leaf + steps
+            return leaf + steps
         places = [
             str(place)
             if isinstance(place, int)
@@ -75,7 +80,7 @@ class View:
             else f"{place.start}:{place.stop}"
             for place in self.place(max(axes) + 1)
         ]
-        return f"{self.leaf}[{', '.join(places)}]{steps}"
+        return f"{leaf}[{', '.join(places)}]{steps}"
 
     @classmethod
     def parse(cls, text: str) -> "View":
@@ -103,7 +108,10 @@ class View:
             Step(op, tuple(int(number) for number in numbers.split(",") if number.strip()))
             for op, numbers in re.findall(_STEP, match["steps"])
         )
-        return cls(match["leaf"], tuple(index), tuple(part), tuple(steps))
+        leaf = match["leaf"]
+        for bracket, code in _WRITTEN.items():
+            leaf = leaf.replace(code, bracket)
+        return cls(leaf, tuple(index), tuple(part), tuple(steps))
 
     def of(self, array: Any) -> Any:
         """What is meant of the leaf `array`."""

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
-from shared.checkpoint.siblings import beside, late_manifest
+from shared.checkpoint.integrity.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.publishing.siblings import beside, late_manifest
 from shared.checkpoint.stored import Leaf, Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line, printable
 
@@ -156,7 +156,7 @@ def _text_of(path: str) -> str | None:
             size = os.fstat(file.fileno()).st_size
             if size > LARGEST_BYTES:
                 raise InputError(
-                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest"
+                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest, move it"
                 )
             text = file.read(size)
     except (FileNotFoundError, NotADirectoryError):

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from shared.checkpoint.fitting import check_fits
-from shared.checkpoint.moments import trees_like
-from shared.checkpoint.moves import Moves, moves_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import AUX, LINEN, Names, Roles
-from shared.checkpoint.sequences import like_state, with_sequences
+from shared.checkpoint.planning.fitting import check_fits
+from shared.checkpoint.planning.moves import Moves, moves_of
 from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
+from shared.checkpoint.tree.moments import trees_like
+from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles
+from shared.checkpoint.tree.sequences import like_state, with_sequences
 from shared.errors import InputError
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap

@@ -1,59 +1,50 @@
-"""What a pair of models knows of checkpoints of both, beyond what they tell by themselves."""
+"""What a pair of models knows of checkpoints of both, and these do not tell by themselves."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from shared.checkpoint.options import Options
 from shared.checkpoint.stored import Leaf, Leaves, nothing
-from shared.errors import InputError, during
+from shared.checkpoint.tree.roles import LINEN, NNX
+from shared.errors import during
 from shared.trees import unflatten
 from shared.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
-    from shared.models.pair import Pair
+    from shared.models.pair import Pair, PurePair
 
 # What Orbax calls an empty one; one of a class with names is None to it.
 _EMPTY: dict[type, str] = {dict: "Dict", list: "List", tuple: "Tuple"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """What is known before a checkpoint is read.
+def options_of(pair: "Pair", pure: "PurePair", weights: WeightMap, **others: Any) -> Options:
+    """What a pair tells of a conversion. No weight is allocated.
 
-    Attributes:
-      weights: which variable is which; None for a map by rule.
-      opt_state: what Linen stores below `opt_state`, also where that is nothing; None if unknown.
-      random: the module paths of NNX's random state, `drop/rngs/key`, which Linen has not.
-    """
-
-    weights: WeightMap | None = None
-    opt_state: Leaves | None = None
-    random: tuple[str, ...] = ()
-
-
-def given_by(pair: "Pair") -> Given:
-    """What a pair tells. Both models are traced, no weight is allocated.
+    Args:
+      pair: a Linen model and its port.
+      pure: both as pure functions, `shared.models.pair.pure_pair` of it.
+      weights: which weight is which, `shared.find_weight_map` of it.
+      others: more of `Options`: `format`, `step`, `overwrite`.
 
     Raises:
-      InputError: a weight has no counterpart, or the pair's inputs, optimizer or state do not fit.
+      InputError: the pair's optimizer or state do not fit.
     """
-    from shared.models.pair import pure_pair
-    from shared.report.result import DifferentError
-    from shared.verification.pipeline import find_weight_map
-
-    pure = pure_pair(pair)
-    try:
-        weights = find_weight_map(pure)
-    except DifferentError as error:
-        raise InputError(
-            f"the models of the pair differ: {error}; `composed-lifts verify` shows where"
-        ) from error
-    random = tuple(path.removeprefix("rng/") for path in pure.nnx.rng_leaves)
-    return Given(weights, _opt_state(pair, pure.linen.leaves), random)
+    return Options(
+        weights=weights,
+        opt_state=opt_state_of(pair, pure.linen.leaves),
+        random=tuple(path.removeprefix("rng/") for path in pure.nnx.rng_leaves),
+        axis_names={LINEN: pure.linen.axis_names, NNX: pure.nnx.axis_names},
+        **others,
+    )
 
 
-def _opt_state(pair: "Pair", leaves: Mapping[str, Any]) -> Leaves | None:
-    """The leaves of the state of the pair's optimizer, as Orbax names them."""
+def opt_state_of(pair: "Pair", leaves: Mapping[str, Any]) -> Leaves | None:
+    """What Orbax stores of the pair's optimizer below `opt_state`; None where the pair has none.
+
+    Args:
+      pair: a pair.
+      leaves: {name: shape and dtype} of Linen's variables.
+    """
     import jax
 
     if pair.optimizer is None:
