@@ -167,8 +167,8 @@ def test_a_newer_one_is_not_read(place):
 
 
 def test_one_of_absurd_size_is_not_read(place, monkeypatch):
-    monkeypatch.setattr(manifest_module, "LARGEST_BYTES", 1_000)
     manifest_of(held(), extra={"text": "x" * 1_000}).save(place)
+    monkeypatch.setattr(manifest_module, "LARGEST_BYTES", 1_000)
     with pytest.raises(InputError, match="more than 1,000 bytes"):
         Manifest.load(place)
 

@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 INSIDE = "MANIFEST.json"
 LAYOUTS = ("linen", "nnx")
 # A leaf takes about 250 bytes, and as many more of `extra` where that has its origin.
-LARGEST_BYTES = 2**26
+LARGEST_BYTES = 2**28
 _LONGEST_SHOWN = 200
 _TOOLS = ("composed-lifts", "jax", "flax", "orbax-checkpoint", "numpy")
 
@@ -59,10 +59,16 @@ class Manifest:
         """Writes it into a directory, or beside a file, that is there.
 
         Raises:
+          InputError: it would be too large to be read again.
           FileAccessError: the system refuses to write, or a manifest is there.
         """
         path = path_for(checkpoint)
         text = json.dumps(_signed(self._document()), allow_nan=False) + "\n"
+        if len(text) > LARGEST_BYTES:
+            raise InputError(
+                f"{path}: would be of {len(text):,} bytes, the limit is {LARGEST_BYTES:,}: convert "
+                f"the checkpoint in parts"
+            )
         try:
             os.stat(checkpoint)
             with open(path, "x", encoding="utf-8") as file:

@@ -129,7 +129,7 @@ class _Planned:
         used: set[str] = set()
         for name, pieces in moves.pieces.items():
             sources = {here.leaf for here, _ in pieces}
-            if sources.isdisjoint(stored):
+            if not any(source in stored for source in sources):
                 continue
             self._check_whole(sources, stored, above, name)
             used |= sources
@@ -198,11 +198,11 @@ class _Planned:
     def _check_whole(
         self, sources: set[str], stored: Mapping[str, Path], above: Names, name: str
     ) -> None:
-        missing = sorted(sources - stored.keys())
+        missing = sorted(source for source in sources if source not in stored)
         if missing:
             raise InputError(
                 f"{self.source}: {'/'.join(above)} has nothing for {missing[0]}, and has for "
-                f"{min(sources & stored.keys())}: both are {name} on the other side, which an "
+                f"{min(sources.difference(missing))}: both are {name} on the other side, which an "
                 f"optimizer keeps or leaves out as a whole"
             )
 
