@@ -12,7 +12,7 @@ from flax.training import train_state
 
 from shared import find_weight_map
 from shared.checkpoint.formats.table import open_checkpoint
-from shared.trees import unflatten
+from shared.trees import module_tree, unflatten
 
 ADAMW = optax.adamw(1e-2, weight_decay=0.1)
 
@@ -23,6 +23,18 @@ def values_like(specs, seed):
     return {
         path: jnp.asarray(rng.integers(-9, 10, spec.shape), spec.dtype)
         for path, spec in specs.items()
+    }
+
+
+def variables_of(weights):
+    """Linen's variables with numbers."""
+    leaves = values_like(weights.linen, 0)
+    return {
+        name: module_tree(
+            {path: leaf for path, leaf in leaves.items() if path.split("/")[0] == name},
+            weights.linen_places,
+        )
+        for name in dict.fromkeys(path.split("/")[0] for path in leaves)
     }
 
 
@@ -37,7 +49,7 @@ class States:
 
     def __init__(self, pair, optimizer=ADAMW, steps=3):
         self.weights = find_weight_map(pair)
-        variables = unflatten(values_like(self.weights.linen, 0))
+        variables = variables_of(self.weights)
         self.linen = linen_state(pair.linen, variables, optimizer)
         self.nnx = nnx_state(pair.nnx, self.weights.to_pure_dict(variables), optimizer)
         rest = {name: tree for name, tree in variables.items() if name != "params"}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pair_states import assert_same, held, save, values_like
+from pair_states import assert_same, held, save, values_like, variables_of
 from pairs_to_convert import FUSED, STACK
 
 from shared import WeightMap, find_weight_map
@@ -26,7 +26,7 @@ def weights():
 @pytest.fixture(scope="module")
 def source(weights, tmp_path_factory):
     """Linen's variables, saved."""
-    variables = unflatten(values_like(weights.linen, 0))
+    variables = variables_of(weights)
     return save(tmp_path_factory.mktemp("source") / "linen", variables)
 
 

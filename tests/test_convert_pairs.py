@@ -19,7 +19,7 @@ from pair_states import (
     restored,
     save,
     save_managed,
-    values_like,
+    variables_of,
 )
 from pairs_to_convert import FUSED, ROWS, STACK, F
 from stored_trees import OPTIMIZERS, InMemory, stored
@@ -34,7 +34,6 @@ from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.tree.recognised import roles_of
 from shared.cli.convert import options_of_pair
 from shared.errors import InputError
-from shared.trees import unflatten
 
 PAIRS = {"stack": STACK, "fused": FUSED}
 OPTIMIZER = OPTIMIZERS["clipped adamw"]
@@ -146,7 +145,7 @@ def test_what_the_optimizer_keeps_nothing_of_is_there_for_linen_to_restore(optim
         options("fused").weights,
         opt_state_of(pair, options("fused").weights.linen),
     )
-    variables = unflatten(values_like(weights.linen, 0))
+    variables = variables_of(weights)
     expected = stored(linen_state(pair.linen, variables, pair.optimizer))[1]
     port = nnx_state(pair.nnx, weights.to_pure_dict(variables), pair.optimizer)
     _, leaves = stored(nnx.state(port))

@@ -13,7 +13,7 @@ from shared.models.pure import Pieces, PureModel, arrays
 from shared.models.sources import linen_sources
 from shared.models.switches import Switches
 from shared.program.traced_once import TracedOnce
-from shared.trees import flatten, unflatten
+from shared.trees import Place, flatten, unescape, unflatten
 
 _STREAMS = ("params", "dropout")
 # Linen's collections of what is there to be looked at; no model needs it.
@@ -100,6 +100,7 @@ def linen_model(
         (),
         TracedOnce(apply),
         initial,
+        _places(pieces),
         init=made,
         in_training=TracedOnce(apply_in_training),
         switches=evaluation.off,
@@ -116,6 +117,15 @@ def _axis_names(variables: Any) -> dict[str, tuple]:
         if isinstance(box, meta.AxisMetadata) and hasattr(box, "names")
     }
     return {path: tuple(box.names) for path, box in boxes.items()}
+
+
+def _places(pieces: Pieces) -> dict[str, Place]:
+    """Those of the arrays in a variable that holds several."""
+    return {
+        path: Place(tuple(map(unescape, of.split("/")[1:])), keys)
+        for path, (of, keys) in pieces.inside.items()
+        if keys
+    }
 
 
 def _spec(x: Any) -> jax.ShapeDtypeStruct:

@@ -148,7 +148,7 @@ class Ported:
             {path: leaf for path, leaf in model.leaves.items() if not is_draw(path)}
             for model in (self.linen, self.nnx)
         )
-        return WeightMap(entries, linen, nnx, self.nnx.places)
+        return WeightMap(entries, linen, nnx, self.nnx.places, self.linen.places)
 
     def random_leaves(self, sample: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Random numbers in every leaf, for Linen and the same for NNX.

@@ -11,7 +11,7 @@ import numpy as np
 from shared.errors import CorruptFileError, InputError, first_line
 from shared.program.graph import Graph, Node
 from shared.program.view import View
-from shared.trees import Key, Place, leaves_of, module_tree, unflatten
+from shared.trees import Key, Place, leaves_of, module_tree
 from shared.weights.one_to_one import check_one_to_one
 from shared.weights.words import transform
 
@@ -80,12 +80,14 @@ class WeightMap:
       linen: {path: shape and dtype} of the Linen leaves that are mapped.
       nnx: the same of the NNX leaves.
       places: {path: where in the port it is} of the NNX leaves.
+      linen_places: the same of the Linen leaves that are in a tuple.
     """
 
     entries: tuple[Entry, ...]
     linen: Mapping[str, Any]
     nnx: Mapping[str, Any]
     places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
+    linen_places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
 
     def to_nnx(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Linen's variables as NNX's: {collection: pure dict of the port}. Nothing is cast.
@@ -93,10 +95,7 @@ class WeightMap:
         Raises:
           InputError: a leaf is missing, extra or of another shape.
         """
-        groups: dict[str, dict[str, Any]] = collections.defaultdict(dict)
-        for path, leaf in self.move(leaves_of(variables), to="nnx").items():
-            groups[path.split("/")[0]][path] = leaf
-        return {name: module_tree(leaves, self.places) for name, leaves in groups.items()}
+        return _by_collection(self.move(leaves_of(variables), to="nnx"), self.places)
 
     def to_pure_dict(self, variables: Mapping[str, Any]) -> dict[Key, Any]:
         """`to_nnx` of all collections in one: what `nnx.update` of the port takes as it is.
@@ -107,7 +106,7 @@ class WeightMap:
 
     def to_linen(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The inverse of `to_nnx`."""
-        return unflatten(self.move(leaves_of(state), to="linen"))
+        return _by_collection(self.move(leaves_of(state), to="linen"), self.linen_places)
 
     def move(self, leaves: Leaves, to: str) -> dict[str, Any]:
         """Flat leaves of one side as flat leaves of the other."""
@@ -170,6 +169,7 @@ class WeightMap:
                 for side in ("linen", "nnx")
             },
             "nnx_places": self.places,
+            "linen_places": self.linen_places,
         }
         with open(path, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
@@ -194,10 +194,13 @@ class WeightMap:
                 Entry(View.parse(row["linen"]), View.parse(row["nnx"]), row["by"])
                 for row in document["entries"]
             )
-            places = {
-                path: Place(tuple(keys), tuple(inside))
-                for path, (keys, inside) in document.get("nnx_places", {}).items()
-            }
+            places, linen_places = (
+                {
+                    path: Place(tuple(keys), tuple(inside))
+                    for path, (keys, inside) in document.get(name, {}).items()
+                }
+                for name in ("nnx_places", "linen_places")
+            )
             linen, nnx = _specs(document["linen"]), _specs(document["nnx"])
         except InputError:
             raise
@@ -208,7 +211,14 @@ class WeightMap:
             check_one_to_one(entries, linen, nnx)
         except ValueError as error:
             raise InputError(f"{path}: is not one-to-one: {error}; save it again") from error
-        return cls(entries, linen, nnx, places)
+        return cls(entries, linen, nnx, places, linen_places)
+
+
+def _by_collection(leaves: Leaves, places: Mapping[str, Place]) -> dict[str, Any]:
+    groups: dict[str, dict[str, Any]] = collections.defaultdict(dict)
+    for path, leaf in leaves.items():
+        groups[path.split("/")[0]][path] = leaf
+    return {name: module_tree(each, places) for name, each in groups.items()}
 
 
 def _specs(document: Mapping[str, Any]) -> dict[str, Any]:

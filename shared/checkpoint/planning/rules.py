@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves
-from shared.checkpoint.tree.kinds import RANDOM, collections_of
+from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.tree.kinds import RANDOM, SOWN, collections_of
 from shared.checkpoint.tree.layers import (
     Layout,
     list_of_layers,
@@ -19,7 +19,7 @@ from shared.checkpoint.tree.layers import (
     stack_of_layers,
     with_underscores,
 )
-from shared.checkpoint.tree.roles import LINEN, Names, Roles
+from shared.checkpoint.tree.roles import LINEN, NNX, Names, Roles
 from shared.errors import InputError
 from shared.program.view import View
 from shared.trees import Place
@@ -56,34 +56,52 @@ def map_by_rule(roles: Roles, leaves: Leaves, layout: Layout, source: str) -> We
     Raises:
       InputError: a name may be meant in two ways, or layers are not as `layout` needs them.
     """
-    if roles.api == LINEN:
-        by_number = numbered({names[1:] for names in roles.variables})
-        own = {names: (names[0], *by_number[names[1:]]) for names in roles.variables}
-    else:
-        kinds = collections_of(roles, leaves, source)
-        own = {names: (kinds[names], *names) for names in roles.variables if kinds[names] != RANDOM}
+    own = _own(roles, leaves, source)
     specs = {listed: leaves[roles.variables[names]] for names, listed in own.items()}
+    depth = {listed: _depth(roles.variables[names]) for names, listed in own.items()}
     pieces = _pieces(specs, layout)
     _check_places(pieces)
-    linen_first = roles.api == LINEN
-    spelled = {listed: names if linen_first else listed for names, listed in own.items()}
+    to_nnx = roles.api == LINEN
+    spelled = {listed: names if to_nnx else listed for names, listed in own.items()}
     entries, here, there = [], {}, {}
+    places: dict[str, dict[str, Place]] = {LINEN: {}, NNX: {}}
     for piece in pieces:
-        target = piece.target
-        if not linen_first:
-            target = (target[0], *with_underscores(target[1:]))
-        one = View(written(spelled[piece.source]), (piece.take,) if piece.take else ())
+        origin, target, inside = spelled[piece.source], piece.target, depth[piece.source]
+        if not to_nnx:
+            end = len(target) - inside
+            target = (target[0], *with_underscores(target[1:end]), *target[end:])
+        one = View(written(origin), (piece.take,) if piece.take else ())
         other = View(written(target), (piece.put,) if piece.put else ())
         here[one.leaf] = _spec(specs[piece.source].shape, specs[piece.source])
         there[other.leaf] = _spec(piece.shape, specs[piece.source])
-        entries.append(Entry(*((one, other) if linen_first else (other, one)), "rule"))
-    linen, nnx = (here, there) if linen_first else (there, here)
-    listed = {written(p.target if linen_first else p.source): p for p in pieces}
-    places = {
-        path: Place((piece.target if linen_first else piece.source)[1:])
-        for path, piece in listed.items()
-    }
-    return WeightMap(tuple(entries), linen, nnx, places)
+        entries.append(Entry(*((one, other) if to_nnx else (other, one)), "rule"))
+        both = (origin, target) if to_nnx else (target, origin)
+        for api, names in zip((LINEN, NNX), both, strict=True):
+            if inside or api == NNX:
+                places[api][written(names)] = _place(names, inside)
+    linen, nnx = (here, there) if to_nnx else (there, here)
+    return WeightMap(tuple(entries), linen, nnx, places[NNX], places[LINEN])
+
+
+def _own(roles: Roles, leaves: Leaves, source: str) -> dict[Names, Names]:
+    """{names of a variable that has a counterpart: (collection, *module path), lists by number}."""
+    if roles.api == LINEN:
+        by_number = numbered({names[1:] for names in roles.variables})
+        kept = [names for names in roles.variables if names[0] not in SOWN]
+        return {names: (names[0], *by_number[names[1:]]) for names in kept}
+    kinds = collections_of(roles, leaves, source)
+    return {names: (kinds[names], *names) for names in roles.variables if kinds[names] != RANDOM}
+
+
+def _depth(path: Path) -> int:
+    """How many names at the end are numbers of a tuple in a variable."""
+    return next((i for i, name in enumerate(reversed(path)) if not isinstance(name, int)), 0)
+
+
+def _place(names: Names, inside: int) -> Place:
+    """Of (collection, *names), of which so many at the end are in a variable."""
+    end = len(names) - inside
+    return Place(names[1:end], tuple(map(int, names[end:])))
 
 
 def _pieces(specs: Mapping[Names, Leaf], layout: Layout) -> list[_Piece]:

@@ -53,33 +53,40 @@ class LinenSide:
     """Linen's variables by collection, or a TrainState.
 
     Attributes:
+      places: {name: where in its collection it is}, of those that are in a tuple.
       nested: whether params are {"params": ...} once more, in moments too.
     """
 
+    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     nested: bool = False
     api: str = LINEN
 
     def module_path(self, name: str) -> Names:
-        return split(name)[1:]
+        return names_of(self._below(name))
 
     def variable(self, name: str) -> Path:
-        return ("params", *split(name)) if self.nested else split(name)
+        path = (split(name)[0], *self._below(name))
+        return ("params", *path) if self.nested else path
 
     def moment(self, above: Names, name: str) -> Path:
         inner = ("params",) if self.nested else ()
-        return ("opt_state", *above, *inner, *self.module_path(name))
+        return ("opt_state", *above, *inner, *self._below(name))
 
     def of_optimizer(self, names: Names) -> Path:
         return ("opt_state", *names)
 
     def average(self, above: Names, name: str) -> Path:
-        return (*above, *self.module_path(name))
+        return (*above, *self._below(name))
 
     def other(self, names: Names) -> Path:
         return names
 
     def step(self) -> Path:
         return ("step",)
+
+    def _below(self, name: str) -> Path:
+        place = self.places.get(name) or place_of(name)
+        return (*place.keys, *place.inside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,4 +139,7 @@ class NnxSide:
 
 def sides(weights: WeightMap, nested: bool, is_training: bool, wrapper: str) -> dict[str, Side]:
     """Both sides of a map, by API."""
-    return {LINEN: LinenSide(nested), NNX: NnxSide(weights.places, is_training, wrapper)}
+    return {
+        LINEN: LinenSide(weights.linen_places, nested),
+        NNX: NnxSide(weights.places, is_training, wrapper),
+    }

@@ -8,6 +8,8 @@ from shared.checkpoint.tree.roles import LINEN, Names, Roles
 from shared.errors import InputError
 
 RANDOM = "random state"
+# Linen's collections of what is there to be looked at.
+SOWN = {"intermediates", "perturbations"}
 _CACHE = {"cached_key", "cached_value", "cache_index"}
 _SHOWN = 6
 

@@ -12,7 +12,7 @@ from shared.checkpoint.naming import split
 from shared.checkpoint.stored import Leaves, Reader
 from shared.checkpoint.tree.linen_tree import linen_roles, state_at
 from shared.checkpoint.tree.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
-from shared.checkpoint.tree.roles import LINEN, NNX, Names, Roles, names_of
+from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, Roles, names_of
 from shared.errors import InputError
 from shared.trees import place_of
 from shared.weights.weight_map import WeightMap
@@ -77,6 +77,9 @@ def _entries(weights: WeightMap | None) -> list:
 
 
 def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: str) -> str | None:
+    for api, aux in AUX.items():
+        if any(each[0] == aux for each in names):
+            return api
     alone = [(), *((name,) for name in WRAPPERS)]
     is_linen = any(each[0] == "params" and each[1:] not in alone for each in names)
     if is_linen or state_at(names, source):
