@@ -6,10 +6,11 @@ It is that of a pure dict of NNX: lists by number, no `value`, an optimizer besi
 import dataclasses
 
 from shared.checkpoint.layers import KEEP, Layout
+from shared.checkpoint.made import Made, Piece, Plan
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.origin import way_back
-from shared.checkpoint.plan import Made, Piece, Plan, plan_of
+from shared.checkpoint.plan import plan_of
 from shared.checkpoint.recognised import roles_of
 from shared.checkpoint.roles import AUX, LINEN, NNX, Roles, names_of
 from shared.checkpoint.rules import map_by_rule

@@ -13,6 +13,7 @@ from shared.checkpoint.beside import carry, form_of
 from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
 from shared.checkpoint.layers import KEEP
+from shared.checkpoint.made import Plan
 from shared.checkpoint.making import Making
 from shared.checkpoint.manifest import Manifest
 from shared.checkpoint.naming import written
@@ -20,7 +21,7 @@ from shared.checkpoint.notes import notes_on
 from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
 from shared.checkpoint.origin import are_alike, check_back, origin_of, way_back
-from shared.checkpoint.plan import Plan, plan_of
+from shared.checkpoint.plan import plan_of
 from shared.checkpoint.publish import publishing
 from shared.checkpoint.recognised import likely_api, roles_of
 from shared.checkpoint.roles import LINEN, NNX, Roles

@@ -6,9 +6,9 @@ from typing import Any
 
 from shared.checkpoint.compare import Comparison
 from shared.checkpoint.convert import Conversion
+from shared.checkpoint.made import WHOLE, Made
 from shared.checkpoint.manifest import versions
 from shared.checkpoint.naming import written
-from shared.checkpoint.plan import WHOLE, Made
 from shared.checkpoint.roles import AUX
 
 SCHEMA_VERSION = 1

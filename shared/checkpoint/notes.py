@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from shared.checkpoint.kinds import SOWN
 from shared.checkpoint.naming import split, written
 from shared.checkpoint.roles import AUX, NNX, Names, names_of
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Conversion
+
+# Collections that the names of their variables tell, or that are carried along.
+NAMED = {"params", "batch_stats", "cache", *SOWN}
 
 
 def notes_on(conversion: "Conversion", target: str, random: Sequence[str]) -> Iterator[str]:
@@ -30,6 +34,12 @@ def notes_on(conversion: "Conversion", target: str, random: Sequence[str]) -> It
             f"{target}: `{aux}` holds {_count(carried)} that the other API has no place for "
             f"({written(carried[0])}); they come back; PyTreeRestore(partial_restore=True) leaves "
             f"them out"
+        )
+    unnamed = {names[0] for names in conversion.roles.variables} - NAMED
+    if conversion.to == NNX and conversion.by == "rule" and unnamed:
+        yield (
+            f"{target}: NNX stores of no variable its collection: {', '.join(sorted(unnamed))} is "
+            f"known of the manifest alone, or of --pair on the way back"
         )
     made = {names_of(path) for path in conversion.plan}
     lacking = [name for name in random if not any(_ends(path, split(name)) for path in made)]

@@ -4,10 +4,10 @@ import collections
 from collections.abc import Mapping
 from typing import Any
 
+from shared.checkpoint.made import WHOLE, Made, Piece, Plan
 from shared.checkpoint.manifest import Manifest, path_for
 from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.plan import WHOLE, Made, Piece, Plan
 from shared.checkpoint.recognised import roles_of
 from shared.checkpoint.roles import Names
 from shared.checkpoint.stored import Leaves, Path
