@@ -7,6 +7,10 @@ Nothing here knows a Linen or an NNX module class, and importing it imports no J
 PROJECT = "composed-lifts"
 
 _API = {
+    "convert": "shared.checkpoint.convert",
+    "compare": "shared.checkpoint.compare",
+    "Options": "shared.checkpoint.options",
+    "Layout": "shared.checkpoint.tree.layers",
     "Pair": "shared.models.pair",
     "Verification": "shared.report.result",
     "verify": "shared.verification.pipeline",

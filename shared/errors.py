@@ -82,6 +82,8 @@ _DURING = "composed-lifts: in "
 
 def printable(text: str) -> str:
     """`text` on one line, control characters escaped: names in files may hold any."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

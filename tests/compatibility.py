@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shared.checkpoint.convert import Options, convert
 from shared.checkpoint.formats.table import WRITERS
-from shared.checkpoint.opened import open_with_manifest
+from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,9 +12,9 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("fault_shim.c")
-# As in fault_shim.c: calls so far, the one that fails, what it does, the number, whose, the folder.
+# As in fault_shim.c: calls so far, the one that fails, what it does, the number, which, the folder.
 STATE = struct.Struct("qqiiii4096s")
-ALL, FIRST, OTHERS = range(3)
+ALL, NAMES, INSIDE = range(3)
 
 
 class What(enum.IntEnum):
@@ -25,7 +25,8 @@ class What(enum.IntEnum):
     ONE_FAILS = 2
     ALL_FAIL = 3
     NO_ROOM = 4
-    HALF = 5
+    HALF_READ = 5
+    HALF_WRITTEN = 6
 
 
 KINDS = {
@@ -38,7 +39,8 @@ KINDS = {
     "EIO from then on": (What.ALL_FAIL, errno.EIO),
     "EACCES": (What.ONE_FAILS, errno.EACCES),
     "EROFS from then on": (What.ALL_FAIL, errno.EROFS),
-    "half of a write": (What.HALF, 0),
+    "half of a read": (What.HALF_READ, 0),
+    "half of a write": (What.HALF_WRITTEN, 0),
 }
 # The process is held there until it is told to go on.
 HELD = (What.SIGNAL, signal.SIGSTOP)
@@ -63,12 +65,12 @@ class Faults:
             self._state = mmap.mmap(file.fileno(), STATE.size)
 
     @contextlib.contextmanager
-    def at(self, folder, fault=(What.COUNT, 0), number=0, threads=ALL):
+    def at(self, folder, fault=(What.COUNT, 0), number=0, depth=ALL):
         """The `number`th call below `folder`, from 1, meets a fault as those of KINDS.
 
-        Counted are those of all threads, of the first one of each process, or of the others.
+        Counted are all, those on names in the folder, or those further down.
         """
-        self._state[:] = STATE.pack(0, number, *fault, threads, 0, os.fsencode(folder))
+        self._state[:] = STATE.pack(0, number, *fault, depth, 0, os.fsencode(folder))
         try:
             yield
         finally:

@@ -12,10 +12,10 @@ import numpy as np
 
 import shared.checkpoint
 from shared.checkpoint.formats.table import WRITERS, open_checkpoint
-from shared.checkpoint.manifest import Manifest, versions
-from shared.checkpoint.publish import publishing
+from shared.checkpoint.integrity.manifest import Manifest, versions
+from shared.checkpoint.integrity.verified import check
+from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.stored import Leaf
-from shared.checkpoint.verified import check
 from shared.cli import main
 from shared.errors import InputError
 from shared.files.digest import sha256_of

@@ -1,7 +1,8 @@
 """What is left of checkpoints after a fault at each call to the file system.
 
 `python tests/fault_sweep.py` prints its table: of each kind of fault, a command is run with the
-first call below the folder of its target failing, then with the second, to the last.
+first call below the folder of its target or of its source failing, then with the second, to the
+last.
 After each: the source is as it was, the target is absent or complete (with --overwrite, old or new,
 and the other one kept), the command has ended as it should and said so in one line, and run again
 it succeeds and leaves nothing beside. A line that begins with `!` is a promise that was broken.
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fault_injection import FIRST, KINDS, OTHERS, Faults, environment
+from fault_injection import ALL, INSIDE, KINDS, NAMES, Faults, environment
 from fault_programs import PLANTED, PROGRAMS
 from forked import in_child
 
@@ -30,6 +31,7 @@ CODES = {
     "kill -9": {-signal.SIGKILL},
     "SIGTERM": {0, 128 + signal.SIGTERM, -signal.SIGTERM},
     "Ctrl-C": {0, 128 + signal.SIGINT},
+    "half of a read": {0},
     "half of a write": {0},
 }
 LINE = re.compile(r"composed-lifts: [^\n]+\n")
@@ -62,13 +64,19 @@ class Case:
         if overwrite:
             self.asked(self._make_old)
             self.old = self.asked(lambda: self.program.identity(self.kept))
+        # Those on names are as many in each run, so what gives the target its name is met.
+        self.places = {
+            "on a name": (self.targets, NAMES),
+            "within a name": (self.targets, INSIDE),
+            "of the source": (os.path.dirname(self.source), ALL),
+        }
         self.calls = {}
-        for threads in (FIRST, OTHERS):
+        for place, (folder, depth) in self.places.items():
             self._start()
-            with self.faults.at(self.targets, threads=threads):
+            with self.faults.at(folder, depth=depth):
                 code, said = self.run()
             assert code == 0, said
-            self.calls[threads] = self.faults.count
+            self.calls[place] = self.faults.count
         self.new = self.asked(lambda: self.program.identity(self.target))
 
     @property
@@ -92,7 +100,7 @@ class Case:
         return self.program.run(self.source, self.target, self.overwrite)
 
     def asked(self, call):
-        """What a call gives in a process of its own: threads of libraries are not forked."""
+        """What a call gives in a process of its own: depth of libraries are not forked."""
         path = os.path.join(self.folder, "answer")
 
         def answer():
@@ -103,12 +111,13 @@ class Case:
         assert code == 0, said
         return json.loads(Path(path).read_text())
 
-    def at(self, kind, threads, number, row):
+    def at(self, kind, place, number, row):
         """What is wrong after a fault; nothing if the command makes fewer calls this time."""
         self._start()
-        with self.faults.at(self.targets, KINDS[kind], number, threads):
+        folder, depth = self.places[place]
+        with self.faults.at(folder, KINDS[kind], number, depth):
             code, said = self.run()
-        self.calls[threads] = max(self.calls[threads], self.faults.count)
+        self.calls[place] = max(self.calls[place], self.faults.count)
         if self.faults.count < number:
             return []
         found, again, then = self.asked(self._after)
@@ -200,10 +209,9 @@ def main():
             case = Case(programs[name], folder, overwrite, faults)
             for kind in kinds:
                 row = Row()
-                for threads, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
-                    for each in case.at(kind, threads, number, row):
-                        whose = " of other threads" if threads == OTHERS else ""
-                        print(f"! {shown}: {kind} at call {number}{whose}: {each}", flush=True)
+                for place, number in numbers(case, words.points, kinds.index(kind), len(kinds)):
+                    for each in case.at(kind, place, number, row):
+                        print(f"! {shown}: {kind} at call {number} {place}: {each}", flush=True)
                         is_wrong = True
                 cells = (shown, kind, row.points, row.new, row.other, row.lost)
                 print("|", " | ".join(map(str, cells)), "|", flush=True)
@@ -211,16 +219,16 @@ def main():
 
 
 def numbers(case, points, index, num_kinds):
-    """(threads, number) of the calls that fail: all there are, or so many of a case, shared."""
+    """(place, number) of the calls that fail: all there are, or so many of a case, shared."""
     if not points:
-        for threads in case.calls:
-            # TensorStore's threads make more calls in one run than in another.
+        for place in case.calls:
+            # TensorStore makes more calls in one run than in another.
             number = 0
-            while number < case.calls[threads]:
+            while number < case.calls[place]:
                 number += 1
-                yield threads, number
+                yield place, number
         return
-    every = [(threads, i + 1) for threads, calls in case.calls.items() for i in range(calls)]
+    every = [(place, i + 1) for place, calls in case.calls.items() for i in range(calls)]
     for i in range(index, points, num_kinds):
         yield every[i * (len(every) - 1) // max(points - 1, 1)]
 

@@ -19,7 +19,7 @@ from stored_trees import (
 
 from shared.checkpoint.convert import Options, convert
 from shared.checkpoint.formats.table import WRITERS
-from shared.checkpoint.layers import Layout
+from shared.checkpoint.tree.layers import Layout
 from shared.cli import main
 
 ADAMW = OPTIMIZERS["clipped adamw"]

@@ -16,12 +16,12 @@ from stored_trees import (
     stored,
 )
 
-from shared.checkpoint.layers import Layout
-from shared.checkpoint.making import Making
-from shared.checkpoint.plan import plan_of
-from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.rules import map_by_rule
+from shared.checkpoint.planning.making import Making
+from shared.checkpoint.planning.plan import plan_of
+from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.stored import Leaf
+from shared.checkpoint.tree.layers import Layout
+from shared.checkpoint.tree.recognised import roles_of
 from shared.errors import InputError
 from shared.files.digest import sha256_of
 
@@ -310,3 +310,21 @@ def test_any_name_of_a_param_goes_there_and_back(name):
         return
     back, _ = moved(*port, planned(port[1]))
     assert_same_bits(back, arrays)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda state: {"state": state},
+        lambda state: {"train": {"state": state}},
+        lambda state: {"state": {"0": state["model"], "1": state["optimizer"]}},
+        lambda state: {"state": {"net": state["model"], "opt": state["optimizer"]}},
+    ],
+)
+def test_a_model_and_its_optimizer_are_found_wherever_they_were_saved(saved):
+    state = nnx_state(NnxStack(nnx.Rngs(0)), OPTIMIZERS["clipped adamw"])
+    _, expected = stored({name: state[name] for name in ("model", "optimizer")})
+    _, leaves = stored(saved(state))
+    linen = {path: leaf for path, leaf in leaves_of(planned(leaves)).items() if path[0] != "key"}
+    linen = {path: leaf for path, leaf in linen.items() if path[:2] != ("train", "state")}
+    assert linen == leaves_of(planned(expected))

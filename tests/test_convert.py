@@ -9,8 +9,8 @@ from training_runs import SIZES, events, report_of, stored, train
 
 from shared.checkpoint.convert import Options, convert
 from shared.checkpoint.formats.table import FORMATS, WRITERS
-from shared.checkpoint.manifest import Manifest
-from shared.checkpoint.opened import open_with_manifest
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.cli import convert as flags
 from shared.cli import main
 from shared.interface import IMPLEMENTATIONS

@@ -40,7 +40,7 @@ def swept(*words, expected=0):
 def test_after_a_fault_nothing_is_lost():
     kinds = ("kill -9", "ENOSPC", "EIO from then on")
     table, _ = swept("--commands", COMMAND, "--points=6", "--kinds", *kinds)
-    # A thread of TensorStore may make fewer calls than in the run before.
+    # TensorStore may make fewer calls than in the run before.
     assert all(1 <= points <= 2 for points, *_ in table.values())
     assert {lost for *_, lost in table.values()} == {0}
 
@@ -50,9 +50,8 @@ def test_after_a_fault_nothing_is_lost():
 def test_after_a_fault_at_any_call_nothing_is_lost(command):
     table, _ = swept("--commands", command)
     assert {lost for *_, lost in table.values()} == {0}
-    assert all(
-        0 < new < points for (_, kind), (points, new, *_) in table.items() if "half" not in kind
-    )
+    # Some are killed before it has its name, some after that.
+    assert all(0 < new < points for (_, kind), (points, new, *_) in table.items() if "kill" in kind)
 
 
 @pytest.mark.thorough

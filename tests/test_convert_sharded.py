@@ -14,7 +14,7 @@ from checkpoint_on_devices import OPTIMIZER
 from stored_trees import LinenStack, linen_state, stored
 
 from shared.checkpoint.convert import convert
-from shared.checkpoint.opened import open_with_manifest
+from shared.checkpoint.integrity.opened import open_with_manifest
 
 ROOT = Path(__file__).parent.parent
 

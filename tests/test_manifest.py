@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.checkpoint import manifest as manifest_module
-from shared.checkpoint.manifest import Manifest, path_for
-from shared.checkpoint.siblings import beside
+from shared.checkpoint.integrity import manifest as manifest_module
+from shared.checkpoint.integrity.manifest import Manifest, path_for
+from shared.checkpoint.integrity.verified import check, problems
+from shared.checkpoint.publishing.siblings import Sibling, beside
 from shared.checkpoint.stored import Leaf, nothing
-from shared.checkpoint.verified import check, problems
 from shared.errors import CorruptFileError, FileAccessError, InputError
 from shared.files.digest import sha256_of
 
@@ -83,6 +83,17 @@ def test_what_is_saved_is_loaded(place, tmp_path):
 def test_there_may_be_none(place):
     assert Manifest.load(place) is None
     assert Manifest.load(place + "/no/such") is None
+
+
+def test_one_that_is_late_is_found(tmp_path):
+    """The file has its name, and the process was killed before its manifest had."""
+    path = tmp_path / "ck"
+    path.write_text("")
+    saved = manifest_of(held())
+    saved.save(str(path))
+    sibling = Sibling(str(path), 1, "20261127T004859.123456Z", 0)
+    (tmp_path / beside("ck")).rename(beside(sibling.path))
+    assert Manifest.load(str(path)) == saved
 
 
 def test_none_is_replaced(place):
@@ -156,8 +167,8 @@ def test_a_newer_one_is_not_read(place):
 
 
 def test_one_of_absurd_size_is_not_read(place, monkeypatch):
-    monkeypatch.setattr(manifest_module, "LARGEST_BYTES", 1_000)
     manifest_of(held(), extra={"text": "x" * 1_000}).save(place)
+    monkeypatch.setattr(manifest_module, "LARGEST_BYTES", 1_000)
     with pytest.raises(InputError, match="more than 1,000 bytes"):
         Manifest.load(place)
 

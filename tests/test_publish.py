@@ -1,5 +1,6 @@
 """A checkpoint is published whole or not at all, and nothing that was there is deleted."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,11 +11,11 @@ import threading
 
 import pytest
 
-from shared.checkpoint import file_system, publish
-from shared.checkpoint.file_system import check_room, place
-from shared.checkpoint.lock import locked
-from shared.checkpoint.publish import publishing
-from shared.checkpoint.siblings import Sibling, beside
+from shared.checkpoint.publishing import file_system, publish
+from shared.checkpoint.publishing.file_system import check_room, place
+from shared.checkpoint.publishing.lock import locked
+from shared.checkpoint.publishing.publish import publishing
+from shared.checkpoint.publishing.siblings import Sibling, beside, late_manifest
 from shared.errors import FileAccessError, InputError, InterruptedRunError, UsageError
 
 OLD, NEW = "old", "new"
@@ -80,6 +81,14 @@ def test_it_does_where_the_system_cannot_refuse_to_replace(tmp_path, is_folder, 
     assert names_in(tmp_path) == of_checkpoint(tmp_path / "a")
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_of_two_names_one_is_left(tmp_path, is_folder, no_renameat2):
+    write(tmp_path / "new", NEW, is_folder)
+    place(str(tmp_path / "new"), str(tmp_path / "a"))
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "a").exists()
+
+
 def test_nothing_is_replaced_where_the_system_cannot_exchange(tmp_path, no_renameat2):
     write(tmp_path / "a", OLD, True)
     with pytest.raises(FileAccessError, match="cannot exchange two names"):
@@ -119,6 +128,19 @@ def some_file(path):
 
 
 @pytest.mark.parametrize("make", [dangling_link, link, empty_folder, some_file])
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_nothing_is_replaced_where_the_system_could_not_refuse(
+    tmp_path, is_folder, make, no_renameat2
+):
+    write(tmp_path / "new", NEW, is_folder)
+    make(tmp_path / "a")
+    before = names_in(tmp_path)
+    with pytest.raises(OSError, match="File exists"):
+        place(str(tmp_path / "new"), str(tmp_path / "a"))
+    assert names_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("make", [dangling_link, link, empty_folder, some_file])
 def test_what_is_there_stays(tmp_path, make):
     target = tmp_path / "a"
     make(target)
@@ -128,7 +150,17 @@ def test_what_is_there_stays(tmp_path, make):
     assert names_in(tmp_path) == before
 
 
-@pytest.mark.parametrize("make", [dangling_link, link, empty_folder, some_file])
+@pytest.mark.parametrize("make", [dangling_link, link])
+def test_a_link_is_never_replaced(tmp_path, make):
+    make(tmp_path / "a")
+    before = names_in(tmp_path)
+    with pytest.raises(FileAccessError, match="is a symbolic link"):
+        publish_new(tmp_path / "a", check_replaced=str)
+    assert names_in(tmp_path) == before
+    assert (tmp_path / "a").is_symlink()
+
+
+@pytest.mark.parametrize("make", [empty_folder, some_file])
 def test_only_a_checkpoint_is_replaced(tmp_path, make):
     target = tmp_path / "a"
     make(target)
@@ -137,7 +169,7 @@ def test_only_a_checkpoint_is_replaced(tmp_path, make):
     def check(path):
         raise InputError(f"{path}: is no checkpoint")
 
-    with pytest.raises(FileAccessError, match=r"replaces only a checkpoint|is a symbolic link"):
+    with pytest.raises(FileAccessError, match=r"replaces only a checkpoint: .*no checkpoint"):
         publish_new(target, check_replaced=check)
     assert names_in(tmp_path) == before
 
@@ -187,6 +219,21 @@ def test_source_and_target_are_apart(tmp_path, target, source):
     with pytest.raises(UsageError, match="are one, or one is within the other"):
         publish_new(tmp_path / target, source=str(tmp_path / source), check_replaced=str)
     assert names_in(tmp_path) == before
+
+
+def test_the_folder_of_a_target_is_the_one_that_it_was(tmp_path):
+    """A link on the way, as `latest`, may lead elsewhere when the target is complete."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("old")
+
+    def turn(path):
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to("new")
+
+    publish_new(tmp_path / "link" / "a", then=turn)
+    assert text_at(tmp_path / "old" / "a") == NEW
+    assert names_in(tmp_path / "new") == []
 
 
 @pytest.mark.parametrize(
@@ -241,6 +288,26 @@ def test_a_signal_leaves_nothing(tmp_path, number):
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    """As under nohup."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        publish_new(tmp_path / "a", then=lambda path: os.kill(os.getpid(), signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert text_at(tmp_path / "a") == NEW
+
+
+def test_a_signal_that_a_library_swallows_is_not_lost(tmp_path):
+    def swallow(path):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError):
+        publish_new(tmp_path / "a", then=swallow)
+    assert names_in(tmp_path) == []
+
+
 def test_a_signal_waits_while_the_names_change(tmp_path, monkeypatch):
     came = []
     monkeypatch.setattr(
@@ -263,7 +330,7 @@ def test_a_thread_publishes(tmp_path):
 
 HOLDER = """
 import os, sys
-from shared.checkpoint.publish import publishing
+from shared.checkpoint.publishing.publish import publishing
 with publishing(sys.argv[1]) as new:
     os.mkdir(new.path)
     print(os.getpid(), flush=True)
@@ -297,6 +364,13 @@ def test_a_file_by_the_name_of_the_lock_stays(tmp_path):
     with pytest.raises(FileAccessError, match="no lock of composed-lifts"):
         publish_new(tmp_path / "a")
     assert (tmp_path / "a.lock").read_text() == "important"
+
+
+def test_a_pipe_by_the_name_of_the_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.lock")
+    with pytest.raises(FileAccessError, match="no lock of composed-lifts"):
+        publish_new(tmp_path / "a")
+    assert names_in(tmp_path) == ["a.lock"]
 
 
 def test_a_lock_that_its_holder_removes_is_not_taken(tmp_path, monkeypatch):
@@ -340,6 +414,10 @@ def test_what_was_begun_is_ended_wherever_it_was_killed(tmp_path, is_folder, ste
     write(target, OLD, is_folder)
     sibling = stopped_after(step, target, is_folder)
     is_new = step > (0 if is_folder else 1)
+    if not is_folder:
+        expected = f"manifest of {NEW if is_new else OLD}"
+        with open(late_manifest(str(target)) or beside(str(target))) as file:
+            assert file.read() == expected
     with pytest.raises(FileAccessError, match="is there already"):
         publish_new(target, is_folder)
     assert text_at(target) == (NEW if is_new else OLD)
@@ -347,6 +425,18 @@ def test_what_was_begun_is_ended_wherever_it_was_killed(tmp_path, is_folder, ste
     kept = of_checkpoint(backup) if is_new else []
     assert names_in(tmp_path) == sorted(of_checkpoint(target) + kept)
     assert not is_new or text_at(backup) == OLD
+
+
+def test_a_file_that_was_linked_to_its_name_is_complete(tmp_path):
+    """Where it cannot be renamed without replacing, it has two names until one is removed."""
+    target = tmp_path / "a"
+    sibling = Sibling.of(str(target))
+    write(sibling.path, NEW, is_folder=False)
+    os.link(sibling.path, target)
+    with pytest.raises(FileAccessError, match="is there already"):
+        publish_new(target)
+    assert text_at(target) == NEW
+    assert names_in(tmp_path) == of_checkpoint(target)
 
 
 def test_a_manifest_that_is_late_is_put_beside_its_checkpoint(tmp_path):
@@ -360,18 +450,21 @@ def test_a_manifest_that_is_late_is_put_beside_its_checkpoint(tmp_path):
     assert names_in(tmp_path) == of_checkpoint(target)
 
 
-def test_all_that_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    done, real = [], os.fsync
+@pytest.mark.parametrize(
+    ("is_folder", "expected"),
+    [(True, ["{}/inner/data", "{}/inner", "{}", "."]), (False, ["{}", "{}.manifest.json", "."])],
+)
+def test_all_that_is_written_is_on_the_disk(tmp_path, monkeypatch, is_folder, expected):
+    """The names in the folder come last, for the target has its own then."""
+    done, names, real = [], [], os.fsync
 
     def synced(descriptor):
         done.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", synced)
-    with publishing(str(tmp_path / "a")) as new:
-        write(new.path, NEW, True)
-    name = os.path.basename(new.path)
-    assert done == [f"{name}/inner/data", f"{name}/inner", name, "."]
+    publish_new(tmp_path / "a", is_folder, lambda path: names.append(os.path.basename(path)))
+    assert done == [each.format(*names) for each in expected]
 
 
 def test_room_is_looked_for_before_it_is_needed(tmp_path):

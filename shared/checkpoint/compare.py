@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from shared.checkpoint.common import MODEL, Common, as_it_is, as_it_was, common_form
-from shared.checkpoint.layers import KEEP, Layout
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.checkpoint.naming import written
-from shared.checkpoint.opened import open_with_manifest
-from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.roles import LINEN, Roles
+from shared.checkpoint.planning.common import MODEL, Common, as_it_is, as_it_was, common_form
 from shared.checkpoint.stored import Leaf, Path, Reader
+from shared.checkpoint.tree.layers import KEEP, Layout
+from shared.checkpoint.tree.recognised import roles_of
+from shared.checkpoint.tree.roles import LINEN, Roles
 from shared.errors import InputError
 from shared.weights.weight_map import WeightMap
 

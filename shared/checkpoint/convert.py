@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from shared.checkpoint.adjusted import renamed, without_extra
-from shared.checkpoint.axis_names import axis_names_of
-from shared.checkpoint.beside import carry, form_of
-from shared.checkpoint.file_system import check_room
 from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
-from shared.checkpoint.layers import KEEP
-from shared.checkpoint.made import Plan
-from shared.checkpoint.making import Making
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.opened import open_with_manifest
+from shared.checkpoint.integrity.verified import problem_of, problems_of_header, rows_of, stop_at
 from shared.checkpoint.naming import written
 from shared.checkpoint.notes import notes_on
-from shared.checkpoint.opened import open_with_manifest
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
-from shared.checkpoint.origin import are_alike, check_back, origin_of, way_back
-from shared.checkpoint.plan import plan_of
-from shared.checkpoint.publish import publishing
-from shared.checkpoint.recognised import likely_api, roles_of
-from shared.checkpoint.roles import LINEN, NNX, Roles
-from shared.checkpoint.rules import map_by_rule
+from shared.checkpoint.planning.adjusted import renamed, without_extra
+from shared.checkpoint.planning.axis_names import axis_names_of
+from shared.checkpoint.planning.made import Plan
+from shared.checkpoint.planning.making import Making
+from shared.checkpoint.planning.origin import are_alike, check_back, origin_of, way_back
+from shared.checkpoint.planning.plan import plan_of
+from shared.checkpoint.planning.rules import map_by_rule
+from shared.checkpoint.publishing.beside import carry, form_of
+from shared.checkpoint.publishing.file_system import check_room
+from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.stored import Leaves, Path, Reader
-from shared.checkpoint.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.checkpoint.tree.layers import KEEP
+from shared.checkpoint.tree.recognised import likely_api, roles_of
+from shared.checkpoint.tree.roles import LINEN, NNX, Roles
 from shared.errors import CorruptFileError, InputError, naming
 
 # How many bytes are done of how many, and which leaf is next.
@@ -141,8 +141,8 @@ def _anew(source: Reader, roles: Roles, manifest: Manifest | None, options: Opti
 
 
 def convert(
-    source_path: str,
-    target_path: str,
+    source_path: str | os.PathLike[str],
+    target_path: str | os.PathLike[str],
     options: Options = DEFAULT,
     told: Callable[[str], object] = lambda message: None,
     progress: Progress = lambda done, total, what: None,
@@ -168,6 +168,7 @@ def convert(
       CorruptFileError: the source is damaged, or what was written is not what is read back.
       FileAccessError: the system refuses, or another process writes the target.
     """
+    source_path, target_path = os.fspath(source_path), os.fspath(target_path)
     conversion = planned(source_path, options)
     form = form_of(conversion.source) if options.format == "orbax" else ()
     with publishing(target_path, source_path, _check_replaced(options), told) as new:
@@ -177,7 +178,7 @@ def convert(
         conversion = _written(conversion, location, options.format, progress)
         if form:
             carry(conversion, new.path, carried)
-    for note in notes_on(conversion, target_path, options.random):
+    for note in notes_on(conversion, target_path, options):
         told(note)
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 

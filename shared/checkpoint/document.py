@@ -6,10 +6,10 @@ from typing import Any
 
 from shared.checkpoint.compare import Comparison
 from shared.checkpoint.convert import Conversion
-from shared.checkpoint.made import WHOLE, Made
-from shared.checkpoint.manifest import versions
+from shared.checkpoint.integrity.manifest import versions
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import AUX
+from shared.checkpoint.planning.made import WHOLE, Made
+from shared.checkpoint.tree.roles import AUX
 
 SCHEMA_VERSION = 1
 

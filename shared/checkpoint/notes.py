@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from shared.checkpoint.kinds import SOWN
+from shared.checkpoint.integrity.manifest import path_for
+from shared.checkpoint.integrity.verified import KEEP_KINDS
 from shared.checkpoint.naming import split, written
-from shared.checkpoint.roles import AUX, NNX, Names, names_of
+from shared.checkpoint.options import Options
+from shared.checkpoint.tree.kinds import SOWN
+from shared.checkpoint.tree.roles import AUX, NNX, Names, names_of
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Conversion
@@ -14,13 +17,13 @@ if TYPE_CHECKING:
 NAMED = {"params", "batch_stats", "cache", *SOWN}
 
 
-def notes_on(conversion: "Conversion", target: str, random: Sequence[str]) -> Iterator[str]:
+def notes_on(conversion: "Conversion", target: str, options: Options) -> Iterator[str]:
     """Each in one line.
 
     Args:
       conversion: that is planned.
       target: where it is going to be.
-      random: the module paths of the port's random state.
+      options: what is to be made.
     """
     if conversion.manifest is None:
         yield (
@@ -41,8 +44,16 @@ def notes_on(conversion: "Conversion", target: str, random: Sequence[str]) -> It
             f"{target}: NNX stores of no variable its collection: {', '.join(sorted(unnamed))} is "
             f"known of the manifest alone, or of --pair on the way back"
         )
+    keys = sum(leaf.kind == "key" for leaf in conversion.leaves.values())
+    if keys and options.format not in KEEP_KINDS:
+        yield (
+            f"{keys} PRNG keys are plain numbers in {options.format}: their implementation "
+            f"stands in {path_for(target)} alone, keep it"
+        )
     made = {names_of(path) for path in conversion.plan}
-    lacking = [name for name in random if not any(_ends(path, split(name)) for path in made)]
+    lacking = [
+        name for name in options.random if not any(_ends(path, split(name)) for path in made)
+    ]
     if conversion.to == NNX and lacking:
         yield (
             f"{target}: has no random state, which the port keeps and Linen does not "

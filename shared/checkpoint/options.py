@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
-from shared.checkpoint.layers import KEEP, Layout
-from shared.checkpoint.roles import LINEN, NNX
 from shared.checkpoint.stored import Leaves
+from shared.checkpoint.tree.layers import KEEP, Layout
+from shared.checkpoint.tree.roles import LINEN, NNX
 from shared.weights.weight_map import WeightMap
 
 DIRECTIONS = {"linen_to_nnx": LINEN, "nnx_to_linen": NNX}

@@ -10,11 +10,12 @@ from absl import flags
 
 from shared.cli.apart import apart
 from shared.cli.names import define_name
-from shared.errors import UsageError, printable
+from shared.errors import InputError, UsageError, printable
 
 if TYPE_CHECKING:
     from shared.checkpoint.options import Options
     from shared.files import Writer
+    from shared.models.pair import Pair
 
 SUMMARY = "Rewrite a checkpoint from the layout of one API to that of the other."
 FORMATS = ("orbax", "safetensors", "msgpack")
@@ -143,7 +144,7 @@ def run(values: flags.FlagValues) -> int:
 
 def _check_report(values: flags.FlagValues, source: str, target: str) -> None:
     """Stops at a report that would stand in a checkpoint, or in the place of its manifest."""
-    from shared.checkpoint.siblings import beside
+    from shared.checkpoint.publishing.siblings import beside
 
     report = os.path.realpath(values.report)
     for place in (source, target):
@@ -168,6 +169,8 @@ def path_from_flags(values: flags.FlagValues, name: str) -> str:
     """The real path that a flag gives, which may not be left out."""
     if not values[name].value:
         raise UsageError(f"--{name}=PATH is missing")
+    if "\0" in str(values[name].value):
+        raise UsageError(f"--{name}={values[name].value}: no path has a NUL in it")
     return os.path.realpath(str(values[name].value))
 
 
@@ -179,7 +182,6 @@ def check_map_flags(values: flags.FlagValues) -> None:
 
 def options_from_flags(values: flags.FlagValues) -> "Options":
     """What --pair or --weight_map tells of a conversion, nothing without."""
-    from shared.checkpoint.of_pair import options_of
     from shared.checkpoint.options import Options
 
     if values.weight_map is not None:
@@ -196,7 +198,28 @@ def options_from_flags(values: flags.FlagValues) -> "Options":
     check_jax()
     pair = load_pair(values.pair)
     with users_code(f"--pair={values.pair}"):
-        return options_of(pair)
+        return options_of_pair(pair)
+
+
+def options_of_pair(pair: "Pair") -> "Options":
+    """What a pair tells of a conversion; both models are traced.
+
+    Raises:
+      InputError: a weight has no counterpart, or the pair's inputs, optimizer or state do not fit.
+    """
+    from shared.checkpoint.planning.of_pair import options_of
+    from shared.models.pair import pure_pair
+    from shared.report.result import DifferentError
+    from shared.verification.pipeline import find_weight_map
+
+    pure = pure_pair(pair)
+    try:
+        weights = find_weight_map(pure)
+    except DifferentError as error:
+        raise InputError(
+            f"the models of the pair differ: {error}; `composed-lifts verify` shows where"
+        ) from error
+    return options_of(pair, pure, weights)
 
 
 def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
@@ -222,7 +245,7 @@ def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
 
 
 def _options(values: flags.FlagValues) -> "Options":
-    from shared.checkpoint.layers import Layout
+    from shared.checkpoint.tree.layers import Layout
 
     return dataclasses.replace(
         options_from_flags(values),

@@ -18,9 +18,13 @@ from shared.checkpoint.formats.orbax_values import Values, values_of_database, v
 from shared.checkpoint.formats.orbax_writing import write_orbax
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
-from shared.errors import CorruptFileError, printable
+from shared.errors import CorruptFileError, InputError, printable
 
 __all__ = ["OrbaxReader", "open_orbax", "write_orbax"]
+
+
+# How many numbers a PRNG key of JAX's implementations is.
+KEY_NUMBERS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}
 
 
 def open_orbax(path: str, step: int | None = None) -> "OrbaxReader":
@@ -67,6 +71,8 @@ class OrbaxReader:
             where = f"{printable(path)}: leaf {printable(written(leaf))}"
             impl = metadata.key_impls.get(entry.name, "")
             header = _header(where, entry, impl, values, metadata.use_zarr3)
+            if entry.write_shape is not None and entry.name not in metadata.key_impls:
+                _check_no_key(where, header)
             self._arrays[leaf] = StoredArray(
                 where,
                 header,
@@ -86,7 +92,7 @@ class OrbaxReader:
         return self._arrays[path].read()
 
     def parts(self, path: Path) -> Iterator[np.ndarray]:
-        """The same numbers in C's order: arrays of one axis, of 16 MiB each at most.
+        """The same numbers in C's order: arrays of one axis, of 4 MiB each at most.
 
         No more than a part is held where the leaf is stored in that order, as one is that was
         written from one device.
@@ -115,11 +121,28 @@ def _header(leaf: str, entry: Entry, impl: str, values: Values, use_zarr3: bool)
         raise CorruptFileError(
             f"{leaf}: its array is {header.shape}, _METADATA has {part}; copy the checkpoint again"
         )
-    if impl and header.dtype != np.uint32:
+    numbers = KEY_NUMBERS.get(impl)
+    if impl and (
+        header.dtype != np.uint32 or (numbers is not None and header.shape[-1:] != (numbers,))
+    ):
         raise CorruptFileError(
-            f"{leaf}: a PRNG key of {header.dtype}, expected uint32; copy the checkpoint again"
+            f"{leaf}: a PRNG key of {impl} that is {header.dtype} {header.shape}, expected uint32 "
+            f"(..., {numbers or 'n'}); copy the checkpoint again"
         )
     return header
+
+
+def _check_no_key(leaf: str, header: Header) -> None:
+    """Stops at what may be a typed PRNG key, of which nothing is said where all arrays are listed.
+
+    Raises:
+      InputError: it has the dtype and the shape of one.
+    """
+    if header.dtype == np.uint32 and header.shape and header.shape[-1] in KEY_NUMBERS.values():
+        raise InputError(
+            f"{leaf}: may be a PRNG key or its numbers: array_metadatas, which tells and names the "
+            f"implementation, does not list it; copy the checkpoint again, with that folder"
+        )
 
 
 def _spec(directory: str, name: str, metadata: Metadata) -> dict[str, Any]:

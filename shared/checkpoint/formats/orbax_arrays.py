@@ -15,8 +15,8 @@ from shared.checkpoint.formats.orbax_streams import Stream, is_streamed
 from shared.checkpoint.formats.orbax_values import Value, failed
 from shared.errors import CorruptFileError
 
-# The most bytes in a part.
-PART = 2**24
+# The most bytes in a part: few enough for the caches of a processor.
+PART = 2**22
 
 
 class StoredArray:

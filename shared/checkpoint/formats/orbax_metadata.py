@@ -41,7 +41,8 @@ class Metadata:
 
     Attributes:
       entries: of all leaves.
-      key_impls: {name: implementation} of the typed PRNG keys.
+      key_impls: {name: implementation} of arrays of JAX, "" of those that are no typed PRNG keys;
+        versions that knew of none have not listed any.
       use_ocdbt: whether the arrays are in a database, not each in a directory.
       use_zarr3: whether they have the headers of Zarr's version 3, not 2.
     """
@@ -102,7 +103,7 @@ def _entry(file: str, found: dict[str, Any]) -> tuple[Path, Entry]:
 
 
 def _key_impls(directory: str) -> dict[str, str]:
-    """{name: implementation} of typed PRNG keys: each process has written those of its own."""
+    """{name: implementation, "" of no PRNG key}: each process has written those of its own."""
     if not os.path.isdir(directory):
         return {}
     found = {}
@@ -112,8 +113,7 @@ def _key_impls(directory: str) -> dict[str, str]:
             for each in _json(file)["array_metadatas"]:
                 array = each["array_metadata"]
                 impl = (array.get("ext_metadata") or {}).get("random_key_impl")
-                if impl:
-                    found[str(array["param_name"])] = str(impl)
+                found[str(array["param_name"])] = str(impl or "")
         except (AttributeError, KeyError, TypeError) as error:
             raise CorruptFileError(
                 f"{printable(file)}: is damaged: not what Orbax writes; copy the checkpoint again"

@@ -35,7 +35,7 @@ class Stream:
           FileAccessError: the system refuses to read it.
         """
         self._leaf, self._value = leaf, value
-        self._left = value.length
+        self._left, self._buffer = value.length, memoryview(bytearray(_READ))
         with self._reading():
             self._file = self._opened()
         self._decoder: Any = zstd.ZstdDecompressor() if codec == "zstd" else None
@@ -100,8 +100,7 @@ class Stream:
 
     def _stored(self) -> memoryview:
         """The next few bytes as they are stored, at least one."""
-        buffer = memoryview(bytearray(min(self._left, _READ)))
-        return buffer[: self._stored_into(buffer)]
+        return self._buffer[: self._stored_into(self._buffer)]
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

@@ -8,6 +8,9 @@ from shared.checkpoint.formats.orbax_index import Stretch, new_file
 
 # What is no longer than this is in the index itself, as Orbax has it.
 INLINE = 1024
+# How much is written in one call. For calls of 16 MiB, Linux looks for memory in one piece, and may
+# take ten times as long.
+WRITE = 2**17
 # A file of so many bytes is followed by another one, during which it gets to the disk.
 FILE = 2**28
 
@@ -57,7 +60,7 @@ class ValueFiles:
         self.values[key] = Stretch(self._name, self._size, length)
         for piece in pieces:
             while len(piece):
-                count = os.write(self._file, piece)
+                count = os.write(self._file, piece[:WRITE])
                 piece, self._size = piece[count:], self._size + count
         if self._size >= FILE:
             self._end_file()

@@ -14,6 +14,9 @@ import tensorstore as ts
 
 from shared.errors import CorruptFileError, FileAccessError, one_line, printable
 
+# Of the file that the index begins with: it names the others.
+LARGEST_BYTES = 2**26
+
 
 @dataclasses.dataclass(frozen=True)
 class Value:
@@ -101,7 +104,12 @@ def values_of_files(directory: str, names: Iterable[str]) -> Values:
 
 def _entries(directory: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """The entries of all leaves of the database's tree."""
-    _size(_manifest(directory))
+    size = _size(_manifest(directory))
+    if size > LARGEST_BYTES:
+        raise CorruptFileError(
+            f"{printable(_manifest(directory))}: is damaged: {size:,} bytes, the limit is "
+            f"{LARGEST_BYTES:,}; copy the checkpoint again"
+        )
     store = ts.KvStore.open({"driver": "file", "path": os.path.join(directory, "")}).result()
     root = _dumped(store, directory, None)["versions"][-1]["root"]
     if "location" not in root:
@@ -109,7 +117,8 @@ def _entries(directory: str) -> Iterable[tuple[str, dict[str, Any]]]:
     nodes, seen = [(root["location"], b"")], set()
     while nodes:
         location, prefix = nodes.pop()
-        _location(directory, location)
+        _, base, name, *_ = _location(directory, location)
+        _size(os.path.join(directory, base, name))
         if location in seen:
             raise CorruptFileError(f"{_manifest(directory)}: is damaged: its tree is a circle")
         seen.add(location)

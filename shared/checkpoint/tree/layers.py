@@ -8,8 +8,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 
-from shared.checkpoint.roles import Names
 from shared.checkpoint.stored import Leaf
+from shared.checkpoint.tree.roles import Names
 from shared.errors import InputError
 
 _NUMBERED = re.compile(r"(?P<name>[a-z].*?)_(?P<number>0|[1-9]\d*)")

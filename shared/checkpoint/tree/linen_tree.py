@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from shared.checkpoint.roles import AUX, LINEN, Names, Roles
 from shared.checkpoint.stored import Path
+from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles
 from shared.errors import InputError
 
 _COLLECTIONS = {"batch_stats", "cache", "intermediates", "losses", "perturbations"}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from shared.checkpoint.naming import split
-from shared.checkpoint.roles import LINEN, NNX, Names, names_of
 from shared.checkpoint.stored import Path
+from shared.checkpoint.tree.roles import LINEN, NNX, Names, names_of
 from shared.trees import Place, place_of
 from shared.weights.weight_map import WeightMap
 

@@ -4,13 +4,13 @@ import collections
 from collections.abc import Mapping
 from typing import Any
 
-from shared.checkpoint.made import WHOLE, Made, Piece, Plan
-from shared.checkpoint.manifest import Manifest, path_for
-from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.integrity.manifest import Manifest, path_for
+from shared.checkpoint.integrity.manifest_rows import leaf_of, path_of, row_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.roles import Names
+from shared.checkpoint.planning.made import WHOLE, Made, Piece, Plan
 from shared.checkpoint.stored import Leaves, Path
+from shared.checkpoint.tree.recognised import roles_of
+from shared.checkpoint.tree.roles import Names
 from shared.errors import CorruptFileError, first_line
 from shared.program.cover import overlaps, shape_of
 from shared.program.view import View

@@ -5,16 +5,16 @@ It is that of a pure dict of NNX: lists by number, no `value`, an optimizer besi
 
 import dataclasses
 
-from shared.checkpoint.layers import KEEP, Layout
-from shared.checkpoint.made import Made, Piece, Plan
-from shared.checkpoint.making import Making
-from shared.checkpoint.manifest import Manifest
-from shared.checkpoint.origin import way_back
-from shared.checkpoint.plan import plan_of
-from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.roles import AUX, LINEN, NNX, Roles, names_of
-from shared.checkpoint.rules import map_by_rule
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.planning.made import Made, Piece, Plan
+from shared.checkpoint.planning.making import Making
+from shared.checkpoint.planning.origin import way_back
+from shared.checkpoint.planning.plan import plan_of
+from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
+from shared.checkpoint.tree.layers import KEEP, Layout
+from shared.checkpoint.tree.recognised import roles_of
+from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Roles, names_of
 from shared.weights.weight_map import WeightMap
 
 MODEL = "model"

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from shared.checkpoint.roles import LINEN, NNX, Roles
-from shared.checkpoint.sides import Side, sides
+from shared.checkpoint.planning.sides import Side, sides
+from shared.checkpoint.tree.roles import LINEN, NNX, Roles
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap
 

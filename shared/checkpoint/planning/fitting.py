@@ -5,11 +5,11 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.checkpoint.kinds import collection_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import LINEN, Names, Roles
-from shared.checkpoint.sides import Side
+from shared.checkpoint.planning.sides import Side
 from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.tree.kinds import collection_of
+from shared.checkpoint.tree.roles import LINEN, Names, Roles
 from shared.errors import InputError
 
 SHOWN = 20

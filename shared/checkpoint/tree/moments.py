@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from shared.checkpoint.roles import Names
+from shared.checkpoint.tree.roles import Names
 
 T = TypeVar("T")
 

@@ -4,39 +4,31 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.checkpoint.options import Options
-from shared.checkpoint.roles import LINEN, NNX
 from shared.checkpoint.stored import Leaf, Leaves, nothing
-from shared.errors import InputError, during
+from shared.checkpoint.tree.roles import LINEN, NNX
+from shared.errors import during
 from shared.trees import unflatten
+from shared.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
-    from shared.models.pair import Pair
+    from shared.models.pair import Pair, PurePair
 
 # What Orbax calls an empty one; one of a class with names is None to it.
 _EMPTY: dict[type, str] = {dict: "Dict", list: "List", tuple: "Tuple"}
 
 
-def options_of(pair: "Pair", **others: Any) -> Options:
-    """What a pair tells of a conversion. Both models are traced, no weight is allocated.
+def options_of(pair: "Pair", pure: "PurePair", weights: WeightMap, **others: Any) -> Options:
+    """What a pair tells of a conversion. No weight is allocated.
 
     Args:
       pair: a Linen model and its port.
+      pure: both as pure functions, `shared.models.pair.pure_pair` of it.
+      weights: which weight is which, `shared.find_weight_map` of it.
       others: more of `Options`: `format`, `step`, `overwrite`.
 
     Raises:
-      InputError: a weight has no counterpart, or the pair's inputs, optimizer or state do not fit.
+      InputError: the pair's optimizer or state do not fit.
     """
-    from shared.models.pair import pure_pair
-    from shared.report.result import DifferentError
-    from shared.verification.pipeline import find_weight_map
-
-    pure = pure_pair(pair)
-    try:
-        weights = find_weight_map(pure)
-    except DifferentError as error:
-        raise InputError(
-            f"the models of the pair differ: {error}; `composed-lifts verify` shows where"
-        ) from error
     return Options(
         weights=weights,
         opt_state=opt_state_of(pair, pure.linen.leaves),

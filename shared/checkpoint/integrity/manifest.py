@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from shared.checkpoint.manifest_rows import leaf_of, path_of, row_of
-from shared.checkpoint.siblings import beside, late_manifest
+from shared.checkpoint.integrity.manifest_rows import leaf_of, path_of, row_of
+from shared.checkpoint.publishing.siblings import beside, late_manifest
 from shared.checkpoint.stored import Leaf, Path
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line, printable
 
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 INSIDE = "MANIFEST.json"
 LAYOUTS = ("linen", "nnx")
 # A leaf takes about 250 bytes, and as many more of `extra` where that has its origin.
-LARGEST_BYTES = 2**26
+LARGEST_BYTES = 2**28
 _LONGEST_SHOWN = 200
 _TOOLS = ("composed-lifts", "jax", "flax", "orbax-checkpoint", "numpy")
 
@@ -59,10 +59,16 @@ class Manifest:
         """Writes it into a directory, or beside a file, that is there.
 
         Raises:
+          InputError: it would be too large to be read again.
           FileAccessError: the system refuses to write, or a manifest is there.
         """
         path = path_for(checkpoint)
         text = json.dumps(_signed(self._document()), allow_nan=False) + "\n"
+        if len(text) > LARGEST_BYTES:
+            raise InputError(
+                f"{path}: would be of {len(text):,} bytes, the limit is {LARGEST_BYTES:,}: convert "
+                f"the checkpoint in parts"
+            )
         try:
             os.stat(checkpoint)
             with open(path, "x", encoding="utf-8") as file:
@@ -156,7 +162,7 @@ def _text_of(path: str) -> str | None:
             size = os.fstat(file.fileno()).st_size
             if size > LARGEST_BYTES:
                 raise InputError(
-                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest"
+                    f"{path}: is of more than {LARGEST_BYTES:,} bytes; it is no manifest, move it"
                 )
             text = file.read(size)
     except (FileNotFoundError, NotADirectoryError):

@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from shared.checkpoint.fitting import check_fits
-from shared.checkpoint.made import Made, Piece, Plan
-from shared.checkpoint.moments import trees_like
-from shared.checkpoint.moves import Moves, moves_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import AUX, LINEN, Names, Roles
-from shared.checkpoint.sequences import like_state, with_sequences
-from shared.checkpoint.sides import Side
+from shared.checkpoint.planning.fitting import check_fits
+from shared.checkpoint.planning.made import Made, Piece, Plan
+from shared.checkpoint.planning.moves import Moves, moves_of
+from shared.checkpoint.planning.sides import Side
 from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
+from shared.checkpoint.tree.moments import trees_like
+from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles
+from shared.checkpoint.tree.sequences import like_state, with_sequences
 from shared.errors import InputError
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap
@@ -118,7 +118,7 @@ class _Planned:
         used: set[str] = set()
         for name, pieces in self.moves.pieces.items():
             sources = {here.leaf for here, _ in pieces}
-            if sources.isdisjoint(stored):
+            if not any(source in stored for source in sources):
                 continue
             self._check_whole(sources, stored, above, name)
             used |= sources
@@ -208,11 +208,11 @@ class _Planned:
     def _check_whole(
         self, sources: set[str], stored: Mapping[str, Path], above: Names, name: str
     ) -> None:
-        missing = sorted(sources - stored.keys())
+        missing = sorted(source for source in sources if source not in stored)
         if missing:
             raise InputError(
                 f"{self.source}: {'/'.join(above)} has nothing for {missing[0]}, and has for "
-                f"{min(sources & stored.keys())}: both are {name} on the other side, which an "
+                f"{min(sources.difference(missing))}: both are {name} on the other side, which an "
                 f"optimizer keeps or leaves out as a whole"
             )
 

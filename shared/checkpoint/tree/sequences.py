@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import names_of
 from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.tree.roles import names_of
 from shared.errors import InputError
 
 T = TypeVar("T")

@@ -9,17 +9,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from shared.checkpoint.kinds import RANDOM, SOWN, collections_of
-from shared.checkpoint.layers import (
+from shared.checkpoint.naming import written
+from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.tree.kinds import RANDOM, SOWN, collections_of
+from shared.checkpoint.tree.layers import (
     Layout,
     list_of_layers,
     numbered,
     stack_of_layers,
     with_underscores,
 )
-from shared.checkpoint.naming import written
-from shared.checkpoint.roles import LINEN, NNX, Names, Roles
-from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.tree.roles import LINEN, NNX, Names, Roles
 from shared.errors import InputError
 from shared.program.view import View
 from shared.trees import Place

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 
-from shared.checkpoint.file_system import inode, place
+from shared.checkpoint.publishing.file_system import inode, place
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"-(\d+)-(\d{8}T\d{6}\.\d{6}Z)-(\d+)")
@@ -50,6 +50,12 @@ class Sibling:
     def backup(self) -> str:
         """Where it is kept what stood at the target."""
         return f"{self.target}.bak-{self.stamp}"
+
+
+def is_sibling(path: str) -> bool:
+    """Whether it is what a process was writing, or in that, and may not be complete."""
+    names = os.path.abspath(path).split(os.sep)
+    return any(_NAME.fullmatch(part) for name in names for part in name.split(".tmp")[1:])
 
 
 def beside(checkpoint: str) -> str:

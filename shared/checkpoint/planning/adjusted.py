@@ -5,11 +5,11 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 
-from shared.checkpoint.fitting import key_of
 from shared.checkpoint.naming import split, written
-from shared.checkpoint.roles import AUX, LINEN, NNX, Names, Roles
-from shared.checkpoint.sides import sides
+from shared.checkpoint.planning.fitting import key_of
+from shared.checkpoint.planning.sides import sides
 from shared.checkpoint.stored import Path
+from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, Roles
 from shared.errors import InputError
 from shared.weights.weight_map import WeightMap
 

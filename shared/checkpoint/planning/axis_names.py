@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.checkpoint.naming import split, written
-from shared.checkpoint.recognised import roles_of
-from shared.checkpoint.roles import LINEN, names_of
 from shared.checkpoint.stored import Leaves
+from shared.checkpoint.tree.recognised import roles_of
+from shared.checkpoint.tree.roles import LINEN, names_of
 from shared.trees import place_of
 from shared.weights.weight_map import WeightMap
 

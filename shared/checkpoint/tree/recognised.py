@@ -8,11 +8,11 @@ Linen: variables by collection, `params/dense/kernel`, or a TrainState of them w
 import dataclasses
 from collections.abc import Collection, Iterable
 
-from shared.checkpoint.linen_tree import linen_roles, state_at
 from shared.checkpoint.naming import split
-from shared.checkpoint.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
-from shared.checkpoint.roles import AUX, LINEN, NNX, Names, Roles, names_of
 from shared.checkpoint.stored import Leaves, Reader
+from shared.checkpoint.tree.linen_tree import linen_roles, state_at
+from shared.checkpoint.tree.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
+from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, Roles, names_of
 from shared.errors import InputError
 from shared.trees import place_of
 from shared.weights.weight_map import WeightMap

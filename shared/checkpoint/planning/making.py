@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from shared.checkpoint.made import Made, Plan
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
+from shared.checkpoint.planning.made import Made, Plan
 from shared.checkpoint.stored import Path, Reader
 from shared.errors import CorruptFileError, InputError
 from shared.files.digest import sha256_of

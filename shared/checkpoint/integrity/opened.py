@@ -5,9 +5,11 @@ import os
 import numpy as np
 
 from shared.checkpoint.formats.table import open_checkpoint
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.verified import problems_of_header, rows_of, stop_at
+from shared.checkpoint.publishing.siblings import is_sibling
 from shared.checkpoint.stored import Leaves, Path, Reader
-from shared.checkpoint.verified import problems_of_header, rows_of, stop_at
+from shared.errors import InputError
 
 
 class WithManifest:
@@ -38,6 +40,11 @@ def open_with_manifest(
       InputError, FileAccessError, CorruptFileError: as `open_checkpoint` and `Manifest.load`; it
         holds other leaves than its manifest says.
     """
+    if is_sibling(path):
+        raise InputError(
+            f"{path}: unfinished checkpoint, the conversion that wrote it was stopped; convert its "
+            f"source again"
+        )
     reader = open_checkpoint(os.fspath(path), step, dtype)
     manifest = Manifest.load(reader.location)
     if manifest is None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from shared.checkpoint.moments import trees_like
-from shared.checkpoint.roles import LINEN, Names, Roles
 from shared.checkpoint.stored import Leaf, Leaves
+from shared.checkpoint.tree.moments import trees_like
+from shared.checkpoint.tree.roles import LINEN, Names, Roles
 from shared.errors import InputError
 
 RANDOM = "random state"

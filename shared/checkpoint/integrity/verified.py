@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shared.checkpoint.manifest import Manifest
+from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.errors import CorruptFileError

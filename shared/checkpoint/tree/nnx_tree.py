@@ -4,8 +4,8 @@ import collections
 from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.naming import written
-from shared.checkpoint.roles import AUX, NNX, Names, Roles
 from shared.checkpoint.stored import Path
+from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles
 from shared.errors import InputError
 
 WRAPPERS = ("value", "raw_value")
@@ -43,7 +43,7 @@ def optimizers_in(paths: Iterable[Names]) -> list[Names]:
     One that keeps no state, as SGD without momentum, has `step` alone.
     """
     paths = list(paths)
-    above = {path[: path.index("opt_state")] for path in paths if "opt_state" in path[:2]}
+    above = {path[: path.index("opt_state")] for path in paths if "opt_state" in path}
     found = {at for at in above if any(path[: len(at) + 1] == (*at, "step") for path in paths)}
     counts = collections.Counter(path[0] for path in paths)
     if not above and len(counts) > 1:
@@ -75,6 +75,8 @@ def nnx_roles(
             f"{source}: holds {len(found)} optimizers, {', '.join(map('/'.join, found))}, and one "
             f"model with its optimizer is converted at a time; save each as a checkpoint of its own"
         )
+    if found and len(found[0]) > 1:
+        by_names, found = _below(found[0][:-1], by_names, source), [found[0][-1:]]
     if not found:
         at = _at(by_names, known, source)
         variables, others = _parted(by_names, at)
@@ -98,13 +100,23 @@ def nnx_roles(
             f"without the model; save both in one, as nnx.state of a module that holds them"
         )
     variables, others = _parted(rest, _model(rest, optimizer, known, source))
-    above = (*at, "opt_state")
     masked = {
-        _unwrapped(names, wrapper)[len(above) :]: path
+        _unwrapped(names, wrapper)[names.index("opt_state") + 1 :]: path
         for names, path in empty.items()
-        if names[: len(above)] == above
+        if "opt_state" in names
     }
     return Roles(NNX, variables, optimizer, step, others, aux), masked
+
+
+def _below(at: Names, by_names: Mapping[Names, Path], source: str) -> dict[Names, Path]:
+    """By the names below `at`, where model and optimizer stand together; others by their own."""
+    inner, others = _parted(by_names, at)
+    for names in inner.keys() & others.keys():
+        raise InputError(
+            f"{source}: {written(inner[names])} and {written(others[names])} would both be "
+            f"{'/'.join(names)}; save the model and its optimizer as a checkpoint of their own"
+        )
+    return {**inner, **others}
 
 
 def _parted(

@@ -7,9 +7,22 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from shared.checkpoint.file_system import can_exchange, exchange, inode, place, sync, sync_names
-from shared.checkpoint.lock import locked
-from shared.checkpoint.siblings import LONGEST_ADDED, Sibling, beside, left_behind, settle
+from shared.checkpoint.publishing.file_system import (
+    can_exchange,
+    exchange,
+    inode,
+    place,
+    sync,
+    sync_names,
+)
+from shared.checkpoint.publishing.lock import locked
+from shared.checkpoint.publishing.siblings import (
+    LONGEST_ADDED,
+    Sibling,
+    beside,
+    left_behind,
+    settle,
+)
 from shared.errors import ComposedLiftsError, FileAccessError, InterruptedRunError, UsageError
 
 Told = Callable[[str], object]

@@ -1,0 +1,1 @@
+"""What travels with a checkpoint, and tells whether it is whole."""

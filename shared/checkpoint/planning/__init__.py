@@ -1,0 +1,1 @@
+"""What each leaf of a target is made of, and its numbers."""

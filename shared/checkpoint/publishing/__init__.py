@@ -1,0 +1,1 @@
+"""A target that is whole or not there."""

@@ -1,0 +1,1 @@
+"""What each leaf of a checkpoint is for."""
