@@ -7,9 +7,9 @@ import weakref
 import numpy as np
 import pytest
 
-from shared.checkpoint.ahead import ahead
 from shared.checkpoint.convert import convert
 from shared.checkpoint.formats.orbax import write_orbax
+from shared.checkpoint.planning.ahead import ahead
 from shared.checkpoint.stored import Leaf
 
 

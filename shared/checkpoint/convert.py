@@ -22,9 +22,10 @@ from shared.checkpoint.notes import notes_on
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
 from shared.checkpoint.planning.adjusted import renamed, without_extra
 from shared.checkpoint.planning.axis_names import axis_names_of
+from shared.checkpoint.planning.made import Plan
 from shared.checkpoint.planning.making import Making
 from shared.checkpoint.planning.origin import are_alike, check_back, origin_of, way_back
-from shared.checkpoint.planning.plan import Plan, plan_of
+from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.publishing.beside import carry, form_of
 from shared.checkpoint.publishing.file_system import check_room

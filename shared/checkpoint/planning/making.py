@@ -4,10 +4,10 @@ import hashlib
 
 import numpy as np
 
-from shared.checkpoint.ahead import ahead
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
-from shared.checkpoint.planning.plan import Made, Plan
+from shared.checkpoint.planning.ahead import ahead
+from shared.checkpoint.planning.made import Made, Plan
 from shared.checkpoint.stored import Parts, Path, Reader
 from shared.errors import CorruptFileError, InputError
 from shared.files.digest import bytes_of, sha256_of
