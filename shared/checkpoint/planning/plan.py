@@ -82,7 +82,8 @@ def plan_of(
                 del left[*above, *names]
             stored = {module_paths[names]: path for names, path in tree.items()}
             below = _without_collection(above, roles, state is roles.optimizer)
-            planned.tree(stored, moves, functools.partial(tree_path, below), above)
+            where = ("opt_state", *above) if state is roles.optimizer else above
+            planned.tree(stored, moves, functools.partial(tree_path, below), where)
         for names, path in left.items():
             if leaves[path].kind != "empty":
                 planned.copy(leaf_path(names), path)
