@@ -98,7 +98,7 @@ def _problem_of_bytes(manifest: Manifest, row: Path, sha256: str) -> str:
 def rows_of(manifest: Manifest, reader: Reader) -> dict[Path, Path]:
     """{path of a leaf: its path in the manifest}, of those that are in both.
 
-    A format that joins names, or has no numbers among them, gives a path in other words.
+    A format that has no numbers in paths gives them as text.
     """
     rows = {_name(row, reader): row for row in manifest.leaves}
     if len(rows) < len(manifest.leaves):
@@ -109,10 +109,8 @@ def rows_of(manifest: Manifest, reader: Reader) -> dict[Path, Path]:
     return {path: rows[name] for path, name in named.items() if name in rows}
 
 
-def _name(path: Path, reader: Reader) -> Path | str:
-    if reader.format in KEEP_KINDS:
-        return path
-    return "/".join(map(str, path)).replace(".", "/")
+def _name(path: Path, reader: Reader) -> Path:
+    return path if reader.format in KEEP_KINDS else tuple(map(str, path))
 
 
 def _held(leaf: Leaf, reader: Reader) -> Leaf:

@@ -38,7 +38,8 @@ class Making:
         made = self.plan[path]
         if made.is_copy:
             origin = made.pieces[0].source
-            array = _as(made, self._read(origin, keep=False), written(origin))
+            where = f"{self.source.path}: {written(origin)}"
+            array = _as(made, self._read(origin, keep=False), where)
             same = array.dtype == self.source.leaves[origin].dtype
             self.made_sha256[path] = self.read_sha256[origin] if same else sha256_of(array)
             return array
@@ -100,7 +101,7 @@ def _as(made: Made, array: np.ndarray, name: str) -> np.ndarray:
         return array
     cast = array.astype(made.leaf.dtype)
     if not np.array_equal(cast.astype(object), array.astype(object)):
-        raise InputError(f"{name} is {array}, which {made.leaf.dtype} cannot hold")
+        raise InputError(f"{name} is {array}, which {made.leaf.dtype} cannot hold; mend it")
     return cast
 
 
