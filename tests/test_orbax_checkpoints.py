@@ -79,6 +79,13 @@ def test_a_step_is_chosen(tmp_path):
         open_orbax(str(tmp_path / "9"), 9)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_of_flax_training_is_chosen(tmp_path, count):
+    save_legacy(tmp_path, range(3, 3 + count), {"x": np.ones(3)})
+    reader = assert_leaves(tmp_path, {("x",): leaf(np.ones(3), "numpy")}, step=3)
+    assert (reader.form, reader.beside) == (("checkpoint_3",), ())
+
+
 def test_an_item_is_chosen(tmp_path):
     save_steps(tmp_path, [1], ("params", "state"), {"x": np.ones(3)})
     with pytest.raises(InputError, match=rf"several items, params, state; .* {tmp_path}/1/params"):

@@ -35,10 +35,12 @@ class Stream:
           FileAccessError: the system refuses to read it.
         """
         self._leaf, self._value = leaf, value
-        self._left, self._buffer = value.length, memoryview(bytearray(_READ))
+        self._left = value.length
         with self._reading():
             self._file = self._opened()
         self._decoder: Any = zstd.ZstdDecompressor() if codec == "zstd" else None
+        # What is compressed is decompressed from here.
+        self._buffer = memoryview(bytearray(min(_READ, value.length) if self._decoder else 0))
 
     def _opened(self) -> io.FileIO | io.BytesIO:
         if self._value.inline is not None:
