@@ -63,9 +63,9 @@ def _content(path):
 
 def called(*words):
     """(exit code, stdout, the lines of stderr) of a command."""
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        with contextlib.redirect_stderr(io.StringIO()) as err:
-            code = main(words)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
     return code, out.getvalue(), err.getvalue().splitlines()
 
 
