@@ -8,7 +8,7 @@ from shared.checkpoint.compare import Comparison
 from shared.checkpoint.convert import Conversion
 from shared.checkpoint.integrity.manifest import versions
 from shared.checkpoint.naming import written
-from shared.checkpoint.planning.plan import WHOLE, Made
+from shared.checkpoint.planning.made import WHOLE, Made
 from shared.checkpoint.tree.roles import AUX
 
 SCHEMA_VERSION = 1

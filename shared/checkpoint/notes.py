@@ -7,10 +7,14 @@ from shared.checkpoint.integrity.manifest import path_for
 from shared.checkpoint.integrity.verified import KEEP_KINDS
 from shared.checkpoint.naming import split, written
 from shared.checkpoint.options import Options
+from shared.checkpoint.tree.kinds import SOWN
 from shared.checkpoint.tree.roles import AUX, NNX, Names, names_of
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Conversion
+
+# Collections that the names of their variables tell, or that are carried along.
+NAMED = {"params", "batch_stats", "cache", *SOWN}
 
 
 def notes_on(conversion: "Conversion", target: str, options: Options) -> Iterator[str]:
@@ -33,6 +37,12 @@ def notes_on(conversion: "Conversion", target: str, options: Options) -> Iterato
             f"{target}: `{aux}` holds {_count(carried)} that the other API has no place for "
             f"({written(carried[0])}); they come back; PyTreeRestore(partial_restore=True) leaves "
             f"them out"
+        )
+    unnamed = {names[0] for names in conversion.roles.variables} - NAMED
+    if conversion.to == NNX and conversion.by == "rule" and unnamed:
+        yield (
+            f"{target}: NNX stores of no variable its collection: {', '.join(sorted(unnamed))} is "
+            f"known of the manifest alone, or of --pair on the way back"
         )
     keys = sum(leaf.kind == "key" for leaf in conversion.leaves.values())
     if keys and options.format not in KEEP_KINDS:

@@ -6,9 +6,9 @@ import numpy as np
 
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Path, Reader
+from shared.checkpoint.stored import Leaf, Parts, Path, Reader
 from shared.errors import CorruptFileError
-from shared.files.digest import sha256_of
+from shared.files.digest import sha256_of, sha256_of_parts
 
 # The other formats hold numbers by name: what else a leaf is, their manifest alone says.
 KEEP_KINDS = ("orbax",)
@@ -79,9 +79,20 @@ def problem_of(manifest: Manifest, row: Path, array: np.ndarray) -> str:
     leaf = manifest.leaves[row]
     if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
         return f"{written(row)} is {array.dtype}{list(array.shape)}, was written as {_shown(leaf)}"
-    if sha256_of(array) != manifest.sha256[row]:
-        return f"{written(row)} has other bytes than were written"
-    return ""
+    return _problem_of_bytes(manifest, row, sha256_of(array))
+
+
+def problem_of_parts(manifest: Manifest, row: Path, parts: Parts) -> str:
+    """As `problem_of`, where shape and dtype are known to be those written."""
+    return _problem_of_bytes(manifest, row, sha256_of_parts(parts))
+
+
+def _problem_of_bytes(manifest: Manifest, row: Path, sha256: str) -> str:
+    return (
+        ""
+        if sha256 == manifest.sha256[row]
+        else f"{written(row)} has other bytes than were written"
+    )
 
 
 def rows_of(manifest: Manifest, reader: Reader) -> dict[Path, Path]:

@@ -6,9 +6,10 @@ It is that of a pure dict of NNX: lists by number, no `value`, an optimizer besi
 import dataclasses
 
 from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.planning.made import Made, Piece, Plan
 from shared.checkpoint.planning.making import Making
 from shared.checkpoint.planning.origin import way_back
-from shared.checkpoint.planning.plan import Made, Piece, Plan, plan_of
+from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.stored import Leaves, Path, Reader
 from shared.checkpoint.tree.layers import KEEP, Layout

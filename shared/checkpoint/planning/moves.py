@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,18 @@ class Moves:
     def names(self) -> set[str]:
         """All names on the side of the source."""
         return {here.leaf for pieces in self.pieces.values() for here, _ in pieces}
+
+    @functools.cached_property
+    def kept(self) -> set[str]:
+        """Those that have their name and their layout on the other side too."""
+        return {
+            pieces[0][0].leaf
+            for name, pieces in self.pieces.items()
+            if all(here == dataclasses.replace(there, leaf=here.leaf) for here, there in pieces)
+            and {self.source.module_path(here.leaf) for here, _ in pieces}
+            == {self.target.module_path(name)}
+            and self.source_leaves[pieces[0][0].leaf].shape == self.leaves[name].shape
+        }
 
 
 def moves_of(roles: Roles, weights: WeightMap, wrapper: str) -> Moves:

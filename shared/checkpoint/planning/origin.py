@@ -7,7 +7,7 @@ from typing import Any
 from shared.checkpoint.integrity.manifest import Manifest, path_for
 from shared.checkpoint.integrity.manifest_rows import leaf_of, path_of, row_of
 from shared.checkpoint.naming import written
-from shared.checkpoint.planning.plan import WHOLE, Made, Piece, Plan
+from shared.checkpoint.planning.made import WHOLE, Made, Piece, Plan
 from shared.checkpoint.stored import Leaves, Path
 from shared.checkpoint.tree.recognised import roles_of
 from shared.checkpoint.tree.roles import Names

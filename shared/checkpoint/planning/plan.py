@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
 from shared.checkpoint.naming import written
 from shared.checkpoint.planning.fitting import check_fits
+from shared.checkpoint.planning.made import Made, Piece, Plan
 from shared.checkpoint.planning.moves import Moves, moves_of
+from shared.checkpoint.planning.sides import Side
 from shared.checkpoint.stored import Leaf, Leaves, Path, nothing
 from shared.checkpoint.tree.moments import trees_like
 from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles
@@ -16,33 +18,6 @@ from shared.checkpoint.tree.sequences import like_state, with_sequences
 from shared.errors import InputError
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap
-
-WHOLE = View("")
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """What of a leaf of the source stands where in one of the target."""
-
-    source: Path
-    here: View = WHOLE
-    there: View = WHOLE
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """A leaf of the target and the pieces that make it up; there are none of an empty one."""
-
-    leaf: Leaf
-    pieces: tuple[Piece, ...] = ()
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether it has the numbers of one leaf of the source, as they are."""
-        return len(self.pieces) == 1 and self.pieces[0].here == self.pieces[0].there == WHOLE
-
-
-Plan = Mapping[Path, Made]
 
 
 def plan_of(
@@ -69,24 +44,14 @@ def plan_of(
     """
     moves = moves_of(roles, weights, wrapper)
     mapped = check_fits(roles, leaves, moves.source_leaves, moves.source, moves.names, source)
-    planned = _Planned(leaves, source)
-    planned.tree(mapped, moves, moves.target.variable)
-    module_paths = {moves.source.module_path(name): name for name in mapped}
-    for state, tree_path, leaf_path in (
-        (roles.optimizer, moves.target.moment, moves.target.of_optimizer),
-        (roles.others, moves.target.average, moves.target.other),
-    ):
-        left = dict(state)
-        for above, tree in trees_like(state, module_paths).items():
-            for names in tree:
-                del left[*above, *names]
-            stored = {module_paths[names]: path for names, path in tree.items()}
-            below = _without_collection(above, roles, state is roles.optimizer)
-            where = ("opt_state", *above) if state is roles.optimizer else above
-            planned.tree(stored, moves, functools.partial(tree_path, below), where)
-        for names, path in left.items():
-            if leaves[path].kind != "empty":
-                planned.copy(leaf_path(names), path)
+    planned = _Planned(leaves, source, moves)
+    planned.tree(mapped, moves.target.variable)
+    # Of two variables of one path in a module, moments are of the param.
+    ordered = sorted(mapped, key=lambda name: name.split("/")[0] == "params")
+    module_paths = {moves.source.module_path(name): name for name in ordered}
+    moment = functools.partial(_moment, moves.target, roles.nested)
+    planned.state(roles.optimizer, module_paths, moment, moves.target.of_optimizer)
+    planned.state(roles.others, module_paths, moves.target.average, moves.target.other)
     if roles.step is not None:
         planned.step(moves.target.step(), roles.step, moves.target.api)
     used = set(mapped.values())
@@ -96,45 +61,63 @@ def plan_of(
     for target, path in roles.aux.items():
         planned.copy(target, path)
     if moves.target.api == LINEN:
-        planned.sequences(opt_state if roles.optimizer or roles.step is not None else None)
+        is_training = bool(roles.optimizer) or roles.step is not None
+        others = {names[0] for names in roles.others}
+        planned.sequences(opt_state if is_training else None, others)
     return planned.done()
 
 
-def _without_collection(above: Names, roles: Roles, of_optimizer: bool) -> Names:
-    """The names above a tree of moments, without the `params` that nested params have there."""
-    return above[:-1] if roles.nested and of_optimizer and above[-1] == "params" else above
+def _moment(target: Side, nested: bool, above: Names, name: str) -> Path:
+    """The place of a moment; nested params are below `params` in the source's moments too."""
+    return target.moment(above[:-1] if nested and above[-1] == "params" else above, name)
 
 
 class _Planned:
     """The leaves of a target as they are found."""
 
-    def __init__(self, leaves: Leaves, source: str):
-        self.leaves, self.source = leaves, source
+    def __init__(self, leaves: Leaves, source: str, moves: Moves):
+        self.leaves, self.source, self.moves = leaves, source, moves
         self.made: dict[Path, Made] = {}
 
-    def tree(
+    def state(
         self,
-        stored: Mapping[str, Path],
-        moves: Moves,
-        place: Callable[[str], Path],
-        above: Names = (),
+        state: Mapping[Names, Path],
+        module_paths: Mapping[Names, str],
+        of_tree: Callable[[Names, str], Path],
+        of_leaf: Callable[[Names], Path],
     ) -> None:
+        """The state of an optimizer, or what is beside the model: trees like params, and the rest.
+
+        Args:
+          state: {names: path in the source}.
+          module_paths: {of a variable: its name}.
+          of_tree: the place of a variable's leaf in a tree, by the names above that.
+          of_leaf: the place of another leaf.
+        """
+        left = dict(state)
+        for above, tree in trees_like(state, module_paths).items():
+            for names in tree:
+                del left[*above, *names]
+            stored = {module_paths[names]: path for names, path in tree.items()}
+            self.tree(stored, functools.partial(of_tree, above))
+        left = {names: path for names, path in left.items() if self.leaves[path].kind != "empty"}
+        self._check_no_moments(left, module_paths)
+        for names, path in left.items():
+            self.copy(of_leaf(names), path)
+
+    def tree(self, stored: Mapping[str, Path], place: Callable[[str], Path]) -> None:
         """A tree of one leaf for each variable, or for some: the variables, or a tree of moments.
 
         Args:
           stored: {name on the side of the source: path} of the tree.
-          moves: what becomes of variables.
           place: of a name on the target's side.
-          above: where the tree is in the source, for messages.
         """
-        used: set[str] = set()
-        for name, pieces in moves.pieces.items():
+        for name, pieces in self.moves.pieces.items():
             sources = {here.leaf for here, _ in pieces}
             if not any(source in stored for source in sources):
                 continue
-            self._check_whole(sources, stored, above, name)
-            used |= sources
-            self._add(place(name), self._of_pieces(name, pieces, stored, moves, above))
+            self._check_whole(sources, stored, name)
+            self._add(place(name), self._of_pieces(name, pieces, stored))
 
     def copy(self, target: Path, path: Path) -> None:
         """A leaf of the source as it is."""
@@ -145,12 +128,16 @@ class _Planned:
         dtype = np.dtype(np.int32 if api == LINEN else np.uint32)
         self._add(target, Made(Leaf(self.leaves[path].shape, dtype), (Piece(path),)))
 
-    def sequences(self, opt_state: Leaves | None) -> None:
-        """The states of a chain become a sequence, as in `opt_state` where that is known."""
-        if opt_state is None:
-            self.made = with_sequences(self.made, Made(nothing()))
-        else:
+    def sequences(self, opt_state: Leaves | None, others: Collection[str]) -> None:
+        """The states of a chain become a sequence, as in `opt_state` where that is known.
+
+        Args:
+          opt_state: what Linen's optimizer keeps.
+          others: the fields beside; lists in them become sequences as well.
+        """
+        if opt_state is not None:
             self.made = like_state(self.made, opt_state, Made, self.source)
+        self.made = with_sequences(self.made, Made(nothing()), others)
 
     def done(self) -> Plan:
         """All that was found, the leaves that are of one leaf of the source one after another."""
@@ -166,9 +153,8 @@ class _Planned:
         name: str,
         pieces: list[tuple[View, View]],
         stored: Mapping[str, Path],
-        moves: Moves,
-        above: Names,
     ) -> Made:
+        moves = self.moves
         origin = pieces[0][0].leaf
         first = self.leaves[stored[origin]]
         kinds = {self.leaves[stored[here.leaf]].kind for here, _ in pieces}
@@ -196,15 +182,32 @@ class _Planned:
         made = tuple(Piece(stored[here.leaf], _bare(here), _bare(there)) for here, there in pieces)
         return Made(dataclasses.replace(first, shape=shape), made)
 
-    def _check_whole(
-        self, sources: set[str], stored: Mapping[str, Path], above: Names, name: str
+    def _check_no_moments(
+        self, left: Mapping[Names, Path], module_paths: Mapping[Names, str]
     ) -> None:
+        """Stops at what may be of a param that changes, and is below other names than that."""
+        ends = {
+            names[-2:]: name
+            for names, name in module_paths.items()
+            if len(names) > 1 and name not in self.moves.kept
+        }
+        for names, path in left.items():
+            name = ends.get(names[-2:])
+            if name is not None:
+                raise InputError(
+                    f"{self.source}: {written(path)} may be of {name}, which has another name or "
+                    f"layout on the other side; a model is converted with one optimizer of all of "
+                    f"it: save each apart"
+                )
+
+    def _check_whole(self, sources: set[str], stored: Mapping[str, Path], name: str) -> None:
         missing = sorted(source for source in sources if source not in stored)
         if missing:
+            there = written(stored[min(sources.difference(missing))])
             raise InputError(
-                f"{self.source}: {'/'.join(above)} has nothing for {missing[0]}, and has for "
-                f"{min(sources.difference(missing))}: both are {name} on the other side, which an "
-                f"optimizer keeps or leaves out as a whole"
+                f"{self.source}: {there} is there, and the same of {missing[0]} is not: both are "
+                f"{name} on the other side, which an optimizer keeps or leaves out as a whole; "
+                f"keep the layout of layers"
             )
 
     def _add(self, target: Path, made: Made) -> None:

@@ -131,11 +131,14 @@ def _at(by_names: Mapping[Names, Path], known: frozenset[Names], source: str) ->
     """Where the model is in a state that holds no optimizer: at the root, if no map tells."""
     if known:
         return _holding(by_names, known, source)
-    if {names[0] for names in by_names} == {"model"}:
-        names, path = next(iter(by_names.items()))
+    tops = {names[0] for names in by_names}
+    found = "params" if "params" in tops else "model" if tops == {"model"} else ""
+    if found:
+        names, path = next((n, path) for n, path in by_names.items() if n[0] == found)
         raise InputError(
             f"{source}: {written(path)} may be {'/'.join(names[1:])} of a model that was saved as "
-            f"`model`, or of a module with an attribute `model`; give --pair"
+            f"`{found}`, or of a module with an attribute `{found}`; give --pair, or save "
+            f"nnx.state(model) as it is"
         )
     return ()
 

@@ -6,7 +6,7 @@ Linen: variables by collection, `params/dense/kernel`, or a TrainState of them w
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from shared.checkpoint.naming import split
 from shared.checkpoint.stored import Leaves, Reader
@@ -82,6 +82,11 @@ def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: s
             return api
     alone = [(), *((name,) for name in WRAPPERS)]
     is_linen = any(each[0] == "params" and each[1:] not in alone for each in names)
+    if is_linen and wrapper_of(names) and not _in_boxes(names, known[LINEN]):
+        raise InputError(
+            f"{source}: may be Linen's params, each in a box of nn.Partitioned, or an nnx.State "
+            f"that was saved as `params`; say which with --direction, or give --pair"
+        )
     if is_linen or state_at(names, source):
         return LINEN
     if wrapper_of(names) or optimizers_in(names):
@@ -92,6 +97,11 @@ def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: s
         if count[LINEN] != count[NNX]:
             return max(count, key=lambda api: count[api])
     return None
+
+
+def _in_boxes(names: Iterable[Names], known: frozenset[Names]) -> bool:
+    """Whether they are known variables of Linen, each with a name below it."""
+    return any(each[:-1] in known for each in names)
 
 
 def _untold(names: Collection[Names], source: str) -> InputError:

@@ -5,7 +5,7 @@ the end of a chain, or all alone, is known of Linen's optimizer itself.
 """
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from shared.checkpoint.naming import written
@@ -16,10 +16,17 @@ from shared.errors import InputError
 T = TypeVar("T")
 
 
-def with_sequences(leaves: Mapping[Path, T], nothing: T) -> dict[Path, T]:
+def with_sequences(
+    leaves: Mapping[Path, T], nothing: T, others: Collection[str] = ()
+) -> dict[Path, T]:
     """`leaves` with a sequence wherever all names below one in `opt_state` are numbers.
 
     What a sequence lacks is `nothing`: the state of a transformation that keeps none.
+
+    Args:
+      leaves: of a TrainState.
+      nothing: a leaf.
+      others: the fields beside, whose sequences lack nothing.
     """
     children: dict[Path, set[str]] = collections.defaultdict(set)
     for path in leaves:
@@ -28,7 +35,8 @@ def with_sequences(leaves: Mapping[Path, T], nothing: T) -> dict[Path, T]:
     is_sequence = {
         above
         for above, names in children.items()
-        if above[0] == "opt_state" and all(name.isdigit() for name in names)
+        if (above[0] == "opt_state" and all(name.isdigit() for name in names))
+        or (above[0] in others and names == set(map(str, range(len(names)))))
     }
     made: dict[Path, T] = {}
     for path, leaf in leaves.items():
