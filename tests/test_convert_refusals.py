@@ -132,7 +132,7 @@ TREES = {
             "step": np.int32(3),
         },
         [STACK],
-        "opt_state/0/mu/layers_0/kernel is there, and the same of params/layers_1/kernel is not",
+        "opt_state/0/mu has nothing for params/layers_1/kernel, and has for params/layers_0/kernel",
     ),
     "30 factored moments in another layout": (
         {

@@ -50,7 +50,8 @@ def plan_of(
     ordered = sorted(mapped, key=lambda name: name.split("/")[0] == "params")
     module_paths = {moves.source.module_path(name): name for name in ordered}
     moment = functools.partial(_moment, moves.target, roles.nested)
-    planned.state(roles.optimizer, module_paths, moment, moves.target.of_optimizer)
+    of_optimizer = moves.target.of_optimizer
+    planned.state(roles.optimizer, module_paths, moment, of_optimizer, ("opt_state",))
     planned.state(roles.others, module_paths, moves.target.average, moves.target.other)
     if roles.step is not None:
         planned.step(moves.target.step(), roles.step, moves.target.api)
@@ -85,6 +86,7 @@ class _Planned:
         module_paths: Mapping[Names, str],
         of_tree: Callable[[Names, str], Path],
         of_leaf: Callable[[Names], Path],
+        where: Names = (),
     ) -> None:
         """The state of an optimizer, or what is beside the model: trees like params, and the rest.
 
@@ -93,30 +95,36 @@ class _Planned:
           module_paths: {of a variable: its name}.
           of_tree: the place of a variable's leaf in a tree, by the names above that.
           of_leaf: the place of another leaf.
+          where: the names above it in the source, for messages.
         """
         left = dict(state)
         for above, tree in trees_like(state, module_paths).items():
             for names in tree:
                 del left[*above, *names]
             stored = {module_paths[names]: path for names, path in tree.items()}
-            self.tree(stored, functools.partial(of_tree, above))
+            self.tree(stored, functools.partial(of_tree, above), (*where, *above))
         left = {names: path for names, path in left.items() if self.leaves[path].kind != "empty"}
         self._check_no_moments(left, module_paths)
         for names, path in left.items():
             self.copy(of_leaf(names), path)
 
-    def tree(self, stored: Mapping[str, Path], place: Callable[[str], Path]) -> None:
+    def tree(
+        self, stored: Mapping[str, Path], place: Callable[[str], Path], above: Names = ()
+    ) -> None:
         """A tree of one leaf for each variable, or for some: the variables, or a tree of moments.
 
         Args:
           stored: {name on the side of the source: path} of the tree.
           place: of a name on the target's side.
+          above: where the tree is in the source, for messages.
         """
+        used: set[str] = set()
         for name, pieces in self.moves.pieces.items():
             sources = {here.leaf for here, _ in pieces}
             if not any(source in stored for source in sources):
                 continue
-            self._check_whole(sources, stored, name)
+            self._check_whole(sources, stored, above, name)
+            used |= sources
             self._add(place(name), self._of_pieces(name, pieces, stored))
 
     def copy(self, target: Path, path: Path) -> None:
@@ -200,14 +208,15 @@ class _Planned:
                     f"it: save each apart"
                 )
 
-    def _check_whole(self, sources: set[str], stored: Mapping[str, Path], name: str) -> None:
+    def _check_whole(
+        self, sources: set[str], stored: Mapping[str, Path], above: Names, name: str
+    ) -> None:
         missing = sorted(source for source in sources if source not in stored)
         if missing:
-            there = written(stored[min(sources.difference(missing))])
             raise InputError(
-                f"{self.source}: {there} is there, and the same of {missing[0]} is not: both are "
-                f"{name} on the other side, which an optimizer keeps or leaves out as a whole; "
-                f"keep the layout of layers"
+                f"{self.source}: {'/'.join(above)} has nothing for {missing[0]}, and has for "
+                f"{min(sources.difference(missing))}: both are {name} on the other side, which an "
+                f"optimizer keeps or leaves out as a whole"
             )
 
     def _add(self, target: Path, made: Made) -> None:
