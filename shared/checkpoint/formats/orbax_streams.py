@@ -2,27 +2,25 @@
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from shared.checkpoint.formats.orbax_values import Value, unreadable
 from shared.errors import CorruptFileError, printable
 
-try:
-    from compression import zstd  # type: ignore[import-not-found]
-except ImportError:
-    try:
-        from backports import zstd  # type: ignore[import-not-found]
-    except ImportError:
-        zstd = None
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 # How much is read from a file, and decompressed, in one call: what a core's caches hold.
 _READ, _DECODED = 2**18, 2**20
 
 
 def is_streamed(codec: str) -> bool:
-    """Whether a codec can be read in parts: Python has Zstandard itself from 3.14 on."""
-    return codec == "raw" or (codec == "zstd" and zstd is not None)
+    """Whether a codec can be read in parts."""
+    return codec in ("raw", "zstd")
 
 
 class Stream:
@@ -110,12 +108,9 @@ class Stream:
             yield
         except OSError as error:
             raise unreadable(self._value.file, error) from error
-        except (ValueError, *_ERRORS) as error:
+        except (ValueError, zstd.ZstdError) as error:
             where = printable(self._value.file) or "the index"
             raise CorruptFileError(
                 f"{self._leaf}: is damaged: {error}; its bytes are in {where}, copy the "
                 f"checkpoint again"
             ) from error
-
-
-_ERRORS: tuple[Any, ...] = (zstd.ZstdError,) if zstd else ()
