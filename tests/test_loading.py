@@ -113,7 +113,9 @@ def test_what_the_port_holds_is_moved_back(weights, variables):
     state = {name: nnx.to_pure_dict(nnx.state(port, kind)) for name, kind in kinds.items()}
     back = weights.to_linen(state)
     assert_identical(back["params"], nn.unbox(variables["params"]))
-    assert back["cache"]["carry"].keys() == {"0", "1"}
+    assert [part.shape for part in back["cache"]["carry"]] == [
+        part.shape for part in variables["cache"]["carry"]
+    ]
     assert flatten(weights.to_nnx(back)).keys() == flatten(weights.to_nnx(variables)).keys()
 
 
