@@ -71,7 +71,6 @@ def test_structure_alone_is_undecided(pair_file):
     assert main(["verify", pair_file(), "--checks=structure"]) == 6
 
 
-@pytest.mark.thorough  # each case is verified, in tests/test_verify.py
 def test_all_cases(capsys):
     assert main(["verify", "--case=all", "--checks=programs", "--format=json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]

@@ -228,8 +228,8 @@ class _Rows:
             if not others.any():
                 continue
             count += int(others.sum())
-            wide = [part[others].astype(_wide(part.dtype)) for part in (one, two)]
             with np.errstate(all="ignore"):
+                wide = [part[others].astype(_wide(part.dtype)) for part in (one, two)]
                 distance = np.abs(wide[0] - wide[1])
             distance = np.where(np.isnan(distance), np.inf, distance)
             if distance.max() > largest or not largest:

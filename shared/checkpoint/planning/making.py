@@ -111,10 +111,11 @@ def _not_finite(array: np.ndarray) -> int:
         return 0
     flat, part = array.reshape(-1), 2**20
     try:
-        return sum(
-            int(np.count_nonzero(_is_not_finite(flat[i : i + part])))
-            for i in range(0, flat.size, part)
-        )
+        with np.errstate(invalid="ignore"):  # as a NaN that signals is
+            return sum(
+                int(np.count_nonzero(_is_not_finite(flat[i : i + part])))
+                for i in range(0, flat.size, part)
+            )
     except TypeError:  # a dtype of ml_dtypes that has neither
         return 0
 

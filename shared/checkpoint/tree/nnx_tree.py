@@ -37,22 +37,30 @@ def _unwrapped(names: Names, wrapper: str) -> Names:
     return (*names[:last], *names[last + 1 :])
 
 
-def optimizers_in(paths: Iterable[Names]) -> list[Names]:
+def optimizers_in(paths: Iterable[Names], counts: Collection[Names]) -> list[Names]:
     """Where each `nnx.Optimizer` is: below the name that has `opt_state` and `step`.
 
     One that keeps no state, as SGD without momentum, has `step` alone.
+
+    Args:
+      paths: all names.
+      counts: those of single whole numbers.
     """
     paths = list(paths)
     above = {path[: path.index("opt_state")] for path in paths if "opt_state" in path}
     found = {at for at in above if any(path[: len(at) + 1] == (*at, "step") for path in paths)}
-    counts = collections.Counter(path[0] for path in paths)
-    if not above and len(counts) > 1:
-        found = {(top,) for top, *below in paths if counts[top] == 1 and below[:1] == ["step"]}
+    tops = collections.Counter(path[0] for path in paths)
+    if not above and len(tops) > 1:
+        found = {path[:1] for path in counts if path[1:2] == ("step",) and tops[path[0]] == 1}
     return sorted(found)
 
 
 def nnx_roles(
-    stored: Mapping[Names, Path], empty: Mapping[Names, Path], known: frozenset[Names], source: str
+    stored: Mapping[Names, Path],
+    empty: Mapping[Names, Path],
+    known: frozenset[Names],
+    source: str,
+    counts: Collection[Names],
 ) -> tuple[Roles, dict[Names, Path]]:
     """The roles of leaves, and what an optimizer has of params that it leaves out.
 
@@ -61,6 +69,7 @@ def nnx_roles(
       empty: those that hold none.
       known: the paths in the module of the variables that a weight map has; none without.
       source: where the checkpoint is, for messages.
+      counts: the names of single whole numbers.
 
     Raises:
       InputError: it cannot be told what is the model, or there are several optimizers.
@@ -69,7 +78,7 @@ def nnx_roles(
     own = {names: path for names, path in stored.items() if names[0] != AUX[NNX]}
     wrapper = wrapper_of(own)
     by_names = {_unwrapped(names, wrapper): path for names, path in own.items()}
-    found = optimizers_in(by_names)
+    found = optimizers_in(by_names, {_unwrapped(names, wrapper) for names in counts})
     if len(found) > 1:
         raise InputError(
             f"{source}: holds {len(found)} optimizers, {', '.join(map('/'.join, found))}, and one "

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Iterable
 
 from shared.checkpoint.naming import split
-from shared.checkpoint.stored import Leaves, Reader
+from shared.checkpoint.stored import Leaf, Leaves, Reader
 from shared.checkpoint.tree.linen_tree import linen_roles, state_at
 from shared.checkpoint.tree.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
 from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, Roles, names_of
@@ -44,11 +44,14 @@ def roles_of(
         raise InputError(f"{source}: no parameters found; name a folder that holds a state")
     empty = {names_of(path): path for path, leaf in leaves.items() if leaf.kind == "empty"}
     known = {LINEN: _linen_names(weights), NNX: _nnx_names(weights)}
-    found = api or _api(stored, known, source) or likely
+    counts = {names for names, path in stored.items() if _is_count(leaves[path])}
+    found = api or _api(stored, counts, known, source) or likely
     if found is None:
         raise _untold(stored, source)
-    roles_in = linen_roles if found == LINEN else nnx_roles
-    roles, masked = roles_in(stored, empty, known[found], source)
+    if found == LINEN:
+        roles, masked = linen_roles(stored, empty, known[LINEN], source)
+    else:
+        roles, masked = nnx_roles(stored, empty, known[NNX], source, counts)
     return dataclasses.replace(roles, optimizer={**roles.optimizer, **masked})
 
 
@@ -76,22 +79,29 @@ def _entries(weights: WeightMap | None) -> list:
     return [each for each in weights.entries if not each.is_draw] if weights else []
 
 
-def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: str) -> str | None:
+def _api(
+    names: Collection[Names],
+    counts: Collection[Names],
+    known: dict[str, frozenset[Names]],
+    source: str,
+) -> str | None:
     for api, aux in AUX.items():
         if any(each[0] == aux for each in names):
             return api
     alone = [(), *((name,) for name in WRAPPERS)]
     is_linen = any(each[0] == "params" and each[1:] not in alone for each in names)
-    if is_linen and wrapper_of(names) and not _in_boxes(names, known[LINEN]):
+    is_wrapped = bool(wrapper_of(names))
+    if is_linen and is_wrapped and not _in_boxes(names, known[LINEN]):
         raise InputError(
             f"{source}: may be Linen's params, each in a box of nn.Partitioned, or an nnx.State "
             f"that was saved as `params`; say which with --direction, or give --pair"
         )
-    if is_linen or state_at(names, source):
+    if is_linen or is_wrapped:
+        return LINEN if is_linen else NNX
+    if state_at(names, source):
         return LINEN
     # An optimizer alone holds no params, but that of flax 0.10 the model.
-    found = [at for at in optimizers_in(names) if at or any(each[0] == "model" for each in names)]
-    if wrapper_of(names) or found:
+    if any(at or any(each[0] == "model" for each in names) for at in optimizers_in(names, counts)):
         return NNX
     if known[NNX]:
         params = {each[1:] for each in known[LINEN] if each[0] == "params"}
@@ -104,6 +114,10 @@ def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: s
 def _in_boxes(names: Iterable[Names], known: frozenset[Names]) -> bool:
     """Whether they are known variables of Linen, each with a name below it."""
     return any(each[:-1] in known for each in names)
+
+
+def _is_count(leaf: Leaf) -> bool:
+    return leaf.shape == () and leaf.dtype.kind in "iu"
 
 
 def _untold(names: Collection[Names], source: str) -> InputError:
