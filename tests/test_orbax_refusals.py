@@ -191,6 +191,7 @@ HEADERS = {
     "of records": ({"dtype": [["a", "<i4"]]}, InputError, "holds records"),
     "of texts": ({"dtype": "<U1"}, InputError, "holds <U1, expected numbers"),
     "of objects": ({"dtype": "|O"}, InputError, "holds object, expected numbers"),
+    "of no separator": ({"dimension_separator": 5}, CorruptFileError, "is damaged"),
     "of nothing known": ({"dtype": "float9"}, CorruptFileError, "is damaged"),
 }
 

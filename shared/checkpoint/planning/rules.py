@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, Path
+from shared.checkpoint.stored import Leaf, Leaves
 from shared.checkpoint.tree.kinds import RANDOM, SOWN, collections_of
 from shared.checkpoint.tree.layers import (
     Layout,
@@ -19,7 +19,7 @@ from shared.checkpoint.tree.layers import (
     stack_of_layers,
     with_underscores,
 )
-from shared.checkpoint.tree.roles import LINEN, NNX, Names, Roles
+from shared.checkpoint.tree.roles import LINEN, NNX, Names, Roles, depth_of
 from shared.errors import InputError
 from shared.program.view import View
 from shared.trees import Place
@@ -58,7 +58,7 @@ def map_by_rule(roles: Roles, leaves: Leaves, layout: Layout, source: str) -> We
     """
     own = _own(roles, leaves, source)
     specs = {listed: leaves[roles.variables[names]] for names, listed in own.items()}
-    depth = {listed: _depth(roles.variables[names]) for names, listed in own.items()}
+    depth = {listed: depth_of(roles.variables[names]) for names, listed in own.items()}
     pieces = _pieces(specs, layout)
     _check_places(pieces)
     to_nnx = roles.api == LINEN
@@ -91,11 +91,6 @@ def _own(roles: Roles, leaves: Leaves, source: str) -> dict[Names, Names]:
         return {names: (names[0], *by_number[names[1:]]) for names in kept}
     kinds = collections_of(roles, leaves, source)
     return {names: (kinds[names], *names) for names in roles.variables if kinds[names] != RANDOM}
-
-
-def _depth(path: Path) -> int:
-    """How many names at the end are numbers of a tuple in a variable."""
-    return next((i for i, name in enumerate(reversed(path)) if not isinstance(name, int)), 0)
 
 
 def _place(names: Names, inside: int) -> Place:

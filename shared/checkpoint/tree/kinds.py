@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from shared.checkpoint.stored import Leaf, Leaves
 from shared.checkpoint.tree.moments import trees_like
-from shared.checkpoint.tree.roles import LINEN, Names, Roles
+from shared.checkpoint.tree.roles import LINEN, Names, Roles, depth_of
 from shared.errors import InputError
 
 RANDOM = "random state"
@@ -46,7 +46,7 @@ def collection_of(roles: Roles, names: Names, leaf: Leaf) -> str:
     """The collection of a variable: Linen's first name, or what its name in NNX tells."""
     if roles.api == LINEN:
         return names[0]
-    *above, name = names
+    *above, name = names[: len(names) - depth_of(roles.variables[names])]
     beside: Mapping[Names, object] = roles.variables
 
     def has(*others: str) -> bool:

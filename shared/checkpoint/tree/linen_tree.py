@@ -1,6 +1,6 @@
 """What the leaves of a checkpoint of Linen are for."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from shared.checkpoint.stored import Path
 from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles
@@ -61,7 +61,7 @@ def linen_roles(
             f"save a TrainState, or its params alone"
         )
     nested = any(names[:2] == ("params", "params") and len(names) > 3 for names in inside)
-    unboxed = _Unboxed(inside if bare else _below_params(inside), known, source)
+    unboxed = _Unboxed(inside, bare, known, source)
     collections = _COLLECTIONS | {names[0] for names in known} - {"params"}
     params = {names[1 + nested :] for names in inside if names[0] == "params"}
     # Beside an optimizer a single array of an unknown name is the user's, not a variable.
@@ -93,26 +93,23 @@ def linen_roles(
     return Roles(LINEN, variables, optimizer, step, others, aux, nested), masked
 
 
-def _below_params(names: Iterable[Names]) -> list[Names]:
-    return [each[1:] for each in names if each[0] == "params"]
-
-
 class _Unboxed:
     """Takes off the `value` of `nn.Partitioned`, which holds a parameter with its axes' names."""
 
-    def __init__(self, params: Collection[Names], known: frozenset[Names], source: str):
+    def __init__(self, names: Iterable[Names], bare: bool, known: frozenset[Names], source: str):
         """Raises InputError where a param may be in a box, or a module with a param `value`."""
-        self.known = {names[1:] for names in known}
+        params = [each for each in names if bare or each[0] == "params"]
+        self.known = {each[1:] for each in known}
         inner: dict[Names, set[str]] = {}
-        for names in params:
-            inner.setdefault(names[:-1], set()).add(names[-1])
-        parents = [names for names in inner if names and names[-1] in _STOCK]
-        self.boxed = {names[-1] for names in parents}
-        self.boxed -= {names[-1] for names in parents if inner[names] != {"value"}}
+        for each in params:
+            inner.setdefault(each[:-1], set()).add(each[-1])
+        parents = [each for each in inner if each and each[-1] in _STOCK]
+        self.boxed = {each[-1] for each in parents}
+        self.boxed -= {each[-1] for each in parents if inner[each] != {"value"}}
         weights = {"kernel", "embedding"}
-        plain = weights & {names[-1] for names in params}
+        plain = weights & {each[-1] for each in params}
         if self.boxed and plain and not self.boxed & weights and not known:
-            name = next(names for names in parents if names[-1] in self.boxed)
+            name = next(each for each in parents if each[-1] in self.boxed)
             raise InputError(
                 f"{source}: {'/'.join((*name, 'value'))} may be a param {name[-1]} in a box of "
                 f"nn.Partitioned, or a param `value` of a module {name[-1]}; give --pair or "

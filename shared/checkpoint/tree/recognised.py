@@ -89,7 +89,9 @@ def _api(names: Collection[Names], known: dict[str, frozenset[Names]], source: s
         )
     if is_linen or state_at(names, source):
         return LINEN
-    if wrapper_of(names) or optimizers_in(names):
+    # An optimizer alone holds no params, but that of flax 0.10 the model.
+    found = [at for at in optimizers_in(names) if at or any(each[0] == "model" for each in names)]
+    if wrapper_of(names) or found:
         return NNX
     if known[NNX]:
         params = {each[1:] for each in known[LINEN] if each[0] == "params"}

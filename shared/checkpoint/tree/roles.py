@@ -41,6 +41,11 @@ class Roles:
         return bool(self.optimizer or self.step is not None or self.others)
 
 
+def depth_of(path: Path) -> int:
+    """How many names at the end of a path are numbers of a tuple in a variable."""
+    return next((i for i, name in enumerate(reversed(path)) if not isinstance(name, int)), 0)
+
+
 def names_of(path: Path) -> Names:
     """The names of a path, numbers of a sequence as text."""
     return tuple(map(str, path))

@@ -1,0 +1,254 @@
+"""States as they are in practice go there and back, or are refused in one line that says why."""
+
+import os
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from flax.training import train_state
+from pair_states import NnxState, assert_same, held, restored, save
+
+from shared import find_weight_map
+from shared.checkpoint.convert import convert
+from shared.checkpoint.options import Options
+from shared.errors import InputError
+from tests.ports.trained import LORA
+
+ADAM = optax.adam(1e-3)
+PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}
+MOMENTS = {"count": jnp.int32(1), "mu": PARAMS, "nu": PARAMS}
+STATS = {"norm": {"mean": jnp.ones(2), "var": jnp.ones(2)}}
+
+
+class State(train_state.TrainState):
+    """Fields as people add them."""
+
+    dropout_rng: Any = None
+    ema_params: Any = None
+    batch_stats: Any = None
+    more: Any = None
+
+
+def linen(**fields):
+    state = State.create(apply_fn=None, params=PARAMS, tx=ADAM, **fields)
+    return state.replace(step=jnp.int32(3))
+
+
+class Model(nnx.Module):
+    def __init__(self, rate=0.0):
+        self.dense = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+        if rate:
+            self.drop = nnx.Dropout(rate, rngs=nnx.Rngs(dropout=1))
+
+
+class Stack(nnx.Module):
+    """Each layer of the stack has random numbers of its own."""
+
+    def __init__(self):
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def layers(rngs):
+            layer = Model()
+            layer.drop = nnx.Dropout(0.1, rngs=rngs)
+            return layer
+
+        self.layers = layers(nnx.Rngs(0, dropout=1).split(3))
+
+
+def port(model=None, **more):
+    model = Model() if model is None else model
+    state = NnxState(model, nnx.Optimizer(model, ADAM, wrt=nnx.Param))
+    for name, value in more.items():
+        setattr(state, name, value)
+    return nnx.state(state)
+
+
+def decoding():
+    attention = nnx.MultiHeadAttention(2, 4, decode=True, rngs=nnx.Rngs(0))
+    attention.init_cache((1, 5, 4))
+    return nnx.state(attention)
+
+
+# What it is: (the state, paths that are in the other one).
+CONVERTED = {
+    "a typed key": (lambda: linen(dropout_rng=jax.random.key(1)), ["dropout_rng/value"]),
+    "a raw key": (lambda: linen(dropout_rng=jax.random.PRNGKey(1)), ["dropout_rng/value"]),
+    "a key of rbg": (lambda: linen(dropout_rng=jax.random.key(1, impl="rbg")), []),
+    "averages of params": (lambda: linen(ema_params=PARAMS), ["ema_params/dense/kernel/value"]),
+    "averages of statistics": (
+        lambda: linen(batch_stats=STATS, more=STATS),
+        ["model/norm/mean/value", "more/norm/mean/value"],
+    ),
+    "metrics": (lambda: linen(more={"loss": jnp.ones(()), "seen": [jnp.int32(1)] * 2}), []),
+    "a loop's own optimizer": (
+        lambda: linen(more=ADAM.init(PARAMS)),
+        ["more/0/mu/dense/bias/value"],
+    ),
+    "a cache": (
+        lambda: {"params": PARAMS, "cache": {"dense": {"cache_index": jnp.int32(1)}}},
+        ["dense/cache_index/value"],
+    ),
+    "what is sown": (
+        lambda: {"params": PARAMS, "intermediates": {"dense": {"kernel": (jnp.ones(2),)}}},
+        ["linen_aux/intermediates/dense/kernel/0"],
+    ),
+    "a tuple in a variable": (
+        lambda: {"params": PARAMS, "cache": {"dense": {"cached_key": (jnp.ones(2), jnp.ones(1))}}},
+        ["dense/cached_key/value/0"],
+    ),
+    "masks": (
+        lambda: port(Model(0.1)),
+        ["nnx_aux/model/drop/rngs/count/value", "params/dense/bias"],
+    ),
+    "masks in a stack": (lambda: port(Stack()), ["nnx_aux/model/layers/drop/rngs/key/value"]),
+    "random numbers beside": (lambda: port(rngs=nnx.Rngs(5)), ["rngs/default/key"]),
+    "a second model": (lambda: port(ema=Model()), ["ema/dense/kernel", "params/dense/kernel"]),
+    "metrics of nnx": (
+        lambda: port(metrics=nnx.MultiMetric(loss=nnx.metrics.Average())),
+        ["metrics/loss/total"],
+    ),
+    "a decoder": (decoding, ["cache/cached_key", "params/query/kernel"]),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_state_goes_there_and_back_with_its_manifest_and_without(name, tmp_path):
+    make, expected = CONVERTED[name]
+    save(tmp_path / "source", make())
+    convert(tmp_path / "source", tmp_path / "there")
+    assert {*expected} <= {"/".join(map(str, path)) for path in held(tmp_path / "there")}
+    convert(tmp_path / "there", tmp_path / "by manifest")
+    assert_same(tmp_path / "by manifest", tmp_path / "source", empty=True)
+    os.unlink(tmp_path / "there" / "MANIFEST.json")
+    convert(tmp_path / "there", tmp_path / "by rule")
+    assert_same(tmp_path / "by rule", tmp_path / "source")
+
+
+def gan(*optimizers):
+    state = nnx.Module()
+    state.generator, state.discriminator = Model(), Model()
+    models = [state.generator, state.discriminator, nnx.List([state.generator])]
+    for name, model in zip(optimizers, models, strict=False):
+        setattr(state, name, nnx.Optimizer(model, ADAM, wrt=nnx.Param))
+    return nnx.state(state)
+
+
+def lora():
+    model = Model()
+    model.lora = nnx.LoRAParam(jnp.ones(2))
+    return nnx.state(NnxState(model, nnx.Optimizer(model, ADAM, wrt=nnx.LoRAParam)))
+
+
+def split():
+    _, params, rest = nnx.split(Model(0.1), nnx.Param, ...)
+    return {"params": params, "rest": rest}
+
+
+# What it is: (the state, what is said).
+REFUSED = {
+    "two states": (
+        lambda: {"generator": linen(), "discriminator": linen()},
+        "holds 2 states of training, discriminator, generator, and one is converted at a time",
+    ),
+    "two optimizers": (lambda: gan("g", "d"), "holds 2 optimizers, d, g, and one model with its"),
+    "one of two models": (lambda: gan("optimizer"), "which of discriminator, generator is the mod"),
+    "params that are not trained": (lora, "none of dense/bias, dense/kernel: are they params that"),
+    "a state in two parts": (
+        split,
+        "saved as `params`; say which with --direction, or give --pair",
+    ),
+    "moments without params": (
+        lambda: {"opt_state": ADAM.init(PARAMS), "step": jnp.int32(1), "target": PARAMS},
+        "neither Linen's (no `params`) nor a saved nnx.State",
+    ),
+    "another optimizer of a list": (
+        lambda: {
+            "params": {"gan": {"layers_0": PARAMS, "layers_1": PARAMS}},
+            "step": jnp.int32(1),
+            "more": ADAM.init({"layers_0": PARAMS, "layers_1": PARAMS}),
+        },
+        "more/0/mu/layers_0/dense/bias may be of params/gan/layers_",
+    ),
+    "a module that is named as a param": (
+        lambda: {"params": {"dense": {"kernel": jnp.ones(2)}, "scale": {"value": jnp.ones(2)}}},
+        "params/scale/value may be a param scale in a box of nn.Partitioned, or a param `value`",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_told_is_refused_in_one_line(name, tmp_path):
+    make, said = REFUSED[name]
+    save(tmp_path / "source", make())
+    with pytest.raises(InputError) as error:
+        convert(tmp_path / "source", tmp_path / "there")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["source"]
+
+
+def test_a_state_below_one_name_is_read_as_flax_guide_saves_it(tmp_path):
+    saved = {"model": linen(), "config": {"sizes": np.array([2, 3])}, "data": [jnp.ones(2)]}
+    save(tmp_path / "source", saved)
+    convert(tmp_path / "source", tmp_path / "there")
+    made = held(tmp_path / "there")
+    assert ("model", "dense", "kernel", "value") in made
+    assert ("optimizer", "opt_state", "0", "mu", "dense", "kernel", "value") in made
+    assert ("config", "sizes", "value") in made
+    convert(tmp_path / "there", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "source", empty=True)
+
+
+def test_params_in_boxes_come_out_of_them_by_rule(tmp_path):
+    box = flax.core.meta.Partitioned(jnp.ones((2, 3)), names=("in", "out"))
+    params = {"dense": {"kernel": box, "value": jnp.zeros(3)}}
+    state = train_state.TrainState.create(apply_fn=None, params=params, tx=ADAM)
+    save(tmp_path / "source", state)
+    convert(tmp_path / "source", tmp_path / "there")
+    made = held(tmp_path / "there")
+    for above in (("model",), ("optimizer", "opt_state", "0", "mu")):
+        assert (*above, "dense", "kernel", "value") in made
+        assert (*above, "dense", "value", "value") in made
+    convert(tmp_path / "there", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "source", empty=True)
+
+
+def test_an_optimizer_of_some_variables_alone_goes_there_and_back_with_a_map(tmp_path):
+    weights = find_weight_map(LORA)
+    model = LORA.nnx(nnx.Rngs(0))
+    state = NnxState(model, nnx.Optimizer(model, ADAM, wrt=nnx.LoRAParam))
+    save(tmp_path / "source", nnx.state(state))
+    convert(tmp_path / "source", tmp_path / "there", Options(weights=weights))
+    made = {path for path in held(tmp_path / "there") if "mu" in path}
+    assert made == {("opt_state", 0, "mu", name) for name in ("lora_a", "lora_b")}
+    os.unlink(tmp_path / "there" / "MANIFEST.json")
+    convert(tmp_path / "there", tmp_path / "back", Options(weights=weights))
+    assert_same(tmp_path / "back", tmp_path / "source")
+
+
+def test_what_the_other_side_does_not_keep_is_said_and_the_rest_restores(tmp_path):
+    model = Model(0.1)
+    state = NnxState(model, nnx.Optimizer(model, ADAM, wrt=nnx.Param))
+    save(tmp_path / "linen", linen())
+    said = []
+    given = Options(random=("drop/rngs/count", "drop/rngs/key"))
+    convert(tmp_path / "linen", tmp_path / "nnx", given, said.append)
+    assert "drop/rngs/count): restore nnx.state(module, nnx.Not(nnx.RngState))" in said[-1]
+    target = nnx.state(state, nnx.Not(nnx.RngState))
+    nnx.update(state, restored(tmp_path / "nnx", jax.eval_shape(lambda: target)))
+    np.testing.assert_array_equal(state.model.dense.kernel[...], PARAMS["dense"]["kernel"])
+
+    save(tmp_path / "masks", nnx.state(state))
+    convert(tmp_path / "masks", tmp_path / "back", Options(), said.append)
+    assert "`nnx_aux` holds 2 leaves that the other API has no place for" in said[-1]
+    wanted = {"step": jnp.int32(0), "params": PARAMS}
+    args = ocp.args.PyTreeRestore(
+        wanted, ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
+    )
+    found = ocp.PyTreeCheckpointer().restore(tmp_path / "back", args=args)
+    np.testing.assert_array_equal(found["params"]["dense"]["kernel"], jnp.ones((2, 3)))
