@@ -12,6 +12,7 @@ import pytest
 import tensorstore as ts
 from orbax_files import (
     assert_leaves,
+    database,
     leaf,
     save_flat,
     save_legacy,
@@ -22,7 +23,7 @@ from orbax_files import (
 from shared.checkpoint.formats import orbax_arrays
 from shared.checkpoint.formats.orbax import open_orbax, write_orbax
 from shared.checkpoint.stored import Leaf
-from shared.errors import InputError
+from shared.errors import CorruptFileError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +126,14 @@ def test_what_is_compressed_in_any_way_is_read(tmp_path, codec):
 def test_what_is_stored_in_another_order_is_put_right(tmp_path, order, dtype):
     x = np.arange(4 * 5, dtype=np.float32).reshape(4, 5)
     save_flat(tmp_path / "a", {"x": x})
-    _replace_array(tmp_path / "a", x, {"order": order, "dtype": dtype})
+    zstd = {"compressor": {"id": "zstd"}}
+    _replace_array(tmp_path / "a", x, {"order": order, "dtype": dtype} | zstd)
     assert_leaves(tmp_path / "a", {("x",): leaf(x, "numpy")})
 
 
-def _replace_array(directory, x, metadata):
+def _replace_array(directory, x, metadata, driver="zarr"):
     store = {"driver": "ocdbt", "base": f"file://{directory}/", "path": "x/"}
-    spec = {"driver": "zarr", "kvstore": store, "metadata": metadata}
+    spec = {"driver": driver, "kvstore": store, "metadata": metadata}
     ts.open(spec, create=True, delete_existing=True, dtype=x.dtype, shape=x.shape).result().write(
         x
     ).result()
@@ -147,6 +149,49 @@ def test_parts_are_those_of_an_array_in_order(tmp_path, monkeypatch, shape):
         _replace_array(tmp_path / "a", x, {"chunks": chunks, "compressor": {"id": "zstd"}})
         reader = assert_leaves(tmp_path / "a", {("x",): leaf(x, "numpy")})
         assert all(part.nbytes <= 32 for part in reader.parts(("x",)))
+
+
+@pytest.mark.parametrize("codec", [[], [{"name": "zstd"}]])
+def test_chunks_in_several_pieces_are_read(tmp_path, codec):
+    """The last piece is beyond the array, and is not there."""
+    x = np.arange(6 * 3, dtype=np.float32).reshape(6, 3)
+    save_flat(tmp_path / "a", {"x": x}, use_zarr3=True)
+    pieces = {
+        "chunk_shape": [2, 3],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, *codec],
+    }
+    sharding = {"name": "sharding_indexed", "configuration": pieces}
+    grid = {"name": "regular", "configuration": {"chunk_shape": [4, 3]}}
+    _replace_array(tmp_path / "a", x, {"codecs": [sharding], "chunk_grid": grid}, "zarr3")
+    assert_leaves(tmp_path / "a", {("x",): leaf(x, "numpy")})
+    store = database(tmp_path / "a")
+    for place in (-1, -5, -30):  # of the checksum, of the index
+        damaged = bytearray(store["x/c/0/0"])
+        damaged[place] ^= 1
+        store["x/c/0/0"] = bytes(damaged)
+        reader = open_orbax(str(tmp_path / "a"))
+        with pytest.raises(CorruptFileError, match="leaf x: is damaged: the index of its chunk"):
+            reader.read(("x",))
+        damaged[place] ^= 1
+        store["x/c/0/0"] = bytes(damaged)
+
+
+def test_an_index_of_many_nodes_is_read(tmp_path):
+    """Orbax writes such a one of very many leaves."""
+    tree = {f"layer_{i}": {"kernel": np.full(3, i)} for i in range(40)}
+    save_flat(tmp_path / "a", tree)
+    values = database(tmp_path / "a")
+    store = {
+        "driver": "ocdbt",
+        "base": f"file://{tmp_path}/b/",
+        "config": {"max_decoded_node_bytes": 300},
+    }
+    several = ts.KvStore.open(store).result()
+    for key in values.list().result():
+        several[key] = values[key]
+    shutil.copy(tmp_path / "a" / "_METADATA", tmp_path / "b")
+    expected = {(name, "kernel"): leaf(tree[name]["kernel"], "numpy") for name in tree}
+    assert_leaves(tmp_path / "b", expected)
 
 
 def test_no_more_memory_is_taken_than_what_is_asked_for(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from orbax_files import database, edit_header, edit_metadata, leaf, save_flat, write
 
-from shared.checkpoint.formats import orbax_streams
+from shared.checkpoint.formats import orbax_streams, orbax_values
 from shared.checkpoint.formats.orbax import open_orbax
 from shared.checkpoint.formats.orbax_index import Stretch, write_index
 from shared.errors import CorruptFileError, FileAccessError, InputError
@@ -192,6 +192,11 @@ HEADERS = {
     "of texts": ({"dtype": "<U1"}, InputError, "holds <U1, expected numbers"),
     "of objects": ({"dtype": "|O"}, InputError, "holds object, expected numbers"),
     "of no separator": ({"dimension_separator": 5}, CorruptFileError, "is damaged"),
+    "of what is stored otherwise": (
+        {"compressor": None},
+        CorruptFileError,
+        r"its chunk 0 claims 16 bytes, stored are \d+;",
+    ),
     "of nothing known": ({"dtype": "float9"}, CorruptFileError, "is damaged"),
 }
 
@@ -202,6 +207,27 @@ def test_a_header_that_lies_is_refused(copy, header):
     changes, error, match = HEADERS[header]
     edit_header(copy, "small", **changes)
     _refused(error, rf"leaf small: .*{match}", copy, ("small",))
+
+
+def test_chunks_of_more_numbers_are_refused(tmp_path):
+    """As of an array in order, of one whose chunks are its columns."""
+    save_flat(tmp_path / "a", {"x": np.arange(16, dtype=np.float32).reshape(4, 4)})
+    store = database(tmp_path / "a")
+    for key in ("x/0.1", "x/1.0", "x/1.1"):
+        store[key] = store["x/0.0"]
+    edit_header(tmp_path / "a", "x", chunks=[2, 2])
+    _refused(CorruptFileError, "leaf x: ", tmp_path / "a", ("x",))
+
+
+def test_an_index_in_a_circle_is_refused(copy, monkeypatch):
+    location = "btreenode::d/0:0:9"
+    (copy / "d" / "0").write_bytes(bytes(9))
+    below = {"entries": [{"location": location, "subtree_common_prefix": b""}]}
+    root = {"versions": [{"root": {"location": location}}]}
+    monkeypatch.setattr(
+        orbax_values, "_dumped", lambda store, directory, node: below if node else root
+    )
+    _refused(CorruptFileError, "manifest.ocdbt: is damaged: its tree is a circle", copy)
 
 
 @pytest.mark.parametrize("shape", [[9], [4, 1], []])

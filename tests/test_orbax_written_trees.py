@@ -1,6 +1,7 @@
 """Any tree is written and read again or refused before; no more than one leaf is in memory."""
 
 import errno
+import math
 import os
 import weakref
 
@@ -11,7 +12,7 @@ from checkpoint_trees import arrays, layouts, leaf_names
 from hypothesis import given
 from orbax_files import assert_leaves, write
 
-from shared.checkpoint.formats import orbax_names, orbax_value_files
+from shared.checkpoint.formats import orbax_arrays, orbax_names, orbax_value_files
 from shared.checkpoint.formats.contents import DTYPES
 from shared.checkpoint.formats.orbax import open_orbax, write_orbax
 from shared.checkpoint.stored import Leaf, nothing
@@ -50,7 +51,10 @@ def test_any_tree_is_read_again_or_refused(tmp_path_factory, tree, chunk):
             full = [leaf for leaf, _ in expected.values() if leaf.kind != "empty"]
             assert len(set(names)) < len(names) or not full or any(0 in leaf.shape for leaf in full)
             return
-        assert_leaves(path, expected)
+        reader = assert_leaves(path, expected)
+        # Of what is written here no array is read whole to be given in parts.
+        patch.setattr(orbax_arrays.StoredArray, "read", lambda self: pytest.fail("is read whole"))
+        assert all(list(reader.parts(each)) for each, (leaf, _) in expected.items() if leaf.nbytes)
 
 
 def _leaves(node, path=()):
@@ -62,6 +66,29 @@ def _leaves(node, path=()):
     else:
         for key, below in node.items() if isinstance(node, dict) else enumerate(node):
             yield from _leaves(below, (*path, key))
+
+
+@given(st.lists(st.integers(1, 40), max_size=4), st.integers(1, 600))
+def test_chunks_are_of_a_size_and_hardly_reach_beyond_the_array(shape, most):
+    leaf = Leaf(tuple(shape), F4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orbax_names, "CHUNK", most)
+        chunks = orbax_names.chunks_of(leaf)
+    assert math.prod(chunks) * 4 <= max(4, most)
+    counts = [-(-n // k) for n, k in zip(shape, chunks, strict=True)]
+    # Beyond the last chunk along an axis there is less than one row for each other chunk.
+    assert all(k * c - n < c for n, k, c in zip(shape, chunks, counts, strict=True))
+    if leaf.nbytes > most and math.prod(chunks) > 1:
+        assert math.prod(chunks) * 4 * 3 > min(most, leaf.nbytes)
+
+
+def test_a_file_that_is_full_is_followed_by_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(orbax_value_files, "FILE", 5000)
+    leaves = {(f"layer_{i}",): (Leaf((500,), F4), np.full(500, i, F4)) for i in range(7)}
+    write(tmp_path / "a", leaves)
+    # Of 2000 bytes each; and the one of the index.
+    assert len(os.listdir(tmp_path / "a" / "d")) == 3 + 1
+    assert_leaves(tmp_path / "a", leaves)
 
 
 ARRAY = Leaf((2,), F4)

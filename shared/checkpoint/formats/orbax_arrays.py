@@ -11,6 +11,7 @@ import numpy as np
 import tensorstore as ts
 
 from shared.checkpoint.formats.orbax_headers import CHECKSUM, Header, Origin
+from shared.checkpoint.formats.orbax_index import crc32c
 from shared.checkpoint.formats.orbax_streams import Stream, is_streamed
 from shared.checkpoint.formats.orbax_values import Value, failed
 from shared.errors import CorruptFileError
@@ -128,17 +129,20 @@ class StoredArray:
         starts = list(itertools.product(*(range(i, i + n, k) for i, n, k in sizes)))
         length = header.index_bytes
         index = value.part(value.length - length, length).read()
-        places = list(struct.iter_unpack("<QQ", index[:-CHECKSUM]))
-        if any(start + size > value.length - length for start, size in places):
-            raise CorruptFileError(
-                f"{self.leaf}: is damaged: a chunk's index names bytes that are not in it; copy "
-                f"the checkpoint again"
-            )
-        return [
-            (at, value.part(*place))
-            for at, place in zip(starts, places, strict=True)
+        (checksum,) = struct.unpack("<I", index[-CHECKSUM:])
+        places = zip(starts, struct.iter_unpack("<QQ", index[:-CHECKSUM]), strict=True)
+        inside = [
+            (at, place)
+            for at, place in places
             if all(i < n for i, n in zip(at, header.shape, strict=True))
         ]
+        are_there = all(start + size <= value.length - length for _, (start, size) in inside)
+        if checksum != crc32c(index[:-CHECKSUM]) or not are_there:
+            raise CorruptFileError(
+                f"{self.leaf}: is damaged: the index of its chunk {header.key(origin)} is not what "
+                f"was written; copy the checkpoint again"
+            )
+        return [(at, value.part(*place)) for at, place in inside]
 
     def _checked(self, found: np.ndarray) -> np.ndarray:
         # What NumPy makes of a boolean that is neither 0 nor 1 is undefined.
