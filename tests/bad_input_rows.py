@@ -1,8 +1,7 @@
 """The table of bad inputs, each row with the tests that show what is answered.
 
-`python tests/bad_input_rows.py` prints it, with `--tests` their names too. A test is of a row if
-its name, or that of one of its parameters, begins with the number of the row; others are named
-here.
+`python tests/bad_input_rows.py` prints it, with `--tests` their names. A test is of a row if its
+name, or one of its parameters', begins with the number of that; others are named here.
 """
 
 import ast
