@@ -56,20 +56,21 @@ def make(folder, nbytes, leaf_bytes):
         checkpointer.save(folder, args=ocp.args.StandardSave(state))
 
 
-def convert_once(source, target):
-    """One conversion, in this process."""
+def convert_once(source, target, before):
+    """One conversion, in this process, which begins as `copied` does."""
     from resident import resident_bytes
 
     from shared.checkpoint.convert import convert
 
-    before = resident_bytes("VmRSS")
+    remove(before)
+    resident = resident_bytes("VmRSS")
     started = time.perf_counter()
     made = convert(source, target)
     return {
         "seconds": time.perf_counter() - started,
         "processor": time.process_time(),
         "peak_bytes": resident_bytes("VmHWM"),
-        "before_bytes": before,
+        "before_bytes": resident,
         "bytes": made.nbytes,
         "largest_bytes": max(leaf.nbytes for leaf in made.leaves.values()),
     }
@@ -83,8 +84,18 @@ def of_process(*words):
     return json.loads(done.stdout)
 
 
-def copied(source, target):
+def remove(folder):
+    """Removes a copy: what runs next finds as much memory free as was used by it.
+
+    In a virtual machine, memory that has been free for seconds is taken back, and is slow to get.
+    """
+    shutil.rmtree(folder)
+    os.sync()
+
+
+def copied(source, target, before):
     """Seconds of `cp -r`, and until what it has written is on the disk."""
+    remove(before)
     started = time.perf_counter()
     subprocess.run(["cp", "-r", source, target], check=True)
     written = time.perf_counter()
@@ -95,15 +106,12 @@ def copied(source, target):
 def rounds(source, folder, count):
     """Of each round: seconds of cp, of cp and sync, and what a conversion reports."""
     found = []
-    target = folder / "target"
+    copy, target = folder / "copy", folder / "target"
+    shutil.copytree(source, target)
     for number in range(count + 1):
-        os.sync()
-        cp, synced = copied(source, target)
-        shutil.rmtree(target)
-        os.sync()
-        made = of_process("--one", source, target)
-        shutil.rmtree(target)
-        # The first round has the disk's and the processor's caches as they were.
+        cp, synced = copied(source, copy, target)
+        made = of_process("--one", source, target, copy)
+        # The first round has all caches as they were.
         if number:
             found.append((cp, synced, made))
             print(
@@ -142,7 +150,7 @@ def main():
     parser.add_argument("--leaf_megabytes", type=float, default=256, help="of the largest leaves")
     parser.add_argument("--rounds", type=int, default=5, help="beside one that is not counted")
     parser.add_argument("--folder", help="where to write: on the disk that is measured")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:

@@ -48,7 +48,7 @@ def test_after_a_fault_nothing_is_lost():
 @pytest.mark.thorough
 @pytest.mark.parametrize("command", ["folder", "file"])
 def test_after_a_fault_at_any_call_nothing_is_lost(command):
-    table, _ = swept("--commands", command)
+    table, _ = swept("--commands", command, "--kinds", "kill -9", "EIO from then on")
     assert {lost for *_, lost in table.values()} == {0}
     # Some are killed before it has its name, some after that.
     assert all(0 < new < points for (_, kind), (points, new, *_) in table.items() if "kill" in kind)

@@ -111,7 +111,7 @@ def test_two_leaves_in_one_array_are_refused(tmp_path):
     """Orbax writes both, one over the other."""
     save_flat(tmp_path / "a", {"a.b": np.ones(2), "a": {"b": np.zeros(2)}})
     match = r"leaf a.b is stored under the same name, a.b, as a/b: Orbax has kept one of the two"
-    _refused(CorruptFileError, match, tmp_path / "a")
+    _refused(InputError, match, tmp_path / "a")
 
 
 @pytest.mark.parametrize("name", ["/etc", "../copy", "a/../../copy"])
@@ -191,6 +191,7 @@ HEADERS = {
     "of records": ({"dtype": [["a", "<i4"]]}, InputError, "holds records"),
     "of texts": ({"dtype": "<U1"}, InputError, "holds <U1, expected numbers"),
     "of objects": ({"dtype": "|O"}, InputError, "holds object, expected numbers"),
+    "of no separator": ({"dimension_separator": 5}, CorruptFileError, "is damaged"),
     "of nothing known": ({"dtype": "float9"}, CorruptFileError, "is damaged"),
 }
 

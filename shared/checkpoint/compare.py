@@ -240,7 +240,9 @@ class _Rows:
                 is_close &= np.allclose(wide[0], wide[1], rtol, atol, equal_nan=True)
         index = tuple(map(int, np.unravel_index(where, arrays[0].shape)))
         values = [array[index] for array in arrays]
-        what = f"{count} of {flat[0].size} numbers, at {list(index)} {values[0]} and {values[1]}"
+        what = (
+            f"{count} of {flat[0].size} numbers, at {list(index)} {values[0]!s} and {values[1]!s}"
+        )
         return Row(path, *names, "close" if is_close else "different", what, largest)
 
 

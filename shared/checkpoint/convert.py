@@ -4,13 +4,19 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from shared.checkpoint.formats.table import WRITERS, check_can_hold, open_checkpoint
+from shared.checkpoint.formats.table import IN_PARTS, WRITERS, check_can_hold, open_checkpoint
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.integrity.opened import open_with_manifest
-from shared.checkpoint.integrity.verified import problem_of, problems_of_header, rows_of, stop_at
+from shared.checkpoint.integrity.verified import (
+    problem_of_parts,
+    problems_of_header,
+    rows_of,
+    stop_at,
+)
 from shared.checkpoint.naming import written
 from shared.checkpoint.notes import notes_on
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
@@ -24,12 +30,14 @@ from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.publishing.beside import carry, form_of
 from shared.checkpoint.publishing.file_system import check_room
 from shared.checkpoint.publishing.publish import publishing
-from shared.checkpoint.stored import Leaves, Path, Reader
+from shared.checkpoint.stored import Leaves, Parts, Path, Reader
 from shared.checkpoint.tree.layers import KEEP
 from shared.checkpoint.tree.recognised import likely_api, roles_of
 from shared.checkpoint.tree.roles import LINEN, NNX, Roles
 from shared.errors import CorruptFileError, InputError, naming
 
+# How many leaves are read back at once where no more than a part of each is held.
+READING_BACK = min(4, os.cpu_count() or 1)
 # How many bytes are done of how many, and which leaf is next.
 Progress = Callable[[int, int, str], object]
 # How it is known what becomes of which leaf.
@@ -188,11 +196,11 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
     making = Making(conversion.plan, conversion.source, conversion.manifest)
     total, done = 2 * conversion.nbytes, 0
 
-    def read(path: Path) -> np.ndarray:
+    def read(path: Path) -> np.ndarray | Parts:
         nonlocal done
         progress(done, total, written(path))
         done += conversion.plan[path].leaf.nbytes
-        return making.read(path)
+        return making.parts(path) if kind in IN_PARTS else making.read(path)
 
     WRITERS[kind](location, conversion.leaves, read)
     if conversion.by == MANIFEST and conversion.manifest is not None:
@@ -226,12 +234,20 @@ def _check_read_back(
 ) -> None:
     reader = open_checkpoint(location)
     stop_at(list(problems_of_header(manifest, reader)), reader.path)
+    rows = rows_of(manifest, reader)
+    full = {path: row for path, row in rows.items() if manifest.leaves[row].kind != "empty"}
     done = 0
-    for path, row in rows_of(manifest, reader).items():
-        if manifest.leaves[row].kind != "empty":
-            progress(done, written(row))
-            done += manifest.leaves[row].nbytes
-            stop_at([*filter(None, [problem_of(manifest, row, reader.read(path))])], reader.path)
+    with ThreadPoolExecutor(READING_BACK if reader.format in IN_PARTS else 1) as threads:
+        try:
+            problems = threads.map(
+                lambda path: problem_of_parts(manifest, full[path], reader.parts(path)), full
+            )
+            for row, problem in zip(full.values(), problems, strict=True):
+                progress(done, written(row))
+                done += manifest.leaves[row].nbytes
+                stop_at([problem] if problem else [], reader.path)
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _check_replaced(options: Options) -> Callable[[str], object] | None:

@@ -1,7 +1,7 @@
 """What a checkpoint holds, whatever its format: leaves by path, each read by itself."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -44,7 +44,9 @@ def nothing(empty: str = "None") -> Leaf:
 
 
 Leaves = Mapping[Path, Leaf]
-Read = Callable[[Path], np.ndarray]
+# The numbers of a leaf in C's order: arrays of one axis, of its dtype.
+Parts = Iterable[np.ndarray]
+Read = Callable[[Path], np.ndarray | Parts]
 
 
 class Reader(Protocol):
@@ -88,9 +90,17 @@ class Reader(Protocol):
         """
         ...
 
+    def parts(self, path: Path) -> Parts:
+        """The same numbers, of which no more are held than a part where the format has parts.
+
+        Raises:
+          CorruptFileError, FileAccessError: as `read`.
+        """
+        ...
+
 
 class OfOneFile:
-    """What the readers of one file have in common: nothing is around its arrays."""
+    """What the readers of one file have in common: nothing is around its arrays, each is whole."""
 
     path: str
     form: tuple[str, ...] = ()
@@ -99,6 +109,12 @@ class OfOneFile:
     @property
     def location(self) -> str:
         return self.path
+
+    def read(self, path: Path) -> np.ndarray:
+        raise NotImplementedError
+
+    def parts(self, path: Path) -> Iterator[np.ndarray]:
+        yield self.read(path).reshape(-1)
 
 
 class Writer(Protocol):
@@ -110,8 +126,8 @@ class Writer(Protocol):
         Args:
           target: a directory or a file, as the format has it; the folder it is in is there.
           leaves: what is written.
-          read: gives the numbers of a leaf. It is called once for each that is not empty, in their
-            order.
+          read: gives the numbers of a leaf, as one array or, to a format of `IN_PARTS`, in parts.
+            It is called once for each that is not empty, in their order.
 
         Raises:
           InputError: the format cannot hold a leaf.

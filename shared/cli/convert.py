@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from shared.cli.apart import apart
+from shared.cli.convert_checks import check_flags, renames_from_flags
 from shared.cli.names import define_name
-from shared.errors import InputError, UsageError, printable
+from shared.errors import ComposedLiftsError, InputError, UsageError, printable
 
 if TYPE_CHECKING:
     from shared.checkpoint.options import Options
@@ -114,55 +115,24 @@ def define_map_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> int:
     source, target = path_from_flags(values, "source_path"), path_from_flags(values, "target_path")
     check_map_flags(values)
-    for name in ("layer_layout", "param_scan_axis", "layers"):
-        if (values.pair or values.weight_map) and values[name].present:
-            raise UsageError(f"--{name} is of a map by rule: the pair or map given says the layout")
-    for name in ("param_scan_axis", "layers"):
-        if values.layer_layout == "keep" and values[name].present:
-            raise UsageError(f"--{name} needs --layer_layout=stacked or unstacked")
-    if values.allow_extra and not (values.pair or values.weight_map):
-        raise UsageError("--allow_extra needs --pair or --weight_map: by rule no param is extra")
-    _renames(values)
-    if os.path.commonpath([source, target]) in (source, target):
-        raise UsageError(
-            f"--target_path={values.target_path} and --source_path={values.source_path} are one, "
-            f"or one is within the other; choose a target outside"
-        )
+    check_flags(values, source, target)
 
     from shared.cli.command import guarded
     from shared.files import Writer
 
     writer = None
     if values.report is not None:
-        _check_report(values, source, target)
         writer = Writer(values.report, writable=(".json",), flag="--report")
-    return apart(
-        lambda: guarded(lambda: _convert(values, writer), values.verbose),
-        f"--source_path={values.source_path}",
-    )
+    try:
+        return apart(
+            lambda: guarded(lambda: _convert(values, writer), values.verbose),
+            f"--source_path={values.source_path}",
+        )
+    except ComposedLiftsError:  # the process was ended, and could not do it itself
+        from shared.checkpoint.publishing.publish import clear
 
-
-def _check_report(values: flags.FlagValues, source: str, target: str) -> None:
-    """Stops at a report that would stand in a checkpoint, or in the place of its manifest."""
-    from shared.checkpoint.publishing.siblings import beside
-
-    report = os.path.realpath(values.report)
-    for place in (source, target):
-        if report == beside(place) or os.path.commonpath([report, place]) == place:
-            raise UsageError(
-                f"--report={values.report} is in a checkpoint, or in the place of its manifest; "
-                f"choose another place"
-            )
-
-
-def _renames(values: flags.FlagValues) -> dict[str, str]:
-    found = {}
-    for each in values.rename:
-        old, _, new = each.partition("=")
-        if not old or not new or old in found:
-            raise UsageError(f"--rename={each}: expected OLD=NEW, each OLD once")
-        found[old] = new
-    return found
+        clear(target)
+        raise
 
 
 def path_from_flags(values: flags.FlagValues, name: str) -> str:
@@ -254,7 +224,7 @@ def _options(values: flags.FlagValues) -> "Options":
         format=values.format,
         step=values.step,
         dtype=values.dtype or "",
-        rename=_renames(values),
+        rename=renames_from_flags(values),
         allow_extra=values.allow_extra,
         overwrite=values.overwrite,
     )

@@ -170,6 +170,8 @@ def numbers_of(path: Path, leaf: Leaf, read: Read) -> np.ndarray:
       ValueError: `read` gives another shape or dtype than `leaf` has.
     """
     array = read(path)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{written(path)}: is written whole, and not in parts")
     if array.shape != leaf.shape or array.dtype.name != leaf.dtype.name:
         raise ValueError(
             f"{written(path)}: expected {leaf.shape} {leaf.dtype.name}, received {array.shape} "

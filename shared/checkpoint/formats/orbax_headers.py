@@ -172,6 +172,8 @@ def _check(header: Header) -> None:
     sizes = list(zip(header.shape, header.chunks, inner, strict=True))
     if len(sizes) > MAX_AXES or any(not 0 < i <= c <= n or c % i for n, c, i in sizes):
         raise ValueError("chunks that do not fit")
+    if header.separator not in ("/", "."):
+        raise ValueError("an unknown separator")
 
 
 def _check_claim(leaf: str, name: str, header: Header, values: Values) -> None:

@@ -50,7 +50,7 @@ def place_of(path: str, step: int | None = None) -> Place:
         _no_step(path, step)
         return Place(path, (), ())
     items = _items(path, names)
-    are_steps = len(items) > 1 and all(map(STEP.match, items))
+    are_steps = "_CHECKPOINT_METADATA" not in names and all(map(STEP.match, items))
     if items and not are_steps:
         _no_step(path, step)
         return _in_step(path, ())

@@ -2,27 +2,25 @@
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from shared.checkpoint.formats.orbax_values import Value, unreadable
 from shared.errors import CorruptFileError, printable
 
-try:
-    from compression import zstd  # type: ignore[import-not-found]
-except ImportError:
-    try:
-        from backports import zstd  # type: ignore[import-not-found]
-    except ImportError:
-        zstd = None
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 # How much is read from a file, and decompressed, in one call: what a core's caches hold.
 _READ, _DECODED = 2**18, 2**20
 
 
 def is_streamed(codec: str) -> bool:
-    """Whether a codec can be read in parts: Python has Zstandard itself from 3.14 on."""
-    return codec == "raw" or (codec == "zstd" and zstd is not None)
+    """Whether a codec can be read in parts."""
+    return codec in ("raw", "zstd")
 
 
 class Stream:
@@ -35,10 +33,12 @@ class Stream:
           FileAccessError: the system refuses to read it.
         """
         self._leaf, self._value = leaf, value
-        self._left, self._buffer = value.length, memoryview(bytearray(_READ))
+        self._left = value.length
         with self._reading():
             self._file = self._opened()
         self._decoder: Any = zstd.ZstdDecompressor() if codec == "zstd" else None
+        # What is compressed is decompressed from here.
+        self._buffer = memoryview(bytearray(min(_READ, value.length) if self._decoder else 0))
 
     def _opened(self) -> io.FileIO | io.BytesIO:
         if self._value.inline is not None:
@@ -108,12 +108,9 @@ class Stream:
             yield
         except OSError as error:
             raise unreadable(self._value.file, error) from error
-        except (ValueError, *_ERRORS) as error:
+        except (ValueError, zstd.ZstdError) as error:
             where = printable(self._value.file) or "the index"
             raise CorruptFileError(
                 f"{self._leaf}: is damaged: {error}; its bytes are in {where}, copy the "
                 f"checkpoint again"
             ) from error
-
-
-_ERRORS: tuple[Any, ...] = (zstd.ZstdError,) if zstd else ()

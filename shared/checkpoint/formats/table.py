@@ -47,6 +47,8 @@ def write_safetensors(target: str, leaves: Leaves, read: Read) -> None:
 
 
 FORMATS = ("orbax", "safetensors", "msgpack", "npz")
+# Where a leaf can be read, and is written, in parts: it need not be in memory as a whole.
+IN_PARTS = ("orbax",)
 WRITERS: Mapping[str, Writer] = {
     "orbax": write_orbax,
     "safetensors": write_safetensors,

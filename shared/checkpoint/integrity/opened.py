@@ -8,7 +8,7 @@ from shared.checkpoint.formats.table import open_checkpoint
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.integrity.verified import problems_of_header, rows_of, stop_at
 from shared.checkpoint.publishing.siblings import is_sibling
-from shared.checkpoint.stored import Leaves, Path, Reader
+from shared.checkpoint.stored import Leaves, Parts, Path, Reader
 from shared.errors import InputError
 
 
@@ -26,6 +26,9 @@ class WithManifest:
 
     def read(self, path: Path) -> np.ndarray:
         return self._reader.read(self._paths[path])
+
+    def parts(self, path: Path) -> Parts:
+        return self._reader.parts(self._paths[path])
 
 
 def open_with_manifest(

@@ -6,9 +6,9 @@ import numpy as np
 
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Path, Reader
+from shared.checkpoint.stored import Leaf, Parts, Path, Reader
 from shared.errors import CorruptFileError
-from shared.files.digest import sha256_of
+from shared.files.digest import sha256_of, sha256_of_parts
 
 # The other formats hold numbers by name: what else a leaf is, their manifest alone says.
 KEEP_KINDS = ("orbax",)
@@ -79,15 +79,26 @@ def problem_of(manifest: Manifest, row: Path, array: np.ndarray) -> str:
     leaf = manifest.leaves[row]
     if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
         return f"{written(row)} is {array.dtype}{list(array.shape)}, was written as {_shown(leaf)}"
-    if sha256_of(array) != manifest.sha256[row]:
-        return f"{written(row)} has other bytes than were written"
-    return ""
+    return _problem_of_bytes(manifest, row, sha256_of(array))
+
+
+def problem_of_parts(manifest: Manifest, row: Path, parts: Parts) -> str:
+    """As `problem_of`, where shape and dtype are known to be those written."""
+    return _problem_of_bytes(manifest, row, sha256_of_parts(parts))
+
+
+def _problem_of_bytes(manifest: Manifest, row: Path, sha256: str) -> str:
+    return (
+        ""
+        if sha256 == manifest.sha256[row]
+        else f"{written(row)} has other bytes than were written"
+    )
 
 
 def rows_of(manifest: Manifest, reader: Reader) -> dict[Path, Path]:
     """{path of a leaf: its path in the manifest}, of those that are in both.
 
-    A format that joins names, or has no numbers among them, gives a path in other words.
+    A format that has no numbers in paths gives them as text.
     """
     rows = {_name(row, reader): row for row in manifest.leaves}
     if len(rows) < len(manifest.leaves):
@@ -98,10 +109,8 @@ def rows_of(manifest: Manifest, reader: Reader) -> dict[Path, Path]:
     return {path: rows[name] for path, name in named.items() if name in rows}
 
 
-def _name(path: Path, reader: Reader) -> Path | str:
-    if reader.format in KEEP_KINDS:
-        return path
-    return "/".join(map(str, path)).replace(".", "/")
+def _name(path: Path, reader: Reader) -> Path:
+    return path if reader.format in KEEP_KINDS else tuple(map(str, path))
 
 
 def _held(leaf: Leaf, reader: Reader) -> Leaf:

@@ -1,13 +1,19 @@
 """The numbers of each leaf of a target, made of the source's one leaf at a time."""
 
+import hashlib
+
 import numpy as np
 
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
+from shared.checkpoint.planning.ahead import ahead
 from shared.checkpoint.planning.made import Made, Plan
-from shared.checkpoint.stored import Path, Reader
+from shared.checkpoint.stored import Parts, Path, Reader
 from shared.errors import CorruptFileError, InputError
-from shared.files.digest import sha256_of
+from shared.files.digest import bytes_of, sha256_of
+
+# What has so few bytes is read before a thread is there to read it.
+WITHOUT_THREAD = 2**20
 
 
 class Making:
@@ -32,7 +38,8 @@ class Making:
         made = self.plan[path]
         if made.is_copy:
             origin = made.pieces[0].source
-            array = _as(made, self._read(origin, keep=False), written(origin))
+            where = f"{self.source.path}: {written(origin)}"
+            array = _as(made, self._read(origin, keep=False), where)
             same = array.dtype == self.source.leaves[origin].dtype
             self.made_sha256[path] = self.read_sha256[origin] if same else sha256_of(array)
             return array
@@ -42,28 +49,46 @@ class Making:
         self.made_sha256[path] = sha256_of(array)
         return array
 
+    def parts(self, path: Path) -> Parts:
+        """The same numbers: of a leaf that is only moved, no more than a few parts are held.
+
+        At the end of the last one it is known, as after `read`, what its bytes are.
+        """
+        made = self.plan[path]
+        origin = made.pieces[0].source
+        if not made.is_copy or made.leaf.dtype != self.source.leaves[origin].dtype:
+            yield self.read(path).reshape(-1)
+            return
+        self._last = None
+        digest, not_finite = hashlib.sha256(), 0
+        parts = self.source.parts(origin)
+        for part in ahead(parts) if made.leaf.nbytes > WITHOUT_THREAD else parts:
+            digest.update(bytes_of(part))
+            not_finite += _not_finite(part)
+            yield part
+        self._check(origin, digest.hexdigest(), not_finite)
+        self.made_sha256[path] = self.read_sha256[origin]
+
     def _read(self, path: Path, keep: bool) -> np.ndarray:
         if self._last is not None and self._last[0] == path:
             return self._last[1]
         self._last = None  # its memory is needed
         array = self.source.read(path)
         if path not in self.read_sha256:
-            self._check(path, array)
+            self._check(path, sha256_of(array), _not_finite(array))
         if keep:
             self._last = (path, array)
         return array
 
-    def _check(self, path: Path, array: np.ndarray) -> None:
-        found = sha256_of(array)
+    def _check(self, path: Path, found: str, not_finite: int) -> None:
         if self.manifest is not None and found != self.manifest.sha256[path]:
             raise CorruptFileError(
                 f"{self.source.path} is damaged: {written(path)} has other bytes than its manifest "
                 f"says were written; take another copy of the checkpoint"
             )
         self.read_sha256[path] = found
-        count = _not_finite(array)
-        if count:
-            self.not_finite[path] = count
+        if not_finite:
+            self.not_finite[path] = not_finite
 
 
 def _as(made: Made, array: np.ndarray, name: str) -> np.ndarray:
@@ -76,7 +101,7 @@ def _as(made: Made, array: np.ndarray, name: str) -> np.ndarray:
         return array
     cast = array.astype(made.leaf.dtype)
     if not np.array_equal(cast.astype(object), array.astype(object)):
-        raise InputError(f"{name} is {array}, which {made.leaf.dtype} cannot hold")
+        raise InputError(f"{name} is {array}, which {made.leaf.dtype} cannot hold; mend it")
     return cast
 
 
@@ -88,8 +113,15 @@ def _not_finite(array: np.ndarray) -> int:
     try:
         with np.errstate(invalid="ignore"):  # as a NaN that signals is
             return sum(
-                int(np.count_nonzero(~np.isfinite(flat[i : i + part])))
+                int(np.count_nonzero(_is_not_finite(flat[i : i + part])))
                 for i in range(0, flat.size, part)
             )
     except TypeError:  # a dtype of ml_dtypes that has neither
         return 0
+
+
+def _is_not_finite(array: np.ndarray) -> np.ndarray:
+    if array.dtype.name == "bfloat16":
+        # Eight times as fast as its own: of what is not finite the exponent is all ones.
+        return (array.view(np.uint16) & 0x7F80) == 0x7F80
+    return ~np.isfinite(array)

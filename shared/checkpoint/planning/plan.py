@@ -50,7 +50,8 @@ def plan_of(
     ordered = sorted(mapped, key=lambda name: name.split("/")[0] == "params")
     module_paths = {moves.source.module_path(name): name for name in ordered}
     moment = functools.partial(_moment, moves.target, roles.nested)
-    planned.state(roles.optimizer, module_paths, moment, moves.target.of_optimizer)
+    of_optimizer = moves.target.of_optimizer
+    planned.state(roles.optimizer, module_paths, moment, of_optimizer, ("opt_state",))
     planned.state(roles.others, module_paths, moves.target.average, moves.target.other)
     if roles.step is not None:
         planned.step(moves.target.step(), roles.step, moves.target.api)
@@ -85,6 +86,7 @@ class _Planned:
         module_paths: Mapping[Names, str],
         of_tree: Callable[[Names, str], Path],
         of_leaf: Callable[[Names], Path],
+        where: Names = (),
     ) -> None:
         """The state of an optimizer, or what is beside the model: trees like params, and the rest.
 
@@ -93,13 +95,14 @@ class _Planned:
           module_paths: {of a variable: its name}.
           of_tree: the place of a variable's leaf in a tree, by the names above that.
           of_leaf: the place of another leaf.
+          where: the names above it in the source, for messages.
         """
         left = dict(state)
         for above, tree in trees_like(state, module_paths).items():
             for names in tree:
                 del left[*above, *names]
             stored = {module_paths[names]: path for names, path in tree.items()}
-            self.tree(stored, functools.partial(of_tree, above), above)
+            self.tree(stored, functools.partial(of_tree, above), (*where, *above))
         left = {names: path for names, path in left.items() if self.leaves[path].kind != "empty"}
         self._check_no_moments(left, module_paths)
         for names, path in left.items():

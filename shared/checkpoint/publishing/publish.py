@@ -96,6 +96,13 @@ def publishing(
             raise
 
 
+def clear(target: str, told: Told = lambda message: None) -> None:
+    """Removes what a process that was ended has left beside a target, if no other one writes it."""
+    path = _resolved(target, None)
+    with contextlib.suppress(FileAccessError), locked(path):
+        _settle_others(path, told)
+
+
 def _resolved(target: str, source: str | None) -> str:
     """The target by its real folder; it itself may be no link."""
     path = os.path.abspath(target)
