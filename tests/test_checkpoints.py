@@ -47,6 +47,7 @@ def ended(whole_run, tmp_path):
 
 
 @each_implementation
+@pytest.mark.quick("nnx")
 def test_a_checkpoint_holds_the_state_of_its_step(whole_run, impl):
     """Its arrays are donated to the next step while they are written."""
     trainer, config, tokens = load_trainer(impl), Config(**SIZES), tokens_of(TEXT, SIZES["length"])
@@ -63,6 +64,7 @@ def test_a_checkpoint_holds_the_state_of_its_step(whole_run, impl):
 
 
 @each_implementation
+@pytest.mark.quick("linen")
 def test_it_is_what_users_of_the_api_save(whole_run, impl):
     paths = stored(whole_run(impl)[0], 12)
     names = {
@@ -77,6 +79,7 @@ def test_it_is_what_users_of_the_api_save(whole_run, impl):
 
 
 @each_implementation
+@pytest.mark.quick("nnx")
 def test_a_resumed_run_is_the_uninterrupted_one(whole_run, ended, impl):
     directory, lines, report = whole_run(impl)
     resumed = ended(impl, 10)

@@ -56,6 +56,7 @@ def converted(directory, target, *words):
 
 
 @each_implementation
+@pytest.mark.quick("linen")
 def test_a_run_goes_on_in_the_other_api_to_the_same_bits(impl, source, whole_run, tmp_path):
     before = bytes_in(source(impl))
     target = converted(source(impl), tmp_path / "run", f"--step={STEP}")

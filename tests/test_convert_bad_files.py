@@ -1,6 +1,6 @@
 """What `convert` refuses because a file is no checkpoint, or damaged: read before it is believed.
 
-The name of each begins with its row in the table of bad inputs, see test_bad_input_rows.py.
+The name of each begins with its row in the table of bad inputs, see bad_input_rows.py.
 """
 
 import io

@@ -1,6 +1,6 @@
 """What `convert` refuses because a weight map and a checkpoint do not fit, and what flags mend.
 
-The name of each begins with its row in the table of bad inputs, see test_bad_input_rows.py.
+The name of each begins with its row in the table of bad inputs, see bad_input_rows.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What `convert` refuses because of where the source is, or where the target would be.
 
-The name of each begins with its row in the table of bad inputs, see test_bad_input_rows.py.
+The name of each begins with its row in the table of bad inputs, see bad_input_rows.py.
 """
 
 import errno

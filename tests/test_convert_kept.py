@@ -1,6 +1,6 @@
 """What `convert` takes as it is, and gives back bit for bit, however odd it may be.
 
-The name of each begins with its row in the table of bad inputs, see test_bad_input_rows.py.
+The name of each begins with its row in the table of bad inputs, see bad_input_rows.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What `convert` refuses because of its command line, or of the tree that a checkpoint holds.
 
-The name of each begins with its row in the table of bad inputs, see test_bad_input_rows.py.
+The name of each begins with its row in the table of bad inputs, see bad_input_rows.py.
 """
 
 import msgpack

@@ -44,7 +44,8 @@ def on_devices(do, directory, num_processes=1):
     return done[0][0].splitlines()[-1:]
 
 
-@pytest.mark.parametrize("num_processes", [pytest.param(1, marks=pytest.mark.thorough), 2])
+@pytest.mark.thorough
+@pytest.mark.parametrize("num_processes", [1, 2])
 def test_what_a_mesh_has_written_is_converted_and_restored_on_another(num_processes, tmp_path):
     on_devices("save", tmp_path / "linen", num_processes)
     numbers, leaves = stored(linen_state(LinenStack(features=8), OPTIMIZER))

@@ -31,6 +31,7 @@ def restored(impl, directory):
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.quick("linen")
 def test_a_trained_transformer_computes_the_same_when_it_is_converted(impl, whole_run, tmp_path):
     (other,) = set(IMPLEMENTATIONS) - {impl}
     words = [f"--source_path={whole_run(impl)[0]}", f"--target_path={tmp_path / 'run'}"]

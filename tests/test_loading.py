@@ -113,7 +113,8 @@ def test_what_the_port_holds_is_moved_back(weights, variables):
     state = {name: nnx.to_pure_dict(nnx.state(port, kind)) for name, kind in kinds.items()}
     back = weights.to_linen(state)
     assert_identical(back["params"], nn.unbox(variables["params"]))
-    assert back["cache"]["carry"].keys() == {"0", "1"}
+    carries = (each["cache"]["carry"] for each in (back, variables))
+    assert len(set(map(jax.tree.structure, carries))) == 1
     assert flatten(weights.to_nnx(back)).keys() == flatten(weights.to_nnx(variables)).keys()
 
 

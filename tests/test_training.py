@@ -91,6 +91,7 @@ def test_a_hundred_steps_are_the_same_bit_for_bit():
     assert len({loss.tobytes() for loss in losses}) == SMALL.steps
 
 
+@pytest.mark.thorough
 def test_another_seed_is_another_run():
     other = Config(**{**vars(SMALL), "steps": 1, "seed": 1})
     (first,) = trajectory(linen_training, run=other)

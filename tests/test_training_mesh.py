@@ -192,7 +192,8 @@ def train(tmp_path):
     return words
 
 
-@pytest.mark.parametrize("impl", ["nnx", pytest.param("linen", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("impl", ["nnx", "linen"])
 def test_two_processes_train_as_one_and_the_first_one_prints(train, impl):
     commands = [train(process, f"--impl={impl}") for process in (0, 1)]
     first, second = run_all(*commands, JAX_NUM_CPU_DEVICES="4")
@@ -212,6 +213,7 @@ def test_two_processes_train_as_one_and_the_first_one_prints(train, impl):
     assert_losses([made[-1]["validation"]], [last], "two processes, validation")
 
 
+@pytest.mark.thorough
 def test_a_process_whose_peer_does_not_come_says_so(train):
     [(code, out, err)] = run_all(train(0, "--impl=linen", "--initialization_timeout=1"))
     assert (code, out) == (4, "")

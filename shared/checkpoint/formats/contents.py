@@ -106,7 +106,7 @@ def checked_shape(shape: Sequence[Any], dtype: np.dtype, where: str) -> tuple[in
 
 
 def check_name(name: str, where: str) -> None:
-    """Stops at a name that could be taken for a path out of a folder, or is absurdly long.
+    """Stops at a name that could be taken for a path out of a folder, is absurdly long, or no text.
 
     Raises:
       InputError: it is such a name.
@@ -115,10 +115,17 @@ def check_name(name: str, where: str) -> None:
         raise InputError(
             f"{where}: the name {name[:80]!r} is refused: it could leave a folder; rename it"
         )
-    if len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
+    if not is_unicode(name):
+        raise InputError(f"{where}: the name {name[:80]!r} is not Unicode; rename it")
+    if len(name.encode()) > MAX_NAME_BYTES:
         raise InputError(
             f"{where}: a name of more than {MAX_NAME_BYTES:,} bytes, {name[:40]!r} ..., is refused"
         )
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a name can be written: in JSON half of a character may stand alone."""
+    return name.isascii() or not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def check_number_of_leaves(number: int, path: str) -> None:

@@ -2,6 +2,7 @@
 
 import tensorstore as ts
 
+from shared.checkpoint.formats.contents import is_unicode
 from shared.checkpoint.formats.orbax_metadata import EMPTY, KINDS, is_below
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Leaves, Path
@@ -50,6 +51,8 @@ def check_writable(leaves: Leaves) -> None:
         where = f"leaf {printable(written(path))}"
         _check_leaf(where, leaf)
         for key in path:
+            if isinstance(key, str) and not is_unicode(key):
+                raise InputError(f"{where}: the name {printable(key)} is not Unicode; rename it")
             if isinstance(key, str) and not is_below(key):
                 raise InputError(
                     f"{where}: the name {printable(key)} would lead out of a checkpoint; rename it"
