@@ -158,6 +158,16 @@ def test_a_gap_between_layers_is_refused():
     assert "layers_1 is missing" in said
 
 
+def test_a_number_that_is_none_of_a_list_takes_no_memory():
+    said = refused(params(layers_0__w=(2,), layers_999999999__w=(2,)))
+    assert "layers_1 is missing" in said
+    state = {("opt_state", "999999999", "count"): Leaf((), np.dtype(np.int32))}
+    step = {("step",): Leaf((), np.dtype(np.int32))}
+    leaves = {("model", "w", "value"): Leaf((2,), np.dtype(np.float32))}
+    leaves |= {("optimizer", *path, "value"): leaf for path, leaf in (state | step).items()}
+    assert state.keys() < planned(leaves).keys()
+
+
 def test_ten_and_more_layers_are_in_the_order_of_their_numbers():
     for length in (9, 10, 11, 100, 101):
         leaves = params(**{f"layers_{i}__w": (2,) for i in range(length)})
@@ -298,7 +308,7 @@ def test_a_tree_without_numbers_is_refused():
     assert "no parameters found" in refused({})
 
 
-@pytest.mark.parametrize("name", ["value", "params", "0", "a.b", "a/b", "ü", ""])
+@pytest.mark.parametrize("name", ["value", "params", "0", "a.b", "a/b", "ü", "", "²", "9" * 20])
 def test_any_name_of_a_param_goes_there_and_back(name):
     tree = {
         "params": {"dense": {name: np.ones(2, np.float32)}, "head": {"w": np.ones(3, np.float32)}}

@@ -112,6 +112,16 @@ def modules_after(code):
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
+def test_what_shared_offers_is_imported_when_it_is_asked_for():
+    assert not modules_after("import shared") & {"jax", "flax", "numpy"}
+    for name in shared.__all__:
+        assert getattr(shared, name) is not None
+    assert callable(shared.convert)
+    assert callable(shared.compare)
+    with pytest.raises(AttributeError, match="no attribute 'converted'"):
+        shared.converted  # noqa: B018
+
+
 @pytest.mark.parametrize(("chosen", "other"), [("linen", "nnx"), ("nnx", "linen")])
 def test_a_run_loads_one_implementation(chosen, other):
     words = [f"--impl={chosen}", "--format=json"]

@@ -145,7 +145,7 @@ class _Planned:
         """
         if opt_state is not None:
             self.made = like_state(self.made, opt_state, Made, self.source)
-        self.made = with_sequences(self.made, Made(nothing()), others)
+        self.made = with_sequences(self.made, Made(nothing()), others, chains=opt_state is None)
 
     def done(self) -> Plan:
         """All that was found, the leaves that are of one leaf of the source one after another."""

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from shared.checkpoint.stored import Leaf
-from shared.checkpoint.tree.roles import Names
+from shared.checkpoint.tree.roles import Names, is_number
 from shared.errors import InputError
 
-_NUMBERED = re.compile(r"(?P<name>[a-z].*?)_(?P<number>0|[1-9]\d*)")
+_NUMBERED = re.compile(r"(?P<name>[a-z].*?)_(?P<number>0|[1-9][0-9]{0,8})")
 # What a stack is called in public models.
 _STACKS = {"block", "blocks", "h", "layer", "layers", "scan", "scanned_blocks", "stack"}
 _SHOWN = 6
@@ -77,10 +77,10 @@ def _by_number(names: Names, lists: set[tuple[Names, str]]) -> Names:
 
 
 def _check_list(path: str, numbers: list[int], siblings: set[Names]) -> None:
-    missing = sorted(set(range(numbers[-1] + 1)) - set(numbers))
-    if missing:
+    missing = next((i for i, number in enumerate(numbers) if number != i), None)
+    if missing is not None:
         raise InputError(
-            f"{path}_{missing[0]} is missing between {path}_0 and {path}_{numbers[-1]}: a list of "
+            f"{path}_{missing} is missing between {path}_0 and {path}_{numbers[-1]}: a list of "
             f"layers has no gap; give --pair or --weight_map"
         )
     if tuple(path.split("/")) in siblings:
@@ -99,7 +99,7 @@ def with_underscores(names: Names) -> Names:
     """A path as Linen writes it: `layers/0` is `layers_0`."""
     made: list[str] = []
     for name in names:
-        if name.isdigit() and made:
+        if is_number(name) and made:
             made[-1] = f"{made[-1]}_{name}"
         else:
             made.append(name)
@@ -118,7 +118,7 @@ def list_of_layers(variables: Mapping[Names, Leaf], layout: Layout) -> tuple[Nam
     """
     found: dict[Names, set[int]] = collections.defaultdict(set)
     for _, *names in variables:
-        number = next((i for i, name in enumerate(names) if name.isdigit()), 0)
+        number = next((i for i, name in enumerate(names) if is_number(name)), 0)
         if number:
             found[tuple(names[:number])].add(int(names[number]))
     stack = _one_of(found, layout, "stacked")
@@ -127,7 +127,7 @@ def list_of_layers(variables: Mapping[Names, Leaf], layout: Layout) -> tuple[Nam
     for (collection, *names), leaf in variables.items():
         if tuple(names[: len(stack)]) == stack:
             name, *below = names[len(stack) :]
-            if not name.isdigit() or int(name) >= length:
+            if not is_number(name) or int(name) >= length:
                 raise InputError(f"{'/'.join((*stack, name))}: layers are not numbered 0, 1, 2")
             layers[int(name)][(collection, *below)] = leaf
     for number, layer in enumerate(layers):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Path
-from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles
+from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles, is_number
 from shared.errors import InputError
 
 WRAPPERS = ("value", "raw_value")
@@ -27,7 +27,7 @@ def wrapper_of(paths: Iterable[Names]) -> str:
 def _inside(path: Names, wrapper: str) -> bool:
     """Whether all that follows the last `wrapper` are the numbers of a tuple in a variable."""
     last = len(path) - 1 - path[::-1].index(wrapper)
-    return all(name.isdigit() for name in path[last + 1 :])
+    return all(is_number(name) for name in path[last + 1 :])
 
 
 def _unwrapped(names: Names, wrapper: str) -> Names:
@@ -162,17 +162,16 @@ def _model(
     if "model" in tops:
         return ("model",)
     suffixes = {names[i:] for names in optimizer for i in range(len(names))}
-    trained = [top for top in tops if any(n[0] == top and n[1:] in suffixes for n in rest)]
+    trained = sorted({names[0] for names in rest if names[1:] in suffixes})
     return _one_of([(top,) for top in trained or tops], source)
 
 
 def _holding(by_names: Collection[Names], known: frozenset[Names], source: str) -> Names:
     """Where most of the variables of a map are: at the root, or below one name."""
-    names = set(by_names)
-    counts = {
-        at: sum((*at, *each) in names for each in known)
-        for at in ((), *sorted({(each[0],) for each in names}))
-    }
+    counts = collections.Counter({(): 0})
+    for names in by_names:
+        counts[()] += names in known
+        counts[names[:1]] += names[1:] in known
     most = max(counts.values())
     found = [at for at, count in counts.items() if count == most]
     if ("model",) in found or not most:

@@ -1,6 +1,7 @@
 """What each leaf of a checkpoint is for: a variable, an optimizer, the step, or none of these."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 from shared.checkpoint.stored import Path
@@ -8,6 +9,7 @@ from shared.checkpoint.stored import Path
 Names = tuple[str, ...]
 
 LINEN, NNX = "linen", "nnx"
+_NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 # What has no counterpart on the other side stands there, with its whole path.
 AUX = {LINEN: "nnx_aux", NNX: "linen_aux"}
 
@@ -39,6 +41,11 @@ class Roles:
     def is_training(self) -> bool:
         """Whether there is more than the variables of a model."""
         return bool(self.optimizer or self.step is not None or self.others)
+
+
+def is_number(name: str) -> bool:
+    """Whether a name is the number of a place in a list, as Python writes it."""
+    return _NUMBER.fullmatch(name) is not None
 
 
 def depth_of(path: Path) -> int:

@@ -10,14 +10,16 @@ from typing import TypeVar
 
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Leaves, Path
-from shared.checkpoint.tree.roles import names_of
+from shared.checkpoint.tree.roles import is_number, names_of
 from shared.errors import InputError
 
 T = TypeVar("T")
+# No chain has as many transformations: larger numbers are names.
+_LONGEST = 1000
 
 
 def with_sequences(
-    leaves: Mapping[Path, T], nothing: T, others: Collection[str] = ()
+    leaves: Mapping[Path, T], nothing: T, others: Collection[str] = (), chains: bool = True
 ) -> dict[Path, T]:
     """`leaves` with a sequence wherever all names below one in `opt_state` are numbers.
 
@@ -27,6 +29,7 @@ def with_sequences(
       leaves: of a TrainState.
       nothing: a leaf.
       others: the fields beside, whose sequences lack nothing.
+      chains: whether those in `opt_state` are meant too.
     """
     children: dict[Path, set[str]] = collections.defaultdict(set)
     for path in leaves:
@@ -35,7 +38,7 @@ def with_sequences(
     is_sequence = {
         above
         for above, names in children.items()
-        if (above[0] == "opt_state" and all(name.isdigit() for name in names))
+        if (chains and above[0] == "opt_state" and all(_is_of_chain(name) for name in names))
         or (above[0] in others and names == set(map(str, range(len(names)))))
     }
     made: dict[Path, T] = {}
@@ -46,6 +49,10 @@ def with_sequences(
         for missing in set(range(max(numbers))) - numbers:
             made[*_numbered(above, is_sequence), missing] = nothing
     return made
+
+
+def _is_of_chain(name: str) -> bool:
+    return is_number(name) and int(name) < _LONGEST
 
 
 def _numbered(path: Path, is_sequence: set[Path]) -> Path:
