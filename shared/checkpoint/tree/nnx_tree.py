@@ -168,7 +168,7 @@ def _model(
 
 def _holding(by_names: Collection[Names], known: frozenset[Names], source: str) -> Names:
     """Where most of the variables of a map are: at the root, or below one name."""
-    counts = collections.Counter({(): 0})
+    counts: collections.Counter[Names] = collections.Counter({(): 0})
     for names in by_names:
         counts[()] += names in known
         counts[names[:1]] += names[1:] in known
