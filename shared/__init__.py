@@ -11,7 +11,7 @@ _API = {
     "compare": "shared.checkpoint.compare",
     "Options": "shared.checkpoint.options",
     "Layout": "shared.checkpoint.tree.layers",
-    "options_of": "shared.checkpoint.planning.of_pair",
+    "options_of_pair": "shared.cli.convert",
     "Pair": "shared.models.pair",
     "Verification": "shared.report.result",
     "verify": "shared.verification.pipeline",

@@ -138,3 +138,24 @@ def test_a_map_and_a_pair_are_one_too_many(source, tmp_path, capsys):
     words = [f"--source_path={source}", f"--target_path={tmp_path / 'made'}"]
     assert main(["convert", *words, "--weight_map=a.json", "--pair=b.py:PAIR"]) == 2
     assert "one of --pair" in capsys.readouterr().err
+
+
+def test_of_two_variables_of_one_module_path_moments_are_of_the_param(tmp_path):
+    spec = jax.ShapeDtypeStruct((3,), jnp.float32)
+    linen = {"params/norm/scale": spec, "stats/norm/scale": spec}
+    port = {"params/norm/scale": spec, "Stat/norm/running": spec}
+    entries = tuple(Entry(View(one), View(other)) for one, other in zip(linen, port, strict=True))
+    params, statistics = {"norm": {"scale": np.ones(3, np.float32)}}, np.zeros(3, np.float32)
+    state = {
+        "params": params,
+        "stats": {"norm": {"scale": statistics}},
+        "opt_state": [{"count": np.int32(1), "mu": params, "nu": params}],
+        "step": np.int32(1),
+    }
+    save(tmp_path / "source", state)
+    convert(
+        tmp_path / "source", tmp_path / "made", Options(weights=WeightMap(entries, linen, port))
+    )
+    made = held(tmp_path / "made")
+    assert ("optimizer", "opt_state", "0", "mu", "norm", "scale", "value") in made
+    assert ("model", "norm", "running", "value") in made

@@ -24,15 +24,13 @@ from pair_states import (
 from pairs_to_convert import FUSED, ROWS, STACK, F
 from stored_trees import OPTIMIZERS, InMemory, stored
 
-from shared import Pair
-from shared.checkpoint.convert import convert, planned
+from shared import Options, Pair, convert, options_of_pair
+from shared.checkpoint.convert import planned
 from shared.checkpoint.integrity.manifest import Manifest
-from shared.checkpoint.options import Options
 from shared.checkpoint.planning.making import Making
 from shared.checkpoint.planning.of_pair import opt_state_of
 from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.tree.recognised import roles_of
-from shared.cli.convert import options_of_pair
 from shared.errors import InputError
 
 PAIRS = {"stack": STACK, "fused": FUSED}

@@ -172,7 +172,7 @@ def _holding(by_names: Collection[Names], known: frozenset[Names], source: str) 
     for names in by_names:
         counts[()] += names in known
         counts[names[:1]] += names[1:] in known
-    most = max(counts.values())
+    most = max(counts.values(), default=0)
     found = [at for at, count in counts.items() if count == most]
     if ("model",) in found or not most:
         return ("model",) if ("model",) in counts else ()
