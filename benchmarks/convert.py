@@ -4,11 +4,16 @@
     python benchmarks/convert.py --gigabytes=4 --leaf_megabytes=2048 --rounds=5
 
 The checkpoint is the state of a model that is trained with AdamW, as Orbax saves it: params and
-their second moments of float32, first moments of bfloat16, all of random numbers, which hardly
-compress. `convert` reads it, has the SHA-256 of each leaf, writes the other API's, brings it to the
-disk, reads it back and has the SHA-256 again; `cp` does neither, and `sync` after it is what
+their second moments of float32, first moments of bfloat16, all of random numbers, which Orbax
+compresses and makes hardly smaller. It is converted there; what was made of it, which is not
+compressed, is converted back. `convert` reads, has the SHA-256 of each leaf, writes, brings it to
+the disk, reads it back and has the SHA-256 again; `cp` does neither, and `sync` after it is what
 brings a copy to the disk. They run in turns; each conversion is a process of its own, whose peak
 memory is its own.
+
+Before each of them a file as large as what is written is made and removed, and the source is read:
+in a virtual machine, memory that nobody has used for a while is slow to get, by whoever comes
+first.
 """
 
 import argparse
@@ -26,6 +31,8 @@ HERE = Path(__file__).resolve().parent
 # Of 1.5 times the largest leaf, and of this, a conversion may take memory.
 MARGIN_BYTES = 400e6
 FEATURES = 4096
+# As much memory as a copy, and a little more, is made at hand.
+WARM = 1.15
 
 
 def make(folder, nbytes, leaf_bytes):
@@ -56,19 +63,19 @@ def make(folder, nbytes, leaf_bytes):
         checkpointer.save(folder, args=ocp.args.StandardSave(state))
 
 
-def convert_once(source, target, before):
+def convert_once(source, target):
     """One conversion, in this process, which begins as `copied` does."""
     from resident import resident_bytes
 
     from shared.checkpoint.convert import convert
 
-    remove(before)
-    resident = resident_bytes("VmRSS")
+    warm(source)
+    resident, spent = resident_bytes("VmRSS"), time.process_time()
     started = time.perf_counter()
     made = convert(source, target)
     return {
         "seconds": time.perf_counter() - started,
-        "processor": time.process_time(),
+        "processor": time.process_time() - spent,
         "peak_bytes": resident_bytes("VmHWM"),
         "before_bytes": resident,
         "bytes": made.nbytes,
@@ -84,63 +91,93 @@ def of_process(*words):
     return json.loads(done.stdout)
 
 
-def remove(folder):
-    """Removes a copy: what runs next finds as much memory free as was used by it.
-
-    In a virtual machine, memory that has been free for seconds is taken back, and is slow to get.
-    """
-    shutil.rmtree(folder)
+def warm(source):
+    """Has as much memory at hand as a copy takes, and the source in it."""
+    block = bytearray(2**20)
+    with tempfile.TemporaryFile(dir=os.path.dirname(source), buffering=0) as scratch:
+        for _ in range(int(WARM * stored_bytes(source)) // len(block)):
+            scratch.write(block)
+    for file in files_of(source):
+        with open(file, "rb", buffering=0) as opened:
+            while opened.readinto(block):
+                pass
     os.sync()
 
 
-def copied(source, target, before):
+def files_of(folder):
+    """All files below a folder."""
+    return [file for file in Path(folder).rglob("*") if file.is_file()]
+
+
+def stored_bytes(folder):
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in files_of(folder))
+
+
+def copied(source, target):
     """Seconds of `cp -r`, and until what it has written is on the disk."""
-    remove(before)
+    warm(source)
     started = time.perf_counter()
     subprocess.run(["cp", "-r", source, target], check=True)
     written = time.perf_counter()
     os.sync()
-    return written - started, time.perf_counter() - started
+    synced = time.perf_counter()
+    shutil.rmtree(target)
+    return written - started, synced - started
 
 
-def rounds(source, folder, count):
-    """Of each round: seconds of cp, of cp and sync, and what a conversion reports."""
-    found = []
-    copy, target = folder / "copy", folder / "target"
-    shutil.copytree(source, target)
-    for number in range(count + 1):
-        cp, synced = copied(source, copy, target)
-        made = of_process("--one", source, target, copy)
-        # The first round has all caches as they were.
-        if number:
-            found.append((cp, synced, made))
+def rounds(folder, count):
+    """{way: of each round, seconds of cp, of cp and sync, and what a conversion reports}."""
+    found = {"there": [], "back": []}
+    ways = {"there": ("source", "made"), "back": ("made", "again")}
+    for number in range(1, count + 1):
+        for way, (source, target) in ways.items():
+            cp, synced = copied(folder / source, folder / "copy")
+            made = of_process("--one", folder / source, folder / target)
+            found[way].append((cp, synced, made))
             print(
-                f"{number:>5}{cp:>9.2f}{synced:>11.2f}{made['seconds']:>10.2f}"
-                f"{synced / made['seconds']:>11.2f}{cp / made['seconds']:>8.2f}"
+                f"{way:<6}{number:>3}{cp:>9.2f}{synced:>11.2f}{made['seconds']:>10.2f}"
+                f"{synced / made['seconds']:>12.2f}{cp / made['seconds']:>8.2f}"
                 f"{made['processor']:>11.2f}{made['peak_bytes'] / 1e6:>9.0f}",
                 flush=True,
             )
+        for each in ("made", "again"):
+            shutil.rmtree(folder / each)
+            for file in folder.glob(f"{each}?*"):  # its manifest
+                file.unlink()
     return found
 
 
-def report(stored, found):
+def report(found, stored):
     """The medians of all rounds, and what the memory may be."""
-    made = found[0][2]
-    peak = max(each["peak_bytes"] for _, _, each in found)
-    limit = 1.5 * made["largest_bytes"] + MARGIN_BYTES
-    for name, which in (("cp and sync", 1), ("cp alone", 0)):
-        ratios = [each[which] / each[2]["seconds"] for each in found]
-        print(
-            f"throughput of convert, of {name}: {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
+    for way, each in found.items():
+        print(f"{way}, {stored[way] / 1e9:.2f} GB stored:")
+        for name, which in (("cp and sync", 1), ("cp alone", 0)):
+            ratios = [row[which] / row[2]["seconds"] for row in each]
+            print(
+                f"  throughput of convert, of {name}: {statistics.median(ratios):.2f} "
+                f"({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+        seconds, spent, synced = (
+            statistics.median(values)
+            for values in (
+                [row[2]["seconds"] for row in each],
+                [row[2]["processor"] for row in each],
+                [row[1] for row in each],
+            )
         )
-    seconds = statistics.median(each["seconds"] for _, _, each in found)
+        made = each[0][2]
+        print(
+            f"  {made['bytes'] / 1e9 / seconds:.2f} GB of numbers a second; {spent:.1f} seconds of "
+            f"{os.cpu_count()} processors, which take {spent / os.cpu_count():.1f}: more than "
+            f"{synced * os.cpu_count() / spent:.2f} cannot be reached with so many"
+        )
+    rows = [row[2] for each in found.values() for row in each]
+    peak, largest = (max(row[name] for row in rows) for name in ("peak_bytes", "largest_bytes"))
+    limit = 1.5 * largest + MARGIN_BYTES
     print(
-        f"{made['bytes'] / 1e9 / seconds:.2f} GB of numbers a second, {stored / 1e9:.2f} GB stored"
-    )
-    print(
-        f"peak memory {peak / 1e6:,.0f} MB, of it {made['before_bytes'] / 1e6:,.0f} before; may be "
-        f"{limit / 1e6:,.0f} with a largest leaf of {made['largest_bytes'] / 1e6:,.0f}"
+        f"peak memory {peak / 1e6:,.0f} MB, of it {rows[0]['before_bytes'] / 1e6:,.0f} before; may "
+        f"be {limit / 1e6:,.0f} with a largest leaf of {largest / 1e6:,.0f}"
     )
 
 
@@ -148,9 +185,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=4, help="of numbers in the checkpoint")
     parser.add_argument("--leaf_megabytes", type=float, default=256, help="of the largest leaves")
-    parser.add_argument("--rounds", type=int, default=5, help="beside one that is not counted")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", help="where to write: on the disk that is measured")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:
@@ -160,15 +197,18 @@ def main():
         make(words.make[0], *map(int, words.make[1:]))
         print(json.dumps(True))
         return
-    with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        source = Path(folder) / "source"
-        of_process("--make", source, int(words.gigabytes * 1e9), int(words.leaf_megabytes * 2**20))
-        stored = sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+    with tempfile.TemporaryDirectory(dir=words.folder) as name:
+        folder = Path(name)
+        sizes = int(words.gigabytes * 1e9), int(words.leaf_megabytes * 2**20)
+        of_process("--make", folder / "source", *sizes)
+        stored = {"there": stored_bytes(folder / "source")}
         print(
-            f"{'':5}{'cp':>9}{'cp + sync':>11}{'convert':>10}{'of cp+sync':>11}{'of cp':>8}"
+            f"{'':9}{'cp':>9}{'cp + sync':>11}{'convert':>10}{'of cp+sync':>12}{'of cp':>8}"
             f"{'processor':>11}{'MB':>9}"
         )
-        report(stored, rounds(source, Path(folder), words.rounds))
+        found = rounds(folder, words.rounds)
+        stored["back"] = found["there"][0][2]["bytes"]
+        report(found, stored)
 
 
 if __name__ == "__main__":

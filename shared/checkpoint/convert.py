@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -194,12 +195,13 @@ def convert(
 def _written(conversion: Conversion, location: str, kind: str, progress: Progress) -> Conversion:
     """Writes the leaves, reads them back, and writes their manifest."""
     making = Making(conversion.plan, conversion.source, conversion.manifest)
-    total, done = 2 * conversion.nbytes, 0
+    total, done, one_by_one = 2 * conversion.nbytes, 0, threading.Lock()
 
     def read(path: Path) -> np.ndarray | Parts:
         nonlocal done
-        progress(done, total, written(path))
-        done += conversion.plan[path].leaf.nbytes
+        with one_by_one:
+            progress(done, total, written(path))
+            done += conversion.plan[path].leaf.nbytes
         return making.parts(path) if kind in IN_PARTS else making.read(path)
 
     WRITERS[kind](location, conversion.leaves, read)

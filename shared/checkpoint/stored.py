@@ -90,8 +90,12 @@ class Reader(Protocol):
         """
         ...
 
+    def is_in_parts(self, path: Path) -> bool:
+        """Whether it can be read without being whole in memory."""
+        ...
+
     def parts(self, path: Path) -> Parts:
-        """The same numbers, of which no more are held than a part where the format has parts.
+        """The same numbers, of which no more are held than a part if it is in parts.
 
         Raises:
           CorruptFileError, FileAccessError: as `read`.
@@ -113,6 +117,9 @@ class OfOneFile:
     def read(self, path: Path) -> np.ndarray:
         raise NotImplementedError
 
+    def is_in_parts(self, path: Path) -> bool:
+        return False
+
     def parts(self, path: Path) -> Iterator[np.ndarray]:
         yield self.read(path).reshape(-1)
 
@@ -127,7 +134,8 @@ class Writer(Protocol):
           target: a directory or a file, as the format has it; the folder it is in is there.
           leaves: what is written.
           read: gives the numbers of a leaf, as one array or, to a format of `IN_PARTS`, in parts.
-            It is called once for each that is not empty, in their order.
+            It is called once for each that is not empty, in their order; in parts also by several
+            threads, each of which uses up or closes those of one leaf before it asks for another.
 
         Raises:
           InputError: the format cannot hold a leaf.

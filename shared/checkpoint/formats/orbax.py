@@ -91,11 +91,14 @@ class OrbaxReader:
         """
         return self._arrays[path].read()
 
+    def is_in_parts(self, path: Path) -> bool:
+        """Whether it is stored in C's order, as it is written by one device."""
+        return self._arrays[path].is_in_order()
+
     def parts(self, path: Path) -> Iterator[np.ndarray]:
         """The same numbers in C's order: arrays of one axis, of 4 MiB each at most.
 
-        No more than a part is held where the leaf is stored in that order, as one is that was
-        written from one device.
+        No more than a part is held if it is in parts.
 
         Raises:
           CorruptFileError: they are not what the header says.

@@ -43,7 +43,7 @@ class StoredArray:
     def read(self) -> np.ndarray:
         """All of it, contiguous in C's order."""
         found = np.empty(self.header.shape, self.header.dtype)
-        if self._is_in_order():
+        if self.is_in_order():
             left = _bytes_of(found)
             for stream, size in self._streams():
                 stream.fill(left[:size])
@@ -57,7 +57,7 @@ class StoredArray:
     def parts(self) -> Iterator[np.ndarray]:
         """Its numbers in C's order: arrays of one axis, of at most `PART` bytes each."""
         count = PART // self.header.dtype.itemsize
-        if not self._is_in_order():
+        if not self.is_in_order():
             found = self.read().reshape(-1)
             yield from (found[i : i + count] for i in range(0, found.size, count))
             return
@@ -71,7 +71,7 @@ class StoredArray:
         stream.fill(_bytes_of(part))
         return self._checked(part)
 
-    def _is_in_order(self) -> bool:
+    def is_in_order(self) -> bool:
         """Whether the stored pieces, one after another, are the array in C's order."""
         header = self.header
         if not is_streamed(header.codec) or header.inner not in (None, header.chunks):

@@ -23,7 +23,7 @@ class ValueFiles:
     """
 
     def __init__(self, directory: str):
-        """`directory` is there, and empty."""
+        """`directory` is there, with another one in it, d."""
         self.values: dict[str, bytes | Stretch] = {}
         self._directory = directory
         self._name, self._size, self._file = "", 0, -1
@@ -31,7 +31,6 @@ class ValueFiles:
         self._synced: Future[None] | None = None
 
     def __enter__(self) -> "ValueFiles":
-        os.mkdir(os.path.join(self._directory, "d"))
         return self
 
     def __exit__(self, error_type, error, traceback) -> None:

@@ -9,18 +9,23 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from shared.checkpoint.formats.orbax_index import write_index
+from shared.checkpoint.formats.orbax_index import Stretch, write_index
 from shared.checkpoint.formats.orbax_metadata_files import write_metadata
 from shared.checkpoint.formats.orbax_names import check_writable, chunks_of, name_of
 from shared.checkpoint.formats.orbax_value_files import ValueFiles
+from shared.checkpoint.formats.workers import Queue, with_workers
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Leaves, Path, Read
 from shared.errors import ComposedLiftsError, FileAccessError, InputError, printable
+
+# How many leaves are written at once, each by a thread of its own, where there are so many bytes:
+# to decompress and hash a leaf is more work than to write it.
+WORKERS, LARGE = min(4, os.cpu_count() or 1), 2**20
 
 
 def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
@@ -30,7 +35,8 @@ def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
       target: a directory; the folder it is in is there.
       leaves: what is written.
       read: gives the numbers of a leaf, as one array or as an iterator of arrays that are its
-        numbers in C's order. It is called once for each that is not empty, in their order.
+        numbers in C's order. It is called once for each that is not empty, in their order, of a
+        large checkpoint by several threads.
 
     Raises:
       InputError: Orbax cannot hold a leaf; nothing has been written.
@@ -40,19 +46,37 @@ def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
     started = time.time_ns()
     with _writing(target):
         os.mkdir(target)
-        with ValueFiles(target) as files:
-            for path, leaf in leaves.items():
-                if leaf.kind != "empty":
-                    _write_array(files, path, leaf, read)
-        write_index(target, files.values)
+        os.mkdir(os.path.join(target, "d"))
+        write_index(target, _write_values(target, leaves, read))
         write_metadata(target, leaves, started)
 
 
-def _write_array(files: ValueFiles, path: Path, leaf: Leaf, read: Read) -> None:
+def _write_values(target: str, leaves: Leaves, read: Read) -> Mapping[str, bytes | Stretch]:
+    full = {path: leaf for path, leaf in leaves.items() if leaf.kind != "empty"}
+    count = WORKERS if sum(leaf.nbytes for leaf in full.values()) >= LARGE else 1
+
+    def write(queue: Queue[Path]) -> Mapping[str, bytes | Stretch]:
+        with ValueFiles(target) as files:
+            for path in queue:
+                _write_array(files, path, full[path], read, queue.check)
+        return files.values
+
+    return {key: value for each in with_workers(count, full, write) for key, value in each.items()}
+
+
+def _write_array(
+    files: ValueFiles, path: Path, leaf: Leaf, read: Read, check: Callable[[], None]
+) -> None:
     chunks, name = chunks_of(leaf), name_of(path)
     header = _header(leaf, chunks)
     files.put(f"{name}/.zarray", len(header), iter([memoryview(header)]))
-    numbers = _Numbers(path, leaf, read(path))
+    with contextlib.closing(_Numbers(path, leaf, read(path), check)) as numbers:
+        _write_chunks(files, name, leaf, chunks, numbers)
+
+
+def _write_chunks(
+    files: ValueFiles, name: str, leaf: Leaf, chunks: tuple[int, ...], numbers: "_Numbers"
+) -> None:
     counts = [-(-n // k) for n, k in zip(leaf.shape, chunks, strict=True)]
     length = math.prod(chunks) * leaf.dtype.itemsize
     for index in np.ndindex(*counts):
@@ -68,8 +92,15 @@ def _write_array(files: ValueFiles, path: Path, leaf: Leaf, read: Read) -> None:
 class _Numbers:
     """The numbers of a leaf as bytes, whether they come as one array or in parts."""
 
-    def __init__(self, path: Path, leaf: Leaf, found: np.ndarray | Iterable[np.ndarray]):
-        self._path, self._leaf = path, leaf
+    def __init__(
+        self,
+        path: Path,
+        leaf: Leaf,
+        found: np.ndarray | Iterable[np.ndarray],
+        check: Callable[[], None],
+    ):
+        """`check` is called before each part, and raises if there is to be no other one."""
+        self._path, self._leaf, self._check_stopped = path, leaf, check
         if isinstance(found, np.ndarray):
             self._check(found.shape == leaf.shape, found.shape)
             found = [found]
@@ -81,15 +112,22 @@ class _Numbers:
             if not len(self._rest):
                 self._rest = self._next()
             piece = self._rest[:count]
-            self._rest = self._rest[count:]
+            # Not an empty piece of it, which would keep all of it in memory.
+            self._rest = self._rest[count:] if count < len(self._rest) else memoryview(b"")
             count -= len(piece)
             yield piece
 
     def _next(self) -> memoryview:
+        self._check_stopped()
         for part in self._parts:
             self._check(part.dtype == self._leaf.dtype, part.dtype)
             return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
         raise self._unlike("fewer numbers")
+
+    def close(self) -> None:
+        """Lets go of what is held for the rest of the parts."""
+        if isinstance(self._parts, Generator):
+            self._parts.close()
 
     def end(self) -> None:
         """Checks that there are no more."""

@@ -27,6 +27,9 @@ class WithManifest:
     def read(self, path: Path) -> np.ndarray:
         return self._reader.read(self._paths[path])
 
+    def is_in_parts(self, path: Path) -> bool:
+        return self._reader.is_in_parts(self._paths[path])
+
     def parts(self, path: Path) -> Parts:
         return self._reader.parts(self._paths[path])
 

@@ -1,19 +1,16 @@
 """The numbers of each leaf of a target, made of the source's one leaf at a time."""
 
 import hashlib
+import threading
 
 import numpy as np
 
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
-from shared.checkpoint.planning.ahead import ahead
 from shared.checkpoint.planning.made import Made, Plan
 from shared.checkpoint.stored import Parts, Path, Reader
 from shared.errors import CorruptFileError, InputError
 from shared.files.digest import bytes_of, sha256_of
-
-# What has so few bytes is read before a thread is there to read it.
-WITHOUT_THREAD = 2**20
 
 
 class Making:
@@ -31,6 +28,8 @@ class Making:
         self.made_sha256: dict[Path, str] = {}
         self.not_finite: dict[Path, int] = {}
         # One layer after another is taken of the same stack.
+        # Of several threads one alone holds a leaf that is whole in memory.
+        self._whole = threading.Lock()
         self._last: tuple[Path, np.ndarray] | None = None
 
     def read(self, path: Path) -> np.ndarray:
@@ -52,17 +51,18 @@ class Making:
     def parts(self, path: Path) -> Parts:
         """The same numbers: of a leaf that is only moved, no more than a few parts are held.
 
-        At the end of the last one it is known, as after `read`, what its bytes are.
+        At the end of the last one it is known, as after `read`, what its bytes are. Several threads
+        may read at once, if each uses up or closes what it gets.
         """
         made = self.plan[path]
         origin = made.pieces[0].source
-        if not made.is_copy or made.leaf.dtype != self.source.leaves[origin].dtype:
-            yield self.read(path).reshape(-1)
+        is_same = made.is_copy and made.leaf.dtype == self.source.leaves[origin].dtype
+        if not is_same or not self.source.is_in_parts(origin):
+            with self._whole:
+                yield self.read(path).reshape(-1)
             return
-        self._last = None
         digest, not_finite = hashlib.sha256(), 0
-        parts = self.source.parts(origin)
-        for part in ahead(parts) if made.leaf.nbytes > WITHOUT_THREAD else parts:
+        for part in self.source.parts(origin):
             digest.update(bytes_of(part))
             not_finite += _not_finite(part)
             yield part
