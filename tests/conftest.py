@@ -42,7 +42,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "thorough: one more of a kind, run with --thorough")
+    config.addinivalue_line(
+        "markers", "thorough(*ids): one more of a kind, or those parameters, run with --thorough"
+    )
     config.addinivalue_line(
         "markers", "quick(*ids): the parameters that are run without --thorough"
     )
@@ -85,8 +87,10 @@ def pytest_collection_modifyitems(config, items):
 
 def is_one_more(item):
     """Whether a test is left out without --thorough."""
-    quick = item.get_closest_marker("quick")
-    return item.get_closest_marker("thorough") or (quick and item.callspec.id not in quick.args)
+    thorough, quick = item.get_closest_marker("thorough"), item.get_closest_marker("quick")
+    if thorough and (not thorough.args or item.callspec.id in thorough.args):
+        return True
+    return bool(quick) and item.callspec.id not in quick.args
 
 
 def does_more(item):
@@ -106,14 +110,27 @@ def in_turn(items):
             of_function.setdefault(item.function, []).append(item)
     kept = {}
     for those in of_function.values():
-        indices = [tuple(item.callspec.indices.values()) for item in those]
-        sizes = [max(each) + 1 for each in zip(*indices, strict=True)]
-        of_name = dict(zip(those[0].callspec.indices, sizes, strict=True))
+        values = {name: [] for name in those[0].callspec.params}
+        places = [tuple(place_in(values[name], item, name) for name in values) for item in those]
+        sizes = {name: len(found) for name, found in values.items()}
         named = those[0].get_closest_marker("in_turn").args
-        most = max(of_name[name] for name in named or of_name)
-        steps = {tuple(i % size for size in sizes) for i in range(most)}
-        kept |= {item: place in steps for item, place in zip(those, indices, strict=True)}
+        most = max(sizes[name] for name in named or sizes)
+        steps = {tuple(i % size for size in sizes.values()) for i in range(most)}
+        kept |= {item: place in steps for item, place in zip(those, places, strict=True)}
     return kept
+
+
+def place_in(values, item, name):
+    """Which of the values of a parameter an item has; one that is new is added.
+
+    The `indices` of pytest 9 are other ones for each item.
+    """
+    value = item.callspec.params[name]
+    for place, other in enumerate(values):
+        if other is value:
+            return place
+    values.append(value)
+    return len(values) - 1
 
 
 for name, examples in (("quick", 2), ("thorough", 20)):

@@ -29,6 +29,8 @@ from shared.training.run_directory import locked
 from shared.training.text import tokens_of
 from shared.training.trainer import load_trainer
 
+# The runs that all of these are held against are made once.
+pytestmark = pytest.mark.xdist_group("runs")
 each_implementation = pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 
 
@@ -233,10 +235,10 @@ def test_a_folder_that_does_not_fit_is_found_before_training(tmp_path, capsys, w
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_what_a_killed_run_has_left_is_no_run(tmp_path):
+def test_what_a_killed_run_has_left_is_no_run(text_file, tmp_path):
     (tmp_path / "run" / "13.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     assert refused(tmp_path / "run", "--resume")[0] == 2
-    code, lines, _ = train(tmp_path / "run", "--impl=nnx", *WORDS)
+    code, lines, _ = train(tmp_path / "run", "--impl=nnx", f"--text={text_file}", *WORDS)
     assert (code, lines[0]["done"]) == (0, 0)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["10", "11", "12", "lock"]
 
@@ -286,6 +288,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.quick("another rate", "a bit of the leaves", "another number", "no record")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told_and_which_one_is_whole(whole_run, ended, damage):
     directory = ended("nnx", 11)

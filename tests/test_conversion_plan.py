@@ -1,5 +1,7 @@
 """What a conversion would write is what the other API has, leaf by leaf, for any optimizer."""
 
+import functools
+
 import numpy as np
 import pytest
 from flax import nnx
@@ -25,6 +27,8 @@ from shared.checkpoint.tree.recognised import roles_of
 from shared.errors import InputError
 from shared.files.digest import sha256_of
 
+# The states are made once.
+pytestmark = pytest.mark.xdist_group("conversion plan")
 KEEP = Layout()
 MODELS = {
     "layers": (LinenLayers, NnxLayers),
@@ -46,6 +50,7 @@ def without_empty(leaves):
     return {path: leaf for path, leaf in leaves.items() if leaf.kind != "empty"}
 
 
+@functools.cache
 def states(model, optimizer):
     linen, port = MODELS[model]
     return (

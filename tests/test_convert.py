@@ -15,6 +15,8 @@ from shared.cli import convert as flags
 from shared.cli import main
 from shared.interface import IMPLEMENTATIONS
 
+# The runs are made once.
+pytestmark = pytest.mark.xdist_group("runs")
 OTHER = dict(zip(IMPLEMENTATIONS, reversed(IMPLEMENTATIONS), strict=True))
 STEP = 11
 each_implementation = pytest.mark.parametrize("impl", IMPLEMENTATIONS)

@@ -15,6 +15,8 @@ from shared.training.run import first_state
 from shared.training.text import batch, tokens_of
 from shared.training.trainer import load_trainer
 
+# The runs that all of these are held against are made once.
+pytestmark = pytest.mark.xdist_group("runs")
 CONFIG = Config(**SIZES)
 TOKENS = tokens_of(TEXT, CONFIG.length)
 STEP = SIZES["steps"]

@@ -17,6 +17,7 @@ CAUSAL, DECODE = small(CASES["causal"]), small(CASES["decode"])
 SIZES = {"num_layers": 3, "features": 5, "num_heads": 2, "head_dim": 3}
 
 
+@pytest.mark.quick("nnx")
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_step_by_step_is_the_whole_text_at_once(name, linen, nnx, request):
     implementation = request.getfixturevalue(name)

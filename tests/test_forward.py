@@ -35,13 +35,14 @@ def check_forward_equal(linen, nnx, case, seeds=range(3)):
         assert_identical(expected, run(nnx, case, moved, random_inputs(case, seed)))
 
 
+@pytest.mark.thorough("transformer_untied")
 def test_forward_is_equal(linen, nnx, case, pytestconfig):
     # Linen compiles its program at each call.
     seeds = range(3 if pytestconfig.getoption("thorough") else 1)
     check_forward_equal(linen, nnx, case, seeds)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("sizes")
 @pytest.mark.parametrize("sizes", [(1, 5, 4), (3, 1, 4), (3, 5, 0), (3, 5, 1), (24, 4, 2)])
 def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
     num_layers, features, batch_size = sizes

@@ -23,6 +23,8 @@ from shared.errors import InterruptedRunError
 from shared.interface import IMPLEMENTATIONS
 from shared.training.run_directory import UNFINISHED, steps_in
 
+# The runs that all of these are held against are made once.
+pytestmark = pytest.mark.xdist_group("runs")
 NUM_KILLS = 20
 LAST = SIZES["steps"]
 
@@ -43,7 +45,7 @@ def assert_same_end(directory, lines, whole):
     assert not [path for path in directory.iterdir() if UNFINISHED in path.name]
 
 
-@pytest.mark.in_turn
+@pytest.mark.quick("2-nnx")
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_saves_the_step_that_is_running(whole_run, text_file, tmp_path, impl, number):

@@ -20,7 +20,7 @@ def assert_same_run(case, eager, jitted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), eager, jitted)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("name")
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_apply(name, case, request):
     implementation = request.getfixturevalue(name)
@@ -81,6 +81,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.quick("shared", "ensemble", "dropout", "batch_norm", "while_loop", "tied_embedding")
 def test_a_second_eager_call_of_nnx_compiles_nothing(case, compiled):
     # Shapes at which no other test calls this case, or another one that has the same lifts.
     case = dataclasses.replace(case, batch_size=7 + list(CASES).index(case.name))

@@ -32,6 +32,7 @@ def checked(pair):
     return found, check
 
 
+@pytest.mark.thorough("Adam on rounding", "mean over shards")
 @pytest.mark.parametrize("pair", RIGHT)
 def test_what_is_trained_alike_passes(pair):
     found, check = checked(pair)

@@ -97,6 +97,7 @@ def test_planted_fault_is_caught(linen, nnx, case, dtype):
 NARROW = {name: case for name, case in CASES.items() if case.dtypes == ("float32",)}
 
 
+@pytest.mark.thorough("transformer", "transformer_decode", "transformer_untied")
 @pytest.mark.parametrize("name", NARROW)
 def test_what_is_only_float32_is_not_the_same_in_half_precision(linen, nnx, name):
     with pytest.raises((AssertionError, TypeError)):

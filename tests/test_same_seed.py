@@ -19,7 +19,7 @@ def check_same_params(linen, nnx, case, seed=0):
     assert_identical(expected, nnx_to_linen(case, nnx.init(case.params_case, seed)))
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("seed")
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 - 1])
 def test_params_are_equal(linen, nnx, case, seed):
     check_same_params(linen, nnx, case, seed)

@@ -6,37 +6,31 @@ import json
 
 import numpy as np
 import pytest
+from training_runs import TEXT, WORDS
 
 from shared.cli import main
-from shared.cli.train import WRITABLE
+from shared.cli import train as train_command
 from shared.errors import UsageError
 from shared.files import Writer
 from shared.report import plot
 from shared.report.trained import Trained
 from shared.report.training import write_training
 
-TINY = ("--steps=6", "--batch_size=2", "--length=8", "--features=8", "--num_layers=1")
-TEXT = "The quick brown fox jumps over the lazy dog. " * 20
-
-
-@pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("train") / "text.txt"
-    path.write_text(TEXT)
-    return path
+pytestmark = pytest.mark.xdist_group("runs")  # their programs are compiled once
 
 
 def train(text_file, *words):
     """Runs the command at tiny sizes: its lines."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert main(["train", *TINY, f"--text={text_file}", *words]) == 0
+        assert main(["train", *WORDS, f"--text={text_file}", *words]) == 0
     return out.getvalue().splitlines()
 
 
 @pytest.fixture(scope="module")
-def both(text_file):
+def both(text_file, tmp_path_factory):
     """{implementation: (its lines, its report)}, of one a picture."""
-    reports = {"linen": text_file.with_suffix(".json"), "nnx": text_file.with_suffix(".png")}
+    path = tmp_path_factory.mktemp("train") / "losses"
+    reports = {"linen": path.with_suffix(".json"), "nnx": path.with_suffix(".png")}
     return {
         name: (train(text_file, f"--impl={name}", f"--report={path}"), path)
         for name, path in reports.items()
@@ -50,27 +44,24 @@ def test_both_print_the_same_losses(both):
     assert linen[-1].startswith("time ")
     assert linen[1:-1] == nnx[1:-1]
     assert [line.split()[:2] for line in linen if line.startswith("step")] == [
-        ["step", str(number)] for number in range(1, 7)
+        ["step", str(number)] for number in range(1, 13)
     ]
     assert any("by counting: bigram" in line and "trigram" in line for line in linen)
     assert any("each step is" in line for line in linen)
 
 
-def test_json_is_a_line_a_step(text_file):
+def test_json_is_a_line_a_step(text_file, monkeypatch):
+    monkeypatch.setattr(train_command, "VALIDATIONS", 4)
     linen, nnx = (
-        [
-            json.loads(line)
-            for line in train(text_file, f"--impl={name}", "--format=json", "--steps=30")
-        ]
+        [json.loads(line) for line in train(text_file, f"--impl={name}", "--format=json")]
         for name in ("linen", "nnx")
     )
     start, *steps, end = linen
     assert start["event"] == "start"
     assert start["config"]["features"] == 8
     assert start["num_characters"]["different"] == len(set(TEXT))
-    assert [step["step"] for step in steps] == list(range(1, 31))
-    assert sum("validation" in step for step in steps) == 10
-    assert "validation" in steps[-1]
+    assert [step["step"] for step in steps] == list(range(1, 13))
+    assert [step["step"] for step in steps if "validation" in step] == [3, 6, 9, 12]
     assert [step["loss"] for step in steps] == [step["loss"] for step in nnx[1:-1]]
     assert end["samples"] == nnx[-1]["samples"]
     (first, *_) = end["samples"]
@@ -83,7 +74,7 @@ def test_the_losses_are_written_as_a_picture_and_as_json(both):
     (lines, document), (_, picture) = both["linen"], both["nnx"]
     assert picture.read_bytes().startswith(b"\x89PNG")
     found = json.loads(document.read_text())
-    assert list(found["losses"]) == list("123456")
+    assert list(found["losses"]) == [str(number) for number in range(1, 13)]
     printed = [line.split()[3] for line in lines if line.startswith("step")]
     assert printed == [str(np.float32(loss)) for loss in found["losses"].values()]
 
@@ -91,7 +82,7 @@ def test_the_losses_are_written_as_a_picture_and_as_json(both):
 def test_without_matplotlib_the_extra_is_said_after_the_text(monkeypatch, tmp_path):
     monkeypatch.setattr(plot, "has_matplotlib", lambda: False)
     run = Trained("nnx", {}, "a text", {}, 1, {}, losses={1: 2.0})
-    writer = Writer(str(tmp_path / "losses.png"), writable=WRITABLE, flag="--report")
+    writer = Writer(str(tmp_path / "losses.png"), writable=train_command.WRITABLE, flag="--report")
     with pytest.raises(UsageError, match="needs matplotlib, which is not installed: pip install"):
         write_training(run, writer)
 

@@ -47,6 +47,8 @@ def numbers(state):
     return found | {"step": found["step"].astype(np.int64)}
 
 
+# What is traced and compiled for one test serves the others.
+pytestmark = pytest.mark.xdist_group("training")
 OPTIMIZER = optimizer(SMALL)
 
 
@@ -185,10 +187,8 @@ def with_mistake(mistake):
 
 @pytest.mark.quick(
     "dropout key of one step for all",
-    "mean of the gradient per device",
     "optimizer of the wrong filter",
     "norms and biases decay",
-    "schedule a step ahead",
 )
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_in_the_step_is_found(name):
@@ -270,6 +270,7 @@ ORACLE_RTOL = 2e-6
 NO_GRADIENT = "layers/attention/key/bias"
 
 
+@pytest.mark.quick("nnx")
 @pytest.mark.parametrize("trainer", [linen_training, nnx_training], ids=["linen", "nnx"])
 def test_loss_gradient_and_update_of_one_layer_are_those_of_numpy(trainer):
     text = tokens_of("the cat sat on the mat. " * 20, ONE_LAYER.length)

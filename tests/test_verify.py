@@ -20,8 +20,8 @@ from tests.ports import convnet, mlp, stacks, transformer
 X = (jax.ShapeDtypeStruct((4, 6), "float32"),)
 
 
-# That all are: tests/test_verify_command.py.
-@pytest.mark.quick("shared", "dropout", "batch_norm", "while_loop", "decode", "bridge")
+# That all have the same programs: tests/test_programs.py.
+@pytest.mark.quick("shared", "dropout", "batch_norm", "while_loop")
 @pytest.mark.parametrize("name", CASES)
 def test_built_in_cases_are_identical(name):
     assert verify(pure_case(CASES[name]), samples=1).verdict == "identical"

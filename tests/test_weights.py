@@ -49,6 +49,7 @@ def test_shapes_are_compared_and_all_problems_listed():
     )
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("change", "message"),
     [
