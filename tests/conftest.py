@@ -87,9 +87,10 @@ def pytest_collection_modifyitems(config, items):
 
 def is_one_more(item):
     """Whether a test is left out without --thorough."""
-    thorough, quick = item.get_closest_marker("thorough"), item.get_closest_marker("quick")
-    if thorough and (not thorough.args or item.callspec.id in thorough.args):
+    marks = item.iter_markers("thorough")
+    if any(not mark.args or item.callspec.id in mark.args for mark in marks):
         return True
+    quick = item.get_closest_marker("quick")
     return bool(quick) and item.callspec.id not in quick.args
 
 

@@ -300,7 +300,13 @@ def test_a_module_with_state_of_its_own_is_told_who_keeps_it():
     assert OWN_STATE not in bench(small("reversed"), SHORTEST).advice
 
 
-def test_the_command_prints_both_tables_and_writes_the_report(capsys, tmp_path, monkeypatch):
+@pytest.mark.quick("measured before")
+@pytest.mark.parametrize("is_measured", [True, False], ids=["measured before", "measured now"])
+def test_the_command_prints_both_tables_and_writes_the_report(
+    is_measured, capsys, tmp_path, monkeypatch
+):
+    if is_measured:
+        monkeypatch.setattr(pipeline, "bench", lambda *_: of_the_exercise())
     words = ["--quick", "--num_layers=2", "--features=3", "--batch_size=2"]
     assert main(["bench", *words, f"--report={tmp_path / 'out.html'}"]) == 0
     printed = capsys.readouterr().out

@@ -94,6 +94,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole_run, ended, impl):
 
 
 @each_implementation
+@pytest.mark.quick("linen")
 def test_a_finished_run_prints_its_end_again(whole_run, ended, impl, capsys):
     _, lines, report = whole_run(impl)
     resumed = ended(impl, 12)
@@ -288,7 +289,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.quick("another rate", "a bit of the leaves", "another number", "no record")
+@pytest.mark.quick("another rate", "a bit of the leaves", "another number")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told_and_which_one_is_whole(whole_run, ended, damage):
     directory = ended("nnx", 11)

@@ -30,6 +30,7 @@ def check_against_oracle(case, outputs, variables, inputs):
     assert np.all(error <= bound), f"error {error.max():.3g}, bound there {bound.max():.3g}"
 
 
+@pytest.mark.thorough("transformer_untied")
 def test_both_agree_with_numpy(linen, nnx, case):
     variables, inputs = random_variables(case), random_inputs(case)
     check_against_oracle(case, linen.apply(case, variables, *inputs)[0], variables, inputs)

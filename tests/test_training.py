@@ -231,7 +231,9 @@ def compiled(name):
     return read_compiled(program, roles)
 
 
-@pytest.mark.parametrize("name", ["linen", pytest.param("plain", marks=pytest.mark.thorough)])
+# Of cases they are in tests/test_compiled_programs.py.
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["linen", "plain"])
 def test_the_step_is_one_program_of_linen_nnx_and_plain_jax(name):
     """But for one conversion: Linen counts steps in int32, and a key is folded with a uint32."""
     assert compiled(f"{name} in uint32") == compiled("nnx")
