@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 import shared.checkpoint
+from shared.checkpoint.formats import orbax_value_files
 from shared.checkpoint.formats.table import WRITERS, open_checkpoint
 from shared.checkpoint.integrity.manifest import Manifest, versions
 from shared.checkpoint.integrity.verified import check
@@ -136,6 +137,16 @@ def converted(make, *words):
     return Program(make, run, identity)
 
 
+def file_by_file(program):
+    """With a file for each leaf, so that one that was killed is gone on with."""
+
+    def run(*words):
+        orbax_value_files.FILE = 2000
+        return program.run(*words)
+
+    return dataclasses.replace(program, run=run)
+
+
 def program(make, read, write):
     """One that copies a checkpoint."""
 
@@ -187,6 +198,7 @@ PROGRAMS = {
     "folder": program(make_folder, of_folder, write_folder),
     "file": program(make_file, of_file, write_file),
     "convert": converted(make_orbax),
+    "convert, file by file": file_by_file(converted(make_orbax)),
     "convert steps": converted(make_steps),
     "convert to msgpack": converted(make_orbax, "--format=msgpack"),
     "convert to safetensors": converted(make_orbax, "--format=safetensors"),

@@ -1,23 +1,22 @@
 """A checkpoint of one API as one of the other: whole, read back and compared, or not at all."""
 
-import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from shared.checkpoint.formats.table import IN_PARTS, WRITERS, check_can_hold, open_checkpoint
-from shared.checkpoint.integrity.manifest import Manifest
-from shared.checkpoint.integrity.opened import open_with_manifest
-from shared.checkpoint.integrity.verified import (
-    problem_of_parts,
-    problems_of_header,
-    rows_of,
-    stop_at,
+from shared.checkpoint.formats.table import (
+    IN_PARTS,
+    WRITERS,
+    check_can_hold,
+    open_checkpoint,
+    write_orbax,
 )
+from shared.checkpoint.integrity.manifest import Manifest, versions
+from shared.checkpoint.integrity.opened import open_with_manifest
+from shared.checkpoint.integrity.read_back import read_back
 from shared.checkpoint.naming import written
 from shared.checkpoint.notes import notes_on
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
@@ -30,15 +29,14 @@ from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.publishing.beside import carry, form_of
 from shared.checkpoint.publishing.file_system import check_room
+from shared.checkpoint.publishing.journal import Journal, identity_of
 from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.stored import Leaves, Parts, Path, Reader
 from shared.checkpoint.tree.layers import KEEP
 from shared.checkpoint.tree.recognised import likely_api, roles_of
 from shared.checkpoint.tree.roles import LINEN, NNX, Roles
-from shared.errors import CorruptFileError, InputError, naming
+from shared.errors import naming
 
-# How many leaves are read back at once where no more than a part of each is held.
-READING_BACK = min(4, os.cpu_count() or 1)
 # How many bytes are done of how many, and which leaf is next.
 Progress = Callable[[int, int, str], object]
 # How it is known what becomes of which leaf.
@@ -160,7 +158,8 @@ def convert(
     """Makes a checkpoint of the other API at a path where nothing is.
 
     What is written is read back, and each leaf compared with what was made, before it gets its
-    name. The source is not changed.
+    name. The source is not changed. What a conversion that was killed has brought to the disk is
+    gone on with, if source, plan and versions are the same.
 
     Args:
       source_path: a checkpoint, or a folder of several steps.
@@ -180,11 +179,24 @@ def convert(
     source_path, target_path = os.fspath(source_path), os.fspath(target_path)
     conversion = planned(source_path, options)
     form = form_of(conversion.source) if options.format == "orbax" else ()
-    with publishing(target_path, source_path, _check_replaced(options), told) as new:
-        check_room(target_path, conversion.nbytes)
-        location = os.path.join(new.path, *form)
+    what = repr((dict(versions()), options.format, conversion.plan))
+    identity = identity_of(conversion.source.location, what)
+
+    def journal_of(new: str) -> Journal:
+        return Journal(new, os.path.join(new, *form), identity)
+
+    with publishing(
+        target_path,
+        source_path,
+        _check_replaced(options),
+        told,
+        lambda left: options.format in IN_PARTS and bool(journal_of(left).entries),
+    ) as new:
+        location, journal = os.path.join(new.path, *form), journal_of(new.path)
+        there = sum(conversion.plan[path].leaf.nbytes for path in journal.entries)
+        check_room(target_path, conversion.nbytes - there)
         os.makedirs(os.path.dirname(location), exist_ok=True)
-        conversion = _written(conversion, location, options.format, progress)
+        conversion = _written(conversion, location, options.format, journal, progress)
         if form:
             carry(conversion, new.path, carried)
     for note in notes_on(conversion, target_path, options):
@@ -192,10 +204,16 @@ def convert(
     return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
 
 
-def _written(conversion: Conversion, location: str, kind: str, progress: Progress) -> Conversion:
+def _written(
+    conversion: Conversion, location: str, kind: str, journal: Journal, progress: Progress
+) -> Conversion:
     """Writes the leaves, reads them back, and writes their manifest."""
     making = Making(conversion.plan, conversion.source, conversion.manifest)
-    total, done, one_by_one = 2 * conversion.nbytes, 0, threading.Lock()
+    if journal.entries:
+        journal.clear()
+        making.recall(journal.entries)
+    total, one_by_one = 2 * conversion.nbytes, threading.Lock()
+    done = sum(conversion.plan[path].leaf.nbytes for path in journal.entries)
 
     def read(path: Path) -> np.ndarray | Parts:
         nonlocal done
@@ -204,7 +222,12 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
             done += conversion.plan[path].leaf.nbytes
         return making.parts(path) if kind in IN_PARTS else making.read(path)
 
-    WRITERS[kind](location, conversion.leaves, read)
+    if kind in IN_PARTS:
+        there = {path: entry.values for path, entry in journal.entries.items()}
+        on_disk = lambda path, values: journal.add(path, making.entry_of(path, values))  # noqa: E731
+        write_orbax(location, conversion.leaves, read, there, on_disk)
+    else:
+        WRITERS[kind](location, conversion.leaves, read)
     if conversion.by == MANIFEST and conversion.manifest is not None:
         check_back(conversion.manifest, making.made_sha256, conversion.source.location)
     origin = origin_of(
@@ -214,42 +237,9 @@ def _written(conversion: Conversion, location: str, kind: str, progress: Progres
     if conversion.axis_names:
         extra["axis_names"] = dict(conversion.axis_names)
     manifest = Manifest(kind, conversion.to, conversion.leaves, making.made_sha256, extra=extra)
-    with _reading_back(conversion):
-        _check_read_back(manifest, location, lambda n, what: progress(done + n, total, what))
+    read_back(manifest, location, conversion.source.path, lambda n, w: progress(done + n, total, w))
     manifest.save(location)
     return dataclasses.replace(conversion, sha256=making.made_sha256, not_finite=making.not_finite)
-
-
-@contextlib.contextmanager
-def _reading_back(conversion: Conversion) -> Iterator[None]:
-    try:
-        yield
-    except (CorruptFileError, InputError) as error:
-        raise CorruptFileError(
-            f"what was made of {conversion.source.path} reads back otherwise than it was written, "
-            f"and is not kept: {error}; check the disk of the target"
-        ) from error
-
-
-def _check_read_back(
-    manifest: Manifest, location: str, progress: Callable[[int, str], object]
-) -> None:
-    reader = open_checkpoint(location)
-    stop_at(list(problems_of_header(manifest, reader)), reader.path)
-    rows = rows_of(manifest, reader)
-    full = {path: row for path, row in rows.items() if manifest.leaves[row].kind != "empty"}
-    done = 0
-    with ThreadPoolExecutor(READING_BACK if reader.format in IN_PARTS else 1) as threads:
-        try:
-            problems = threads.map(
-                lambda path: problem_of_parts(manifest, full[path], reader.parts(path)), full
-            )
-            for row, problem in zip(full.values(), problems, strict=True):
-                progress(done, written(row))
-                done += manifest.leaves[row].nbytes
-                stop_at([problem] if problem else [], reader.path)
-        finally:
-            threads.shutdown(cancel_futures=True)
 
 
 def _check_replaced(options: Options) -> Callable[[str], object] | None:

@@ -47,6 +47,11 @@ Leaves = Mapping[Path, Leaf]
 # The numbers of a leaf in C's order: arrays of one axis, of its dtype.
 Parts = Iterable[np.ndarray]
 Read = Callable[[Path], np.ndarray | Parts]
+# Where a value is: the file from the directory of the arrays on, where it begins, how long it is.
+Place = tuple[str, int, int]
+# A leaf as a format stores it: {key: its content, or the place of it}.
+Stored = Mapping[str, bytes | Place]
+OnDisk = Callable[[Path, Stored], None]
 
 
 class Reader(Protocol):

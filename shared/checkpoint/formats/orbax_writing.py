@@ -20,15 +20,22 @@ from shared.checkpoint.formats.orbax_names import check_writable, chunks_of, nam
 from shared.checkpoint.formats.orbax_value_files import ValueFiles
 from shared.checkpoint.formats.workers import Queue, with_workers
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, Path, Read
+from shared.checkpoint.stored import Leaf, Leaves, OnDisk, Path, Read, Stored
 from shared.errors import ComposedLiftsError, FileAccessError, InputError, printable
 
 # How many leaves are written at once, each by a thread of its own, where there are so many bytes:
 # to decompress and hash a leaf is more work than to write it.
 WORKERS, LARGE = min(4, os.cpu_count() or 1), 2**20
+NOTHING: Mapping[Path, Stored] = {}
 
 
-def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
+def write_orbax(
+    target: str,
+    leaves: Leaves,
+    read: Read,
+    there: Mapping[Path, Stored] = NOTHING,
+    on_disk: OnDisk = lambda path, values: None,
+) -> None:
     """Writes `leaves` to the directory `target`, which is not there yet.
 
     Args:
@@ -37,6 +44,9 @@ def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
       read: gives the numbers of a leaf, as one array or as an iterator of arrays that are its
         numbers in C's order. It is called once for each that is not empty, in their order, of a
         large checkpoint by several threads.
+      there: the values of leaves that are in `target` already, and are not asked for.
+      on_disk: is called, by any thread, with values that may be given as those when they are on the
+        disk; nobody is told of the last ones.
 
     Raises:
       InputError: Orbax cannot hold a leaf; nothing has been written.
@@ -45,23 +55,29 @@ def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
     check_writable(leaves)
     started = time.time_ns()
     with _writing(target):
-        os.mkdir(target)
-        os.mkdir(os.path.join(target, "d"))
-        write_index(target, _write_values(target, leaves, read))
+        if not there:
+            os.mkdir(target)
+            os.mkdir(os.path.join(target, "d"))
+        full = {path: leaf for path, leaf in leaves.items() if leaf.kind != "empty"}
+        rest = {path: leaf for path, leaf in full.items() if path not in there}
+        values = [*there.values(), *_write_values(target, rest, read, on_disk)]
+        items = (item for each in values for item in each.items())
+        write_index(target, {key: v if isinstance(v, bytes) else Stretch(*v) for key, v in items})
         write_metadata(target, leaves, started)
 
 
-def _write_values(target: str, leaves: Leaves, read: Read) -> Mapping[str, bytes | Stretch]:
-    full = {path: leaf for path, leaf in leaves.items() if leaf.kind != "empty"}
-    count = WORKERS if sum(leaf.nbytes for leaf in full.values()) >= LARGE else 1
+def _write_values(target: str, leaves: Leaves, read: Read, on_disk: OnDisk) -> list[Stored]:
+    """Writes the numbers of leaves, none of which is empty; the values that each thread made."""
+    count = WORKERS if sum(leaf.nbytes for leaf in leaves.values()) >= LARGE else 1
 
-    def write(queue: Queue[Path]) -> Mapping[str, bytes | Stretch]:
-        with ValueFiles(target) as files:
+    def write(queue: Queue[Path]) -> Stored:
+        with ValueFiles(target, on_disk) as files:
             for path in queue:
-                _write_array(files, path, full[path], read, queue.check)
+                _write_array(files, path, leaves[path], read, queue.check)
+                files.end_leaf(path)
         return files.values
 
-    return {key: value for each in with_workers(count, full, write) for key, value in each.items()}
+    return with_workers(count, leaves, write)
 
 
 def _write_array(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from shared.checkpoint.formats import contents
 from shared.checkpoint.formats.flax_msgpack import check_msgpack, open_msgpack, write_msgpack
 from shared.checkpoint.formats.npz import open_npz
-from shared.checkpoint.stored import Leaves, Read, Reader, Writer
+from shared.checkpoint.stored import Leaves, OnDisk, Path, Read, Reader, Stored, Writer
 from shared.errors import FileAccessError, InputError
 
 # What `flax.training.checkpoints` calls a checkpoint: a file of msgpack, or a folder of Orbax.
@@ -25,11 +25,17 @@ def open_orbax(path: str, step: int | None = None) -> Reader:
     return orbax.open_orbax(path, step)
 
 
-def write_orbax(target: str, leaves: Leaves, read: Read) -> None:
-    """The writer of Orbax's checkpoints."""
+def write_orbax(
+    target: str,
+    leaves: Leaves,
+    read: Read,
+    there: Mapping[Path, Stored] | None = None,
+    on_disk: OnDisk = lambda path, values: None,
+) -> None:
+    """The writer of Orbax's checkpoints, which goes on where some leaves are there already."""
     from shared.checkpoint.formats import orbax
 
-    orbax.write_orbax(target, leaves, read)
+    orbax.write_orbax(target, leaves, read, there or {}, on_disk)
 
 
 def open_safetensors(path: str) -> Reader:

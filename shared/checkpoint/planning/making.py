@@ -2,13 +2,15 @@
 
 import hashlib
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.planning.made import Made, Plan
-from shared.checkpoint.stored import Parts, Path, Reader
+from shared.checkpoint.publishing.journal import Entry
+from shared.checkpoint.stored import Parts, Path, Reader, Stored
 from shared.errors import CorruptFileError, InputError
 from shared.files.digest import bytes_of, sha256_of
 
@@ -68,6 +70,23 @@ class Making:
             yield part
         self._check(origin, digest.hexdigest(), not_finite)
         self.made_sha256[path] = self.read_sha256[origin]
+
+    def entry_of(self, path: Path, values: Stored) -> Entry:
+        """What is known of a leaf that was made, and is stored as `values`."""
+        sources = dict.fromkeys(piece.source for piece in self.plan[path].pieces)
+        return Entry(
+            values,
+            self.made_sha256[path],
+            {each: self.read_sha256[each] for each in sources},
+            {each: self.not_finite[each] for each in sources if each in self.not_finite},
+        )
+
+    def recall(self, entries: Mapping[Path, Entry]) -> None:
+        """Takes what another process knew of leaves that it has made."""
+        for path, entry in entries.items():
+            self.made_sha256[path] = entry.made
+            self.read_sha256 |= entry.read
+            self.not_finite |= entry.not_finite
 
     def _read(self, path: Path, keep: bool) -> np.ndarray:
         if self._last is not None and self._last[0] == path:

@@ -15,6 +15,7 @@ from shared.checkpoint.publishing.file_system import (
     sync,
     sync_names,
 )
+from shared.checkpoint.publishing.journal import SUFFIX as JOURNAL
 from shared.checkpoint.publishing.lock import locked
 from shared.checkpoint.publishing.siblings import (
     LONGEST_ADDED,
@@ -51,11 +52,13 @@ def publishing(
     source: str | None = None,
     check_replaced: Callable[[str], object] | None = None,
     told: Told = lambda message: None,
+    is_gone_on_with: Callable[[str], bool] = lambda path: False,
 ) -> Iterator[New]:
     """Gives a place to write to; what is there at a normal end becomes `target`, in one step.
 
     After an error, Ctrl-C or SIGTERM the target is as it was, and the new one is gone. After a
-    `kill -9` the new one is left, and removed when a checkpoint is next published there.
+    `kill -9` the new one is left, and removed, or gone on with, when a checkpoint is next published
+    there.
 
     Args:
       target: a path at which nothing is; the folder it is in is there.
@@ -63,6 +66,8 @@ def publishing(
       check_replaced: of --overwrite. It is called with what stands at the target, and raises where
         that is no checkpoint. What was there is kept beside it, as `<target>.bak-<time>`.
       told: is called with what a user is to know: what was found, what is kept and where.
+      is_gone_on_with: is asked of what a process that was killed has left; if so, it and its
+        journal are what is yielded.
 
     Raises:
       UsageError: source and target are one, or one is within the other.
@@ -72,10 +77,13 @@ def publishing(
     """
     target = _resolved(target, source)
     with _interruptible(target) as signals, locked(target) as lock, _one_line(target):
-        _settle_others(target, told)
+        left = _settle_others(target, told, is_gone_on_with)
         _check_free(target, check_replaced)
         sibling = Sibling.of(target)
         try:
+            if left:
+                place(left.path, sibling.path)
+                place(left.path + JOURNAL, sibling.path + JOURNAL)
             if sibling.replaced and not can_exchange(sibling.path):
                 raise FileAccessError(
                     f"{target}: its file system cannot exchange two names in one step, so nothing "
@@ -128,14 +136,22 @@ def _resolved(target: str, source: str | None) -> str:
     return path
 
 
-def _settle_others(target: str, told: Told) -> None:
-    """Under the lock: whose siblings there are has ended."""
+def _settle_others(
+    target: str, told: Told, is_gone_on_with: Callable[[str], bool] = lambda path: False
+) -> Sibling | None:
+    """Under the lock: whose siblings there are has ended. One may be left, to be gone on with."""
+    left: Sibling | None = None
     for sibling in left_behind(target):
+        if left is None and sibling.is_unfinished and is_gone_on_with(sibling.path):
+            told(f"{sibling.path}, left by process {sibling.process}: gone on with")
+            left = sibling
+            continue
         try:
             done = settle(sibling) or "removed"
         except OSError as error:
             done = f"cannot be removed: {error.strerror or error}"
         told(f"{sibling.path}, left by process {sibling.process}: {done}")
+    return left
 
 
 def _check_free(target: str, check_replaced: Callable[[str], object] | None) -> None:

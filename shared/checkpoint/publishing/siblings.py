@@ -47,6 +47,12 @@ class Sibling:
         return f"{self.target}.tmp-{self.process}-{self.stamp}-{self.replaced}"
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether it is there, and certainly not what stood at the target."""
+        here, there = inode(self.path), inode(self.target)
+        return bool(here) and here != self.replaced and there == self.replaced
+
+    @property
     def backup(self) -> str:
         """Where it is kept what stood at the target."""
         return f"{self.target}.bak-{self.stamp}"
