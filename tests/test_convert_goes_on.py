@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from shared.checkpoint import convert as story
 from shared.checkpoint.convert import convert
 from shared.checkpoint.formats import orbax_value_files
 from shared.checkpoint.formats.orbax import OrbaxReader, open_orbax, write_orbax
+from shared.checkpoint.formats.orbax_values import values_of_database
 from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.checkpoint.options import Options
 from shared.checkpoint.publishing import publish
@@ -124,7 +126,19 @@ def gone_on(source, target, monkeypatch, options=ANY):
 
 def bytes_of(target):
     reader, manifest = open_with_manifest(str(target))
-    return {path: reader.read(path).tobytes() for path in reader.leaves}, manifest.sha256
+    numbers = {path: reader.read(path).tobytes() for path in reader.leaves}
+    return numbers, manifest.sha256, manifest.extra["origin"]
+
+
+def assert_holds_nothing_else(target):
+    """All bytes of its files are those of a value, but for the index, which is a file as well."""
+    ends = {}
+    for value in values_of_database(str(target)).values():
+        if value.inline is None:
+            ends[value.file] = max(ends.get(value.file, 0), value.offset + value.length)
+    sizes = {str(file): file.stat().st_size for file in (target / "d").iterdir()}
+    assert ends.items() <= sizes.items()
+    assert len(sizes) == len(ends) + 1
 
 
 def journal_in(folder):
@@ -146,6 +160,7 @@ def test_what_is_on_the_disk_is_not_made_again(source, tmp_path, monkeypatch, na
     assert already | set(read) == set(LEAVES)
     assert told[0].endswith("gone on with")
     assert bytes_of(target) == bytes_of(tmp_path / "whole")
+    assert_holds_nothing_else(target)
     # NaN in what was not read again is told as well.
     assert (made.sha256, made.not_finite) == (whole.sha256, whole.not_finite)
     assert sorted(os.listdir(tmp_path)) == ["source", "target", "whole"]
@@ -182,11 +197,23 @@ def of_another_file(source, left):
     left.write_text(text.replace('"d/', '"../d/'))
 
 
+def of_the_source(source, left):
+    file = max((os.scandir(os.path.join(source, "d"))), key=lambda each: each.stat().st_size)
+    left.write_text(re.sub('"d/[0-9a-f]{32}"', f'"../source/d/{file.name}"', left.read_text()))
+
+
 def without_files(source, left):
     shutil.rmtree(os.path.join(str(left).removesuffix(SUFFIX), "d"))
 
 
-CHANGES = [another_source, another_identity, no_first_line, of_another_file, without_files]
+CHANGES = [
+    another_source,
+    another_identity,
+    no_first_line,
+    of_another_file,
+    of_the_source,
+    without_files,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

@@ -152,8 +152,36 @@ def test_of_leaves_that_are_made_anew_one_alone_is_in_memory(tmp_path):
     assert 40e6 < peak < 1.5 * 40e6 + 10e6
 
 
+def test_a_leaf_is_not_written_to_its_end_after_another_has_failed(tmp_path):
+    has_failed, most = threading.Event(), 1000
+    given = 0
+
+    def read(path):
+        if path == ("fails",):
+            has_failed.set()
+            raise ValueError("damaged")
+        return parts()
+
+    def parts():
+        nonlocal given
+        assert has_failed.wait(10)
+        for _ in range(most):
+            given += 1
+            time.sleep(0.002)
+            yield np.zeros(1000, F4)
+
+    leaves = {("long",): Leaf((most, 1000), F4), ("fails",): LARGE}
+    with pytest.raises(ValueError, match="damaged"):
+        write_orbax(str(tmp_path / "a"), leaves, read)
+    assert given < most
+
+
 def test_a_disk_that_is_full_ends_all_threads(tmp_path, monkeypatch):
-    leaves = {("params", f"layers_{i}", "kernel"): LARGE for i in range(8)}
+    leaves = {
+        ("params", f"layers_{i}", name): LARGE
+        for i in range(4)
+        for name in ("kernel", "bias", "scale", "mean")
+    }
     source = source_of(tmp_path / "a", leaves)
     write, left = os.write, [10]
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import threading
 import pytest
 
 from shared.checkpoint.publishing import file_system, publish
-from shared.checkpoint.publishing.file_system import check_room, place
+from shared.checkpoint.publishing.file_system import check_room, exchange, place
 from shared.checkpoint.publishing.lock import locked
 from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.publishing.siblings import Sibling, beside, late_manifest
@@ -361,6 +362,19 @@ def test_the_second_one_is_told_who_writes(tmp_path):
     assert names_in(tmp_path) == ["a"]
     assert len(told) == 1
     assert told[0].endswith(f"left by process {number}: removed")
+
+
+def test_what_has_its_name_is_not_gone_on_with(tmp_path):
+    """It was killed after it exchanged the names: what is left beside is the old one."""
+    target = tmp_path / "a"
+    publish_new(target)
+    left = Sibling.of(str(target))
+    shutil.copytree(target, left.path)
+    exchange(left.path, str(target))
+    with publishing(str(target), None, str, is_gone_on_with=lambda path: True) as new:
+        assert not os.path.lexists(new.path)
+        assert os.path.isdir(left.backup)
+        os.mkdir(new.path)
 
 
 def test_a_file_by_the_name_of_the_lock_stays(tmp_path):
