@@ -1,5 +1,6 @@
 """A conversion that was killed is gone on with: what is on the disk is not made again."""
 
+import base64
 import errno
 import json
 import os
@@ -244,6 +245,23 @@ def test_a_line_that_was_not_written_whole_is_not_there(source, tmp_path, monkey
     assert len(bytes_of(tmp_path / "target")[0]) == len(LEAVES)
 
 
+def test_of_a_leaf_that_the_index_holds_no_file_is_there(source, tmp_path, monkeypatch):
+    killed(source, str(tmp_path / "target"))
+    left = journal_in(tmp_path)
+    folder = left.with_name(left.name.removesuffix(SUFFIX))
+    first, entry = map(json.loads, left.read_text().splitlines()[:2])
+    for key, value in entry["values"].items():
+        if isinstance(value, list):
+            file, offset, length = value
+            content = (folder / file).read_bytes()[offset : offset + length]
+            entry["values"][key] = base64.b64encode(content).decode()
+    left.write_text("".join(json.dumps(each) + "\n" for each in (first, entry)))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    _, read, _ = gone_on(source, str(tmp_path / "target"), monkeypatch)
+    assert set(read) == LEAVES.keys() - {tuple(entry["read"][0][0])}
+
+
 def test_bytes_that_have_changed_meanwhile_are_found(source, tmp_path):
     killed(source, str(tmp_path / "target"))
     left = journal_in(tmp_path)
@@ -322,6 +340,8 @@ def test_what_is_written_is_read(tmp_path):
     (tmp_path / "new" / "d").mkdir(parents=True)
     (tmp_path / "new" / "d" / (32 * "0")).write_bytes(b"12345")
     (tmp_path / "new" / "manifest.ocdbt").write_bytes(b"not whole")
+    (tmp_path / "new" / "array_metadatas").mkdir()
+    (tmp_path / "new" / "array_metadatas" / "process_0").write_bytes(b"not whole")
     where = str(tmp_path / "new"), str(tmp_path / "new")
     Journal(*where, "this").add(("a", 1), entry)
     assert Journal(*where, "another").entries == {}

@@ -57,7 +57,7 @@ def write_orbax(
     with _writing(target):
         if not there:
             os.mkdir(target)
-            os.mkdir(os.path.join(target, "d"))
+        os.makedirs(os.path.join(target, "d"), exist_ok=bool(there))
         full = {path: leaf for path, leaf in leaves.items() if leaf.kind != "empty"}
         rest = {path: leaf for path, leaf in full.items() if path not in there}
         values = [*there.values(), *_write_values(target, rest, read, on_disk)]

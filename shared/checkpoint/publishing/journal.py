@@ -82,13 +82,15 @@ class Journal:
           OSError: the system refuses.
         """
         ends = self._ends()
-        for folder, _, names in os.walk(self._new):
+        for folder, _, names in os.walk(self._new, topdown=False):
             for name in names:
                 path = os.path.join(folder, name)
                 if path in ends:
                     os.truncate(path, ends[path])
                 else:
                     os.unlink(path)
+            if not os.listdir(folder):
+                os.rmdir(folder)
         os.unlink(self._path)
         for leaf, entry in self.entries.items():
             self.add(leaf, entry)
