@@ -118,6 +118,7 @@ def test_all_forms_return_the_same_and_are_traced_once(name):
         assert len(traces) == 1
 
 
+@pytest.mark.thorough
 def test_a_training_step_is_the_same_step_of_all_and_writes_over_its_weights():
     subject = small("batch_norm")
     runners = pipeline.runners_of(subject)

@@ -217,6 +217,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough("too many")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file(name, tmp_path):
     content, error, message = HOSTILE[name]

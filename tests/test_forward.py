@@ -35,7 +35,7 @@ def check_forward_equal(linen, nnx, case, seeds=range(3)):
         assert_identical(expected, run(nnx, case, moved, random_inputs(case, seed)))
 
 
-@pytest.mark.thorough("transformer_untied")
+@pytest.mark.thorough("transformer_untied", "transformer_decode")
 def test_forward_is_equal(linen, nnx, case, pytestconfig):
     # Linen compiles its program at each call.
     seeds = range(3 if pytestconfig.getoption("thorough") else 1)

@@ -104,6 +104,7 @@ def test_after_a_kill_the_last_complete_checkpoint_resumes(whole_run, text_file,
     assert_same_end(directory, lines, whole)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_leaves_the_older_checkpoints(whole_run, text_file, tmp_path):
     whole, directory = whole_run("nnx"), tmp_path / "run"
     with started(directory, *words_of("nnx", text_file)) as process:

@@ -122,6 +122,7 @@ def test_what_shared_offers_is_imported_when_it_is_asked_for():
         shared.converted  # noqa: B018
 
 
+@pytest.mark.quick("nnx-linen")
 @pytest.mark.parametrize(("chosen", "other"), [("linen", "nnx"), ("nnx", "linen")])
 def test_a_run_loads_one_implementation(chosen, other):
     words = [f"--impl={chosen}", "--format=json"]

@@ -188,7 +188,6 @@ def with_mistake(mistake):
 @pytest.mark.quick(
     "dropout key of one step for all",
     "optimizer of the wrong filter",
-    "norms and biases decay",
 )
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_in_the_step_is_found(name):
