@@ -160,6 +160,8 @@ def test_what_is_on_the_disk_is_not_made_again(source, tmp_path, monkeypatch, na
     assert not already & set(read)
     assert already | set(read) == set(LEAVES)
     assert told[0].endswith("gone on with")
+    there = whole.nbytes - sum(LEAVES[path].nbytes for path in read)
+    assert told[1] == f"{there:,} of {whole.nbytes:,} bytes are on the disk already"
     assert bytes_of(target) == bytes_of(tmp_path / "whole")
     assert_holds_nothing_else(target)
     # NaN in what was not read again is told as well.

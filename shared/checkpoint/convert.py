@@ -194,6 +194,8 @@ def convert(
     ) as new:
         location, journal = os.path.join(new.path, *form), journal_of(new.path)
         there = sum(conversion.plan[path].leaf.nbytes for path in journal.entries)
+        if there:
+            told(f"{there:,} of {conversion.nbytes:,} bytes are on the disk already")
         check_room(target_path, conversion.nbytes - there)
         os.makedirs(os.path.dirname(location), exist_ok=True)
         conversion = _written(conversion, location, options.format, journal, progress)
