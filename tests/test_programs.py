@@ -42,7 +42,6 @@ def check_same_program(linen, nnx, case):
         assert verify(pair, ["programs"]).verdict == "identical"
 
 
-@pytest.mark.thorough("transformer_untied")
 def test_programs_are_the_same(linen, nnx, case):
     check_same_program(linen, nnx, case)
 
