@@ -19,7 +19,7 @@ from shared.interface import load_implementation
 # The older of XLA's two ways to emit kernels, in one piece, compiles a small program in half the
 # time; less of LLVM's optimisation saves a sixth more. Without any, a function that is jitted with
 # others would round otherwise than by itself, and some results are compared bit for bit. With
-# --optimized it compiles as it does for users; so it does with a JAX other than the one that is
+# --thorough it compiles as it does for users; so it does with a JAX other than the one that is
 # pinned, for XLA ends the process at a flag that it does not know.
 JAX_OF_FLAGS = "0.10.2"
 COMPILES_FAST = (
@@ -38,11 +38,6 @@ def pytest_addoption(parser):
         "--rest",
         action="store_true",
         help="of --thorough, run what is left out without it, and what does more with it",
-    )
-    parser.addoption(
-        "--optimized",
-        action="store_true",
-        help="have XLA optimize as it does for users: without it, it compiles fast",
     )
 
 
@@ -64,7 +59,7 @@ def pytest_configure(config):
     settings.load_profile("thorough" if thorough else "quick")
     # Tracing makes many objects that stay: Python would look through them too often.
     gc.set_threshold(50_000, 20, 50)
-    if jax.__version__ == JAX_OF_FLAGS and not config.getoption("--optimized"):
+    if jax.__version__ == JAX_OF_FLAGS and not thorough:
         # Before the first array, which has XLA read them; processes that are started inherit them.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {COMPILES_FAST}"
 
