@@ -127,11 +127,15 @@ def copied(source, target):
 
 
 def rounds(folder, count):
-    """{way: of each round, seconds of cp, of cp and sync, and what a conversion reports}."""
-    found = {"there": [], "back": []}
+    """{way: of each round, seconds of cp, of cp and sync, and what a conversion reports}.
+
+    And {way: bytes that are stored at its source}.
+    """
+    found, stored = {"there": [], "back": []}, {}
     ways = {"there": ("source", "made"), "back": ("made", "again")}
     for number in range(1, count + 1):
         for way, (source, target) in ways.items():
+            stored[way] = stored_bytes(folder / source)
             cp, synced = copied(folder / source, folder / "copy")
             made = of_process("--one", folder / source, folder / target)
             found[way].append((cp, synced, made))
@@ -145,7 +149,7 @@ def rounds(folder, count):
             shutil.rmtree(folder / each)
             for file in folder.glob(f"{each}?*"):  # its manifest
                 file.unlink()
-    return found
+    return found, stored
 
 
 def report(found, stored):
@@ -167,10 +171,11 @@ def report(found, stored):
             )
         )
         made = each[0][2]
+        count = os.cpu_count()
         print(
             f"  {made['bytes'] / 1e9 / seconds:.2f} GB of numbers a second; {spent:.1f} seconds of "
-            f"{os.cpu_count()} processors, which take {spent / os.cpu_count():.1f}: more than "
-            f"{synced * os.cpu_count() / spent:.2f} cannot be reached with so many"
+            f"{count} processors; {synced * count / spent:.2f} of cp and sync if none of them ever "
+            f"waited"
         )
     rows = [row[2] for each in found.values() for row in each]
     peak, largest = (max(row[name] for row in rows) for name in ("peak_bytes", "largest_bytes"))
@@ -201,14 +206,11 @@ def main():
         folder = Path(name)
         sizes = int(words.gigabytes * 1e9), int(words.leaf_megabytes * 2**20)
         of_process("--make", folder / "source", *sizes)
-        stored = {"there": stored_bytes(folder / "source")}
         print(
             f"{'':9}{'cp':>9}{'cp + sync':>11}{'convert':>10}{'of cp+sync':>12}{'of cp':>8}"
             f"{'processor':>11}{'MB':>9}"
         )
-        found = rounds(folder, words.rounds)
-        stored["back"] = found["there"][0][2]["bytes"]
-        report(found, stored)
+        report(*rounds(folder, words.rounds))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from shared.checkpoint.publishing.beside import carry, form_of
 from shared.checkpoint.publishing.file_system import check_room
 from shared.checkpoint.publishing.journal import Journal, identity_of
 from shared.checkpoint.publishing.publish import publishing
-from shared.checkpoint.stored import Leaves, Parts, Path, Reader
+from shared.checkpoint.stored import Leaves, Parts, Path, Reader, Stored
 from shared.checkpoint.tree.layers import KEEP
 from shared.checkpoint.tree.recognised import likely_api, roles_of
 from shared.checkpoint.tree.roles import LINEN, NNX, Roles
@@ -82,7 +82,11 @@ class Conversion:
     @property
     def nbytes(self) -> int:
         """How many bytes of numbers are written."""
-        return sum(leaf.nbytes for leaf in self.leaves.values())
+        return self.nbytes_of(self.plan)
+
+    def nbytes_of(self, paths: Iterable[Path]) -> int:
+        """How many bytes of numbers some of the leaves are."""
+        return sum(self.plan[path].leaf.nbytes for path in paths)
 
 
 def planned(source_path: str, options: Options) -> Conversion:
@@ -193,7 +197,7 @@ def convert(
         lambda left: options.format in IN_PARTS and bool(journal_of(left).entries),
     ) as new:
         location, journal = os.path.join(new.path, *form), journal_of(new.path)
-        there = sum(conversion.plan[path].leaf.nbytes for path in journal.entries)
+        there = conversion.nbytes_of(journal.entries)
         if there:
             told(f"{there:,} of {conversion.nbytes:,} bytes are on the disk already")
         check_room(target_path, conversion.nbytes - there)
@@ -215,7 +219,7 @@ def _written(
         journal.clear()
         making.recall(journal.entries)
     total, one_by_one = 2 * conversion.nbytes, threading.Lock()
-    done = sum(conversion.plan[path].leaf.nbytes for path in journal.entries)
+    done = conversion.nbytes_of(journal.entries)
 
     def read(path: Path) -> np.ndarray | Parts:
         nonlocal done
@@ -224,9 +228,11 @@ def _written(
             done += conversion.plan[path].leaf.nbytes
         return making.parts(path) if kind in IN_PARTS else making.read(path)
 
+    def on_disk(path: Path, values: Stored) -> None:
+        journal.add(path, making.entry_of(path, values))
+
     if kind in IN_PARTS:
         there = {path: entry.values for path, entry in journal.entries.items()}
-        on_disk = lambda path, values: journal.add(path, making.entry_of(path, values))  # noqa: E731
         write_orbax(location, conversion.leaves, read, there, on_disk)
     else:
         WRITERS[kind](location, conversion.leaves, read)

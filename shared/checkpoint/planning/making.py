@@ -29,9 +29,9 @@ class Making:
         self.read_sha256: dict[Path, str] = {}
         self.made_sha256: dict[Path, str] = {}
         self.not_finite: dict[Path, int] = {}
-        # One layer after another is taken of the same stack.
         # Of several threads one alone holds a leaf that is whole in memory.
         self._whole = threading.Lock()
+        # One layer after another is taken of the same stack.
         self._last: tuple[Path, np.ndarray] | None = None
 
     def read(self, path: Path) -> np.ndarray:

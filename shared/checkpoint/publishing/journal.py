@@ -5,7 +5,6 @@ other one is of a leaf that is on the disk. It is gone when the target is there.
 """
 
 import base64
-import binascii
 import dataclasses
 import hashlib
 import json
@@ -117,7 +116,7 @@ class Journal:
         for line in lines[1:]:
             try:
                 leaf, entry = _entry_of(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 return  # it was killed while it wrote this line
             if all(self._is_there(place) for place in _places(entry)):
                 yield leaf, entry
