@@ -17,6 +17,7 @@ from shared.checkpoint.publishing.file_system import check_room, exchange, place
 from shared.checkpoint.publishing.lock import locked
 from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.publishing.siblings import Sibling, beside, late_manifest
+from shared.checkpoint.publishing.signals import SIGNALS
 from shared.errors import FileAccessError, InputError, InterruptedRunError, UsageError
 
 OLD, NEW = "old", "new"
@@ -279,7 +280,7 @@ def test_an_error_is_not_hidden_by_one_of_the_removal(tmp_path, monkeypatch):
     assert told[0].endswith(": cannot be removed: Permission denied")
 
 
-@pytest.mark.parametrize("number", publish.SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_leaves_nothing(tmp_path, number):
     # A shell lets what it runs in the background ignore Ctrl-C.
     before = signal.signal(number, signal.default_int_handler)

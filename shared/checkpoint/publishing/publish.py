@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 
 from shared.checkpoint.publishing.file_system import (
@@ -24,10 +22,10 @@ from shared.checkpoint.publishing.siblings import (
     left_behind,
     settle,
 )
-from shared.errors import ComposedLiftsError, FileAccessError, InterruptedRunError, UsageError
+from shared.checkpoint.publishing.signals import interruptible
+from shared.errors import ComposedLiftsError, FileAccessError, UsageError
 
 Told = Callable[[str], object]
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NAME_MAX = 255
 
 
@@ -76,7 +74,7 @@ def publishing(
       InterruptedRunError: SIGINT or SIGTERM came before the target was there.
     """
     target = _resolved(target, source)
-    with _interruptible(target) as signals, locked(target) as lock, _one_line(target):
+    with interruptible(target) as signals, locked(target) as lock, _one_line(target):
         left = _settle_others(target, told, is_gone_on_with)
         _check_free(target, check_replaced)
         sibling = Sibling.of(target)
@@ -209,55 +207,3 @@ def _one_line(target: str) -> Iterator[None]:
             f"{target}: cannot be written: {error.strerror or error}; choose a writable folder "
             f"with free space"
         ) from error
-
-
-class _InterruptedError(BaseException):
-    """Raised wherever the program is: no library may take it for an error of its own."""
-
-
-class _Signals:
-    """Whether a signal is to wait, and the number of the one that came."""
-
-    is_held = False
-    number: int | None = None
-
-    def hold(self) -> None:
-        """Has signals wait, if none came: code that is called back may have swallowed it."""
-        self.is_held = True
-        if self.number is not None:
-            raise _InterruptedError
-
-
-@contextlib.contextmanager
-def _interruptible(target: str) -> Iterator[_Signals]:
-    """A signal raises InterruptedRunError, or waits until the end; a second one ends the process.
-
-    In a thread beside the main one, where Python has no signals, nothing is changed.
-    """
-    signals = _Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-
-    def asked(number: int, frame: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        signals.number = number
-        if not signals.is_held:
-            raise _InterruptedError
-
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    # What is ignored, as under nohup, stays so.
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
-    for each in before:
-        signal.signal(each, asked)
-    try:
-        yield signals
-    except _InterruptedError as error:
-        number = signals.number or 0
-        raise InterruptedRunError(f"interrupted; {target} is as it was", number) from error
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-    if signals.number is not None:
-        os.kill(os.getpid(), signals.number)
