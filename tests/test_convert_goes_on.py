@@ -1,6 +1,7 @@
 """A conversion that was killed is gone on with: what is on the disk is not made again."""
 
 import base64
+import dataclasses
 import errno
 import json
 import os
@@ -18,13 +19,15 @@ from shared.checkpoint.convert import convert
 from shared.checkpoint.formats import orbax_value_files
 from shared.checkpoint.formats.orbax import OrbaxReader, open_orbax, write_orbax
 from shared.checkpoint.formats.orbax_values import values_of_database
+from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.integrity.opened import open_with_manifest
+from shared.checkpoint.integrity.read_back import read_back
 from shared.checkpoint.options import Options
-from shared.checkpoint.publishing import publish
+from shared.checkpoint.publishing import journal, publish
 from shared.checkpoint.publishing.journal import SUFFIX, Entry, Journal, identity_of
 from shared.checkpoint.stored import Leaf
 from shared.checkpoint.tree.layers import Layout
-from shared.errors import FileAccessError
+from shared.errors import CorruptFileError, FileAccessError
 
 F4 = np.dtype(np.float32)
 SHAPES = {"kernel": (4, 500), "bias": (500,), "scale": (500,), "table": (4, 500)}
@@ -347,12 +350,29 @@ def test_what_is_written_is_read(tmp_path):
     where = str(tmp_path / "new"), str(tmp_path / "new")
     Journal(*where, "this").add(("a", 1), entry)
     assert Journal(*where, "another").entries == {}
-    journal = Journal(*where, "this")
-    assert journal.entries == {("a", 1): entry}
-    journal.clear()
+    noted = Journal(*where, "this")
+    assert noted.entries == {("a", 1): entry}
+    noted.clear()
     assert Journal(*where, "this").entries == {("a", 1): entry}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["d"]
     assert (tmp_path / "new" / "d" / (32 * "0")).read_bytes() == b"1234"
+
+
+def test_a_journal_that_is_too_large_is_not_read(source, tmp_path, monkeypatch):
+    killed(source, str(tmp_path / "target"))
+    monkeypatch.setattr(journal, "LARGEST_BYTES", 100)
+    told = []
+    convert(source, str(tmp_path / "target"), told=told.append)
+    assert told[0].endswith("removed")
+
+
+def test_a_leaf_that_is_not_there_is_found_when_it_is_read_back(source, tmp_path):
+    convert(source, tmp_path / "target")
+    found = Manifest.load(str(tmp_path / "target"))
+    more = {**found.leaves, ("lost",): Leaf((1,), F4)}
+    manifest = dataclasses.replace(found, leaves=more, sha256={**found.sha256, ("lost",): "0"})
+    with pytest.raises(CorruptFileError, match=r"reads back otherwise .* lost is missing"):
+        read_back(manifest, str(tmp_path / "target"), source, lambda done, what: None)
 
 
 def test_what_is_made_of_another_source_is_another(tmp_path):

@@ -378,6 +378,17 @@ def test_what_has_its_name_is_not_gone_on_with(tmp_path):
         os.mkdir(new.path)
 
 
+def test_of_two_that_were_killed_one_is_gone_on_with(tmp_path):
+    target = str(tmp_path / "a")
+    for stamp in ("20260101T000000.000000Z", "20260102T000000.000000Z"):
+        left = Sibling(target, 1, stamp, 0)
+        os.mkdir(left.path)
+        some_file(tmp_path / f"{os.path.basename(left.path)}.journal")
+    with publishing(target, is_gone_on_with=lambda path: True) as new:
+        assert os.path.isfile(f"{new.path}.journal")
+    assert names_in(tmp_path) == ["a"]
+
+
 def test_a_file_by_the_name_of_the_lock_stays(tmp_path):
     some_file(tmp_path / "a.lock")
     with pytest.raises(FileAccessError, match="no lock of composed-lifts"):
