@@ -1,5 +1,6 @@
 """The gradients of a pure model, and one compiled program for all that a model is run for."""
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from shared.errors import first_line
 from shared.models.pure import PureModel
+from shared.program.traced_once import Part, TracedOnce
 from shared.program.view import View
 
 
@@ -27,9 +29,7 @@ Gradients = tuple[list[Any], dict[str, Any]]
 Results = tuple[Any, dict[str, Any]]
 
 
-def gradients_of(
-    model: PureModel, sown: Sequence[View], masks: Collection[int] = ()
-) -> Callable[[Any, Any], Gradients]:
+def gradients_of(model: PureModel, sown: Sequence[View], masks: Collection[int] = ()) -> TracedOnce:
     """(leaves, inputs) -> gradients of the floating ones, (of inputs, {path: of leaf}).
 
     They are those of a projection of the outputs and of what is sown.
@@ -42,15 +42,22 @@ def gradients_of(
     Raises (what is returned does):
       NoGradientError: JAX cannot differentiate the model.
     """
-    both = results_and_gradients(model, sown, masks)
-    return lambda leaves, inputs: both(leaves, inputs)[1]
+    return Part(results_and_gradients(model, sown, masks), 1)
 
 
 def results_and_gradients(
     model: PureModel, sown: Sequence[View], masks: Collection[int] = ()
-) -> Callable[[Any, Any], tuple[Results, Gradients]]:
+) -> TracedOnce:
     """(leaves, inputs) -> (results of `model.apply`, what `gradients_of` returns). Raises as it."""
+    key = tuple(sown), frozenset(masks)
+    if key not in model.differentiated:
+        model.differentiated[key] = TracedOnce(_results_and_gradients(model, *key))
+    return model.differentiated[key]
 
+
+def _results_and_gradients(
+    model: PureModel, sown: Sequence[View], masks: Collection[int]
+) -> Callable[[Any, Any], tuple[Results, Gradients]]:
     def both(leaves, inputs):
         flat, tree = jax.tree.flatten(inputs)
         moving = {path: leaf for path, leaf in leaves.items() if is_floating(leaf)}
@@ -99,18 +106,17 @@ def run(
       sown: the losses that it returns beside its outputs.
       leaves: {path: array}; inputs: of the call.
       masks: the inputs by which there are no gradients.
-      quickly: whether it is compiled in half the time, to a program that may round otherwise.
+      quickly: whether it is compiled in a fraction of the time, to a program that may round
+        otherwise.
 
     Raises:
       NoGradientError: JAX cannot differentiate the model.
       CannotRunError: this backend cannot run it.
     """
-    quickly = quickly and jax.default_backend() == "cpu"
     key = ("results and gradients", tuple(sown), frozenset(masks), quickly)
     if key not in model.compiled:
-        options: Any = {"xla_backend_optimization_level": 0} if quickly else None
         both = results_and_gradients(model, sown, masks)
-        model.compiled[key] = jax.jit(both, compiler_options=options)
+        model.compiled[key] = compiled_quickly(both) if quickly else jax.jit(both)
     return _run(model.compiled[key], leaves, inputs)
 
 
@@ -125,10 +131,35 @@ def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
     return _run(model.compiled["results"], leaves, inputs)
 
 
+# For a program that runs a few times. Of XLA's two ways to emit kernels the older one, which takes
+# no detour through MLIR; threads that compile parts of a program cost more than they save.
+QUICK_OPTIONS = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
 def compiled_quickly(function: Callable[..., Any]) -> Any:
-    """`jax.jit` of a function, compiled in half the time to a program that runs longer."""
-    options: Any = {"xla_backend_optimization_level": 0}
-    return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
+    """`jax.jit` of a function, on a CPU compiled in a fraction of the time, to run longer."""
+    on_cpu = jax.default_backend() == "cpu"
+    return jax.jit(function, compiler_options=known_options() if on_cpu else None)
+
+
+@functools.cache
+def known_options() -> dict[str, Any]:
+    """Those of `QUICK_OPTIONS` that the XLA of this JAX has: it refuses a name it does not know."""
+    return {name: value for name, value in QUICK_OPTIONS.items() if _is_known({name: value})}
+
+
+def _is_known(options: dict[str, Any]) -> bool:
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _run(compiled: Callable[..., Any], leaves: Any, inputs: Any) -> Any:

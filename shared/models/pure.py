@@ -56,7 +56,8 @@ class PureModel:
       switches: what `apply` met that is switched off at evaluation, when it was traced.
       axis_names: {path: the name of each axis} of the leaves that have a partitioning.
       sources: looks for the lines that make the variables; None where there are none.
-      compiled: what has been compiled of it; see `shared.models.gradients`.
+      differentiated: its programs with gradients, by what they are of; compiled: what has been
+        compiled of it; see `shared.models.gradients`.
     """
 
     name: str
@@ -72,6 +73,9 @@ class PureModel:
     switches: set[str] = dataclasses.field(default_factory=set)
     axis_names: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     sources: Callable[[], Sources] | None = None
+    differentiated: dict[Hashable, TracedOnce] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -37,6 +37,21 @@ class TracedOnce:
         return jax.tree.unflatten(jax.tree.structure(outputs), map(jnp.asarray, results))
 
 
+class Part(TracedOnce):
+    """One of several things that a function returns, of the program that there is for all."""
+
+    def __init__(self, whole: TracedOnce, number: int) -> None:
+        self._whole, self._number = whole, number
+
+    def program(self, *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+        """The program with these outputs alone, of abstract shapes as they are in the whole."""
+        closed, outputs = self._whole.program(*args)
+        start = len(jax.tree.leaves(outputs[: self._number]))
+        part = outputs[self._number]
+        returned = closed.jaxpr.outvars[start : start + len(jax.tree.leaves(part))]
+        return core.ClosedJaxpr(closed.jaxpr.replace(outvars=returned), closed.consts), part
+
+
 def _spec(x: Any) -> jax.ShapeDtypeStruct:
     if isinstance(x, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(x.shape, x.dtype)

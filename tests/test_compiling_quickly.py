@@ -1,0 +1,66 @@
+"""A model is traced once for its results and its gradients, and compiled in a hurry where told."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from shared import Pair
+from shared.models import gradients
+from shared.models.gradients import gradients_of, known_options, results_and_gradients, run
+from shared.models.pair import pure_pair
+from shared.program.traced_once import Part, TracedOnce
+
+X = jnp.ones((2, 3))
+
+
+@pytest.fixture
+def dense():
+    return pure_pair(Pair(nn.Dense(4), lambda rngs: nnx.Linear(3, 4, rngs=rngs), (X,))).linen
+
+
+def ones(model):
+    return {path: jnp.ones(leaf.shape, leaf.dtype) for path, leaf in model.leaves.items()}
+
+
+@pytest.fixture
+def unknown(monkeypatch):
+    """With an option that no XLA has."""
+    monkeypatch.setattr(gradients, "QUICK_OPTIONS", {**gradients.QUICK_OPTIONS, "xla_none": True})
+    known_options.cache_clear()
+    yield
+    known_options.cache_clear()
+
+
+def test_this_xla_has_all_options():
+    known_options.cache_clear()
+    assert known_options() == gradients.QUICK_OPTIONS
+
+
+def test_an_option_that_xla_does_not_have_is_left_out(unknown):
+    assert "xla_none" not in known_options()
+    assert gradients.compiled_quickly(jnp.sin)(X).shape == X.shape
+
+
+def test_what_is_compiled_quickly_is_the_same_function(dense):
+    slow, fast = (run(dense, [], ones(dense), (X,), quickly=quickly) for quickly in (False, True))
+    # Sums of whole numbers are exact, in any order.
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, slow[0], fast[0]))
+    assert len(dense.compiled) == 2
+
+
+def test_gradients_and_results_come_of_one_trace(dense, monkeypatch):
+    traced = []
+    weights = gradients._weights
+    monkeypatch.setattr(gradients, "_weights", lambda *of: traced.append(of) or weights(*of))
+    shapes = jax.eval_shape(results_and_gradients(dense, []), dense.leaves, (X,))
+    assert jax.eval_shape(gradients_of(dense, []), dense.leaves, (X,)) == shapes[1]
+    run(dense, [], ones(dense), (X,))
+    assert len(traced) == 1
+
+
+def test_a_part_is_what_the_function_returns_there():
+    whole = TracedOnce(lambda x: ((x, x + 1), {"a": x * 2}, [x - 3]))
+    for number, expected in enumerate(((X, X + 1), {"a": X * 2}, [X - 3])):
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, Part(whole, number)(X), expected))
