@@ -43,6 +43,12 @@ def test_an_option_that_xla_does_not_have_is_left_out(unknown):
     assert gradients.compiled_quickly(jnp.sin)(X).shape == X.shape
 
 
+def test_what_is_compiled_quickly_is_compiled_with_the_options(monkeypatch):
+    monkeypatch.setattr(gradients, "known_options", lambda: {"xla_none": True})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
+        gradients.compiled_quickly(jnp.cos)(X)
+
+
 def test_what_is_compiled_quickly_is_the_same_function(dense):
     slow, fast = (run(dense, [], ones(dense), (X,), quickly=quickly) for quickly in (False, True))
     # Sums of whole numbers are exact, in any order.

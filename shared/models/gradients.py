@@ -113,6 +113,7 @@ def run(
       NoGradientError: JAX cannot differentiate the model.
       CannotRunError: this backend cannot run it.
     """
+    quickly = quickly and jax.default_backend() == "cpu"
     key = ("results and gradients", tuple(sown), frozenset(masks), quickly)
     if key not in model.compiled:
         both = results_and_gradients(model, sown, masks)
