@@ -1,5 +1,7 @@
 """A model is traced once for its results and its gradients, and compiled in a hurry where told."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,6 +12,7 @@ from shared import Pair
 from shared.models import gradients
 from shared.models.gradients import gradients_of, known_options, results_and_gradients, run
 from shared.models.pair import pure_pair
+from shared.program import traced_once
 from shared.program.traced_once import Part, TracedOnce
 
 X = jnp.ones((2, 3))
@@ -53,7 +56,23 @@ def test_what_is_compiled_quickly_is_the_same_function(dense):
     slow, fast = (run(dense, [], ones(dense), (X,), quickly=quickly) for quickly in (False, True))
     # Sums of whole numbers are exact, in any order.
     assert jax.tree.all(jax.tree.map(jnp.array_equal, slow[0], fast[0]))
-    assert len(dense.compiled) == 2
+
+
+def test_it_is_compiled_once_for_all_that_xla_is_told():
+    once, told = TracedOnce(jnp.sin), {"xla_backend_optimization_level": 0}
+    assert once.jitted((X,)) is once.jitted((X + 1,), {})
+    assert once.jitted((X,), told) is once.jitted((X,), dict(told))
+    assert once.jitted((X,), told) is not once.jitted((X,))
+
+
+def test_what_is_compiled_is_what_was_traced():
+    traced = []
+    once = TracedOnce(lambda x: traced.append(x) or {"a": x + 1})
+    once.program(jax.ShapeDtypeStruct(X.shape, X.dtype))
+    # The program would go through `jaxpr_as_fun` if it were traced to one more.
+    with mock.patch.object(traced_once.core, "jaxpr_as_fun", side_effect=AssertionError):
+        assert jnp.array_equal(once.jitted((X,))(X)["a"], X + 1)
+    assert len(traced) == 1
 
 
 def test_gradients_and_results_come_of_one_trace(dense, monkeypatch):

@@ -113,12 +113,7 @@ def run(
       NoGradientError: JAX cannot differentiate the model.
       CannotRunError: this backend cannot run it.
     """
-    quickly = quickly and jax.default_backend() == "cpu"
-    key = ("results and gradients", tuple(sown), frozenset(masks), quickly)
-    if key not in model.compiled:
-        both = results_and_gradients(model, sown, masks)
-        model.compiled[key] = compiled_quickly(both) if quickly else jax.jit(both)
-    return _run(model.compiled[key], leaves, inputs)
+    return _run(results_and_gradients(model, sown, masks), leaves, inputs, quickly)
 
 
 def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
@@ -127,9 +122,7 @@ def run_forward(model: PureModel, leaves: Any, inputs: Any) -> Results:
     Raises:
       CannotRunError: this backend cannot run the model.
     """
-    if "results" not in model.compiled:
-        model.compiled["results"] = jax.jit(model.apply)
-    return _run(model.compiled["results"], leaves, inputs)
+    return _run(model.apply, leaves, inputs)
 
 
 # For a program that runs a few times. Of XLA's two ways to emit kernels the older one, which takes
@@ -143,8 +136,12 @@ QUICK_OPTIONS = {
 
 def compiled_quickly(function: Callable[..., Any]) -> Any:
     """`jax.jit` of a function, on a CPU compiled in a fraction of the time, to run longer."""
-    on_cpu = jax.default_backend() == "cpu"
-    return jax.jit(function, compiler_options=known_options() if on_cpu else None)
+    return jax.jit(function, compiler_options=quick_options())
+
+
+def quick_options() -> dict[str, Any] | None:
+    """What XLA is told where it may hurry."""
+    return known_options() if jax.default_backend() == "cpu" else None
 
 
 @functools.cache
@@ -163,10 +160,11 @@ def _is_known(options: dict[str, Any]) -> bool:
     return True
 
 
-def _run(compiled: Callable[..., Any], leaves: Any, inputs: Any) -> Any:
+def _run(function: TracedOnce, leaves: Any, inputs: Any, quickly: bool = False) -> Any:
     """The model has been traced before: what is raised here is raised by XLA."""
+    options = quick_options() if quickly else None
     try:
-        return compiled(leaves, inputs)
+        return function.jitted((leaves, inputs), options)(leaves, inputs)
     except (ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise

@@ -19,6 +19,7 @@ from shared.models.nnx import ARRAY, built, nnx_model
 from shared.models.pure import PureModel, described
 from shared.models.sown import KEPT, collections, without_sown
 from shared.models.training import Training, check_training, training_of
+from shared.program.traced_once import TracedOnce
 from shared.program.whole_numbers import WholeNumbers
 from shared.trees import flatten, unflatten
 
@@ -221,7 +222,7 @@ def pure_case(case: Case, load: Callable[[str], Implementation] = load_implement
             leaves = flatten(init())
             return {path: leaves[path] for path in paths}
 
-        return PureModel(name, specs, (), apply, initial)
+        return PureModel(name, specs, (), TracedOnce(apply), initial)
 
     return PurePair(
         model("linen"),

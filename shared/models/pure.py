@@ -33,9 +33,6 @@ class Sources(NamedTuple):
         return self.made.get(path, ())
 
 
-Apply = Callable[[Mapping[str, Any], tuple], tuple[Any, dict[str, Any]]]
-
-
 @dataclasses.dataclass(frozen=True)
 class PureModel:
     """One model of a pair as a pure function.
@@ -56,27 +53,24 @@ class PureModel:
       switches: what `apply` met that is switched off at evaluation, when it was traced.
       axis_names: {path: the name of each axis} of the leaves that have a partitioning.
       sources: looks for the lines that make the variables; None where there are none.
-      differentiated: its programs with gradients, by what they are of; compiled: what has been
-        compiled of it; see `shared.models.gradients`.
+      differentiated: its programs with gradients, by what they are of; see
+        `shared.models.gradients`.
     """
 
     name: str
     leaves: dict[str, jax.ShapeDtypeStruct]
     rng_leaves: tuple[str, ...]
-    apply: Apply
+    apply: TracedOnce
     initial: Callable[[Collection[str], tuple], dict[str, Any]]
     places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     used_in_call: frozenset[str] = frozenset()
     draws: Draws | None = None
     init: TracedOnce | None = None
-    in_training: Apply | None = None
+    in_training: TracedOnce | None = None
     switches: set[str] = dataclasses.field(default_factory=set)
     axis_names: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     sources: Callable[[], Sources] | None = None
     differentiated: dict[Hashable, TracedOnce] = dataclasses.field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    compiled: dict[Hashable, Callable] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 

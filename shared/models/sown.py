@@ -9,7 +9,6 @@ from flax import errors
 from shared.models.linen import TO_LOOK_AT
 from shared.models.pure import PureModel
 from shared.program.trace import trace
-from shared.program.traced_once import TracedOnce
 
 # Collections that a model keeps from call to call.
 KEPT = {"params", "batch_stats", "cache"}
@@ -82,8 +81,7 @@ def _is_used(model: PureModel, inputs: tuple, frozen: PureModel) -> bool:
 
 def _updates(model: PureModel, inputs: tuple, leaves: Mapping[str, Any]) -> Mapping[str, Any]:
     """The shapes of what a call leaves, of the program that is traced once for all checks."""
-    traced = model.apply if isinstance(model.apply, TracedOnce) else TracedOnce(model.apply)
-    _, (_, updates) = traced.program(dict(leaves), inputs)
+    _, (_, updates) = model.apply.program(dict(leaves), inputs)
     return updates
 
 

@@ -273,4 +273,4 @@ def not_reshaped(node: Node) -> Node:
 
 
 def _count(aval: Any) -> int:
-    return int(np.prod(aval.shape, dtype=np.int64))
+    return math.prod(aval.shape)

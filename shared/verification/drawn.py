@@ -12,7 +12,6 @@ from shared.program.drawn_leaves import is_draw
 from shared.program.draws import Draws, draws
 from shared.program.graph import Graph, Node
 from shared.program.jax_programs import COMPARISONS
-from shared.program.traced_once import TracedOnce
 from shared.program.view import View
 from shared.verification.ported import Ported
 from shared.verification.programs import called, program
@@ -85,13 +84,12 @@ def _compared(graph: Graph) -> set[View]:
 
 
 def _with_draws(model: PureModel, pure: PurePair) -> PureModel:
-    traced = model.apply if isinstance(model.apply, TracedOnce) else TracedOnce(model.apply)
     with called(model, pure.inputs):
-        closed, _ = traced.program(dict(model.leaves), pure.inputs)
+        closed, _ = model.apply.program(dict(model.leaves), pure.inputs)
     if not draws(closed):
         return model
     found = Draws(lambda: jax.tree.leaves(pure.sample_inputs(0, {})))
-    drawing = dataclasses.replace(model, apply=traced, draws=found)
-    program(traced, drawing, pure.inputs)
+    drawing = dataclasses.replace(model, draws=found)
+    program(model.apply, drawing, pure.inputs)
     leaves = {path: draw.spec for path, draw in found.found.items()}
     return dataclasses.replace(drawing, leaves={**model.leaves, **leaves})

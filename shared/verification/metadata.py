@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from shared.models.pair import PurePair
 from shared.program.constraints import Constraint, constraints
 from shared.program.source import users_place
-from shared.program.traced_once import TracedOnce
 from shared.program.view import View
 from shared.report.result import NAMED, Check, Divergence, Spot
 from shared.verification.ported import Ported
@@ -63,7 +62,6 @@ def _asked_for(pure: PurePair) -> list[list[Constraint]]:
     return [
         constraints(model.apply.program(dict(model.leaves), pure.inputs)[0])
         for model in (pure.linen, pure.nnx)
-        if isinstance(model.apply, TracedOnce)
     ]
 
 
