@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # results are compared bit for bit
@@ -19,13 +20,16 @@ from shared.interface import load_implementation
 # The older of XLA's two ways to emit kernels, in one piece, compiles a small program in half the
 # time; less of LLVM's optimisation saves a sixth more. Without any, a function that is jitted with
 # others would round otherwise than by itself, and some results are compared bit for bit. With
-# --thorough it compiles as it does for users; so it does with a JAX other than the one that is
-# pinned, for XLA ends the process at a flag that it does not know.
+# --thorough or --optimized it compiles as it does for users; so it does with a JAX other than the
+# one that is pinned, for XLA ends the process at a flag that it does not know.
 JAX_OF_FLAGS = "0.10.2"
 COMPILES_FAST = (
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
     "--xla_backend_optimization_level=1"
 )
+
+# In the cache of pytest, which `pytest --cache-clear` removes.
+COMPILED, MAX_COMPILED_BYTES = "compiled", 2**30
 
 
 def pytest_addoption(parser):
@@ -37,13 +41,22 @@ def pytest_addoption(parser):
     parser.addoption(
         "--rest",
         action="store_true",
-        help="of --thorough, run what is left out without it, and what does more with it",
+        help="of --thorough, run what is left out without it, and what does more with it; but for "
+        "what --rest --optimized runs",
+    )
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="run what claims something of XLA's programs, compiled as they are for users",
     )
 
 
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "thorough(*ids): one more of a kind, or those parameters, run with --thorough"
+    )
+    config.addinivalue_line(
+        "markers", "optimized: claims something of what XLA makes: run alone by --optimized"
     )
     config.addinivalue_line(
         "markers", "quick(*ids): the parameters that are run without --thorough"
@@ -53,20 +66,28 @@ def pytest_configure(config):
         "in_turn(name): without --thorough, its parameters are combined in turn, not each with "
         "each, until each is run, or each of the one that is named",
     )
-    if config.getoption("--rest"):
-        config.option.thorough = True
-    thorough = config.getoption("--thorough")
+    rest, thorough = config.getoption("--rest"), config.getoption("--thorough")
+    optimized = config.getoption("--optimized") or (thorough and not rest)
+    config.option.thorough = thorough = thorough or rest
     settings.load_profile("thorough" if thorough else "quick")
     # Tracing makes many objects that stay: Python would look through them too often.
     gc.set_threshold(50_000, 20, 50)
-    if jax.__version__ == JAX_OF_FLAGS and not thorough:
+    if jax.__version__ == JAX_OF_FLAGS and not optimized:
         # Before the first array, which has XLA read them; processes that are started inherit them.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {COMPILES_FAST}"
 
 
+def pytest_sessionstart(session):
+    """What one run has compiled the next one loads; what has grown too large is forgotten."""
+    is_first = "PYTEST_XDIST_WORKER" not in os.environ
+    compiled = session.config.cache.mkdir(COMPILED)
+    if is_first and sum(file.stat().st_size for file in compiled.iterdir()) > MAX_COMPILED_BYTES:
+        shutil.rmtree(compiled)
+
+
 def pytest_collection_modifyitems(config, items):
     """Leaves out what is one more of a kind, unless it is named, and counts it as deselected."""
-    rest = config.getoption("--rest")
+    rest, optimized = config.getoption("--rest"), config.getoption("--optimized")
     is_whole = config.getoption("--thorough") and not rest
     if is_whole or any("::" in word for word in config.args):
         return
@@ -81,6 +102,9 @@ def pytest_collection_modifyitems(config, items):
     if rest:
         more = [item for item in kept if does_more(item)]
         kept, left = [*left, *more], [item for item in kept if item not in more]
+    if rest or optimized:
+        other = [item for item in kept if bool(item.get_closest_marker("optimized")) != optimized]
+        kept, left = [item for item in kept if item not in other], [*left, *other]
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 
@@ -141,11 +165,9 @@ for name, examples in (("quick", 2), ("thorough", 20)):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
+def compilation_cache(request):
     """Eager Linen compiles its program on every call: here each program is compiled once."""
-    base = tmp_path_factory.getbasetemp()
-    of_all_processes = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    jax.config.update("jax_compilation_cache_dir", str(of_all_processes / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(request.config.cache.mkdir(COMPILED)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

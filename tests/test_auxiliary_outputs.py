@@ -8,6 +8,8 @@ from flax import nnx
 
 from shared import Pair, verify
 
+pytestmark = pytest.mark.optimized
+
 F, N = 4, 3
 INPUTS = (jax.ShapeDtypeStruct((5, F), "float32"),)
 

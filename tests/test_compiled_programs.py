@@ -16,6 +16,8 @@ from shared.cases import CASES
 from shared.interface import activation_of
 from shared.trees import flatten, unflatten
 
+pytestmark = pytest.mark.optimized
+
 # Of one fingerprint, and yet of other bytes.
 OTHER_BYTES = {
     ("decode", "gradient"): "the loop back has the cache behind the params in Linen, before them "

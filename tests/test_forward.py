@@ -20,6 +20,8 @@ import nnx_impl
 from shared.cases import CASES
 from shared.interface import activation_of
 
+pytestmark = pytest.mark.optimized
+
 
 @functools.cache
 def of_linen(linen, case, seed):

@@ -16,6 +16,8 @@ from helpers import (
 
 from shared.cases import CASES
 
+pytestmark = pytest.mark.optimized
+
 
 @functools.cache
 def of_linen(linen, case):

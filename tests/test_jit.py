@@ -12,6 +12,8 @@ from nnx_impl import composed as nnx_composed
 from nnx_impl import implementation as nnx_implementation
 from shared.cases import CASES
 
+pytestmark = pytest.mark.optimized
+
 
 def assert_same_run(case, eager, jitted):
     """The same bits, but for what the row of the case says is fused: that is close."""

@@ -15,6 +15,8 @@ from shared import oracle
 from shared.cases import CASES
 from shared.interface import activation_of
 
+pytestmark = pytest.mark.optimized
+
 WITH_ORACLE = [case for case in CASES.values() if case.oracle]
 
 

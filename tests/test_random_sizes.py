@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from shared.cases import CASES
 from shared.interface import activation_of
 
+pytestmark = pytest.mark.optimized
+
 sizes = st.fixed_dictionaries(
     {
         "num_layers": st.integers(1, 6),

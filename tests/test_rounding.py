@@ -12,6 +12,8 @@ from shared import Pair, verify
 from shared.report.result import PASSES
 from shared.verification.limits import Limits
 
+pytestmark = pytest.mark.optimized
+
 F = 32
 HALF = jnp.bfloat16
 
