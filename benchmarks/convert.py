@@ -11,12 +11,13 @@ the disk, reads it back and has the SHA-256 again; `cp` does neither, and `sync`
 brings a copy to the disk. They run in turns; each conversion is a process of its own, whose peak
 memory is its own.
 
-Before each of them a file as large as what is written is made and removed, and the source is read:
-in a virtual machine, memory that nobody has used for a while is slow to get, by whoever comes
-first.
+Before each of them a file as large as what is written is made and removed: in a virtual machine,
+memory that nobody has used for a while is slow to get, by whoever comes first. The source is then
+either in memory, as one that was just written, or on the disk alone, as one that is fetched.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -33,6 +34,8 @@ MARGIN_BYTES = 400e6
 FEATURES = 4096
 # As much memory as a copy, and a little more, is made at hand.
 WARM = 1.15
+# Where the bytes of a source are when it is read.
+MEMORY, DISK = "memory", "disk"
 
 
 def make(folder, nbytes, leaf_bytes):
@@ -63,13 +66,13 @@ def make(folder, nbytes, leaf_bytes):
         checkpointer.save(folder, args=ocp.args.StandardSave(state))
 
 
-def convert_once(source, target):
+def convert_once(source, target, state):
     """One conversion, in this process, which begins as `copied` does."""
     from resident import resident_bytes
 
     from shared.checkpoint.convert import convert
 
-    warm(source)
+    prepare(source, state)
     resident, spent = resident_bytes("VmRSS"), time.process_time()
     started = time.perf_counter()
     made = convert(source, target)
@@ -91,8 +94,8 @@ def of_process(*words):
     return json.loads(done.stdout)
 
 
-def warm(source):
-    """Has as much memory at hand as a copy takes, and the source in it."""
+def prepare(source, state):
+    """Has as much memory at hand as a copy takes, and the source in it, or on the disk alone."""
     block = bytearray(2**20)
     with tempfile.TemporaryFile(dir=os.path.dirname(source), buffering=0) as scratch:
         for _ in range(int(WARM * stored_bytes(source)) // len(block)):
@@ -102,6 +105,9 @@ def warm(source):
             while opened.readinto(block):
                 pass
     os.sync()
+    for file in files_of(source) if state == DISK else ():
+        with open(file, "rb", buffering=0) as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def files_of(folder):
@@ -114,9 +120,9 @@ def stored_bytes(folder):
     return sum(file.stat().st_size for file in files_of(folder))
 
 
-def copied(source, target):
+def copied(source, target, state):
     """Seconds of `cp -r`, and until what it has written is on the disk."""
-    warm(source)
+    prepare(source, state)
     started = time.perf_counter()
     subprocess.run(["cp", "-r", source, target], check=True)
     written = time.perf_counter()
@@ -127,20 +133,21 @@ def copied(source, target):
 
 
 def rounds(folder, count):
-    """{way: of each round, seconds of cp, of cp and sync, and what a conversion reports}.
+    """{way, where its source is: of each round, seconds of cp, of cp and sync, and what a
+    conversion reports}.
 
     And {way: bytes that are stored at its source}.
     """
-    found, stored = {"there": [], "back": []}, {}
+    found, stored = {}, {}
     ways = {"there": ("source", "made"), "back": ("made", "again")}
-    for number in range(1, count + 1):
+    for number, state in itertools.product(range(1, count + 1), (MEMORY, DISK)):
         for way, (source, target) in ways.items():
             stored[way] = stored_bytes(folder / source)
-            cp, synced = copied(folder / source, folder / "copy")
-            made = of_process("--one", folder / source, folder / target)
-            found[way].append((cp, synced, made))
+            cp, synced = copied(folder / source, folder / "copy", state)
+            made = of_process("--one", folder / source, folder / target, state)
+            found.setdefault((way, state), []).append((cp, synced, made))
             print(
-                f"{way:<6}{number:>3}{cp:>9.2f}{synced:>11.2f}{made['seconds']:>10.2f}"
+                f"{way:<6}{state:<7}{number:>3}{cp:>9.2f}{synced:>11.2f}{made['seconds']:>10.2f}"
                 f"{synced / made['seconds']:>12.2f}{cp / made['seconds']:>8.2f}"
                 f"{made['processor']:>11.2f}{made['peak_bytes'] / 1e6:>9.0f}",
                 flush=True,
@@ -154,8 +161,8 @@ def rounds(folder, count):
 
 def report(found, stored):
     """The medians of all rounds, and what the memory may be."""
-    for way, each in found.items():
-        print(f"{way}, {stored[way] / 1e9:.2f} GB stored:")
+    for (way, state), each in sorted(found.items(), reverse=True):
+        print(f"{way} from {state}, {stored[way] / 1e9:.2f} GB stored:")
         for name, which in (("cp and sync", 1), ("cp alone", 0)):
             ratios = [row[which] / row[2]["seconds"] for row in each]
             print(
@@ -192,7 +199,7 @@ def main():
     parser.add_argument("--leaf_megabytes", type=float, default=256, help="of the largest leaves")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", help="where to write: on the disk that is measured")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:
@@ -207,7 +214,7 @@ def main():
         sizes = int(words.gigabytes * 1e9), int(words.leaf_megabytes * 2**20)
         of_process("--make", folder / "source", *sizes)
         print(
-            f"{'':9}{'cp':>9}{'cp + sync':>11}{'convert':>10}{'of cp+sync':>12}{'of cp':>8}"
+            f"{'':16}{'cp':>9}{'cp + sync':>11}{'convert':>10}{'of cp+sync':>12}{'of cp':>8}"
             f"{'processor':>11}{'MB':>9}"
         )
         report(*rounds(folder, words.rounds))
