@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import optax  # type: ignore[import-untyped]
+import optax
 from flax import struct
 from flax.training import train_state
 

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 import jax
-import optax  # type: ignore[import-untyped]
+import optax
 from flax import nnx
 
 from nnx_impl.rngs import linen_rngs, linen_streams

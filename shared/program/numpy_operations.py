@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jax import lax
-from scipy import special  # type: ignore[import-untyped]
 
 Array = np.ndarray
 Operation = Callable[..., Array]
@@ -34,6 +33,17 @@ def compute(op: str, args: Sequence[Array], params: Mapping[str, Any], aval: Any
 def _plain(function: Callable[..., Any]) -> Operation:
     """An operation without parameters."""
     return lambda *args, params, aval: function(*args)
+
+
+def _special(name: str) -> Operation:
+    """A function of `scipy.special`, which is imported where a model has it: it takes a while."""
+
+    def function(*args: Array) -> Array:
+        from scipy import special
+
+        return getattr(special, name)(*args)
+
+    return _plain(function)
 
 
 def _divide(x: Array, y: Array) -> Array:
@@ -204,68 +214,71 @@ def _power(x: Array, y: Array) -> Array:
     return np.power(x, y.astype(x.dtype) if x.dtype.kind in "fc" else y)
 
 
+_PLAIN: dict[str, Callable[..., Any]] = {
+    "neg": np.negative,
+    "sign": np.sign,
+    "abs": np.abs,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "log": np.log,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "atan2": np.arctan2,
+    "sqrt": np.sqrt,
+    "cbrt": np.cbrt,
+    "square": np.square,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "is_finite": np.isfinite,
+    "not": np.invert,
+    "real": np.real,
+    "imag": np.imag,
+    "conj": np.conj,
+    "stop_gradient": np.asarray,
+    "copy": np.asarray,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": _divide,
+    "rem": _remainder,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": _power,
+    "clamp": _clamp,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+}
+
+_SPECIAL = {
+    "logistic": "expit",
+    "erf": "erf",
+    "erfc": "erfc",
+    "erf_inv": "erfinv",
+    "lgamma": "gammaln",
+    "digamma": "digamma",
+}
+
 _OPERATIONS: dict[str, Operation] = {
-    **{
-        name: _plain(function)
-        for name, function in {
-            "neg": np.negative,
-            "sign": np.sign,
-            "abs": np.abs,
-            "exp": np.exp,
-            "exp2": np.exp2,
-            "log": np.log,
-            "log1p": np.log1p,
-            "expm1": np.expm1,
-            "sin": np.sin,
-            "cos": np.cos,
-            "tan": np.tan,
-            "sinh": np.sinh,
-            "cosh": np.cosh,
-            "tanh": np.tanh,
-            "asin": np.arcsin,
-            "acos": np.arccos,
-            "atan": np.arctan,
-            "atan2": np.arctan2,
-            "sqrt": np.sqrt,
-            "cbrt": np.cbrt,
-            "square": np.square,
-            "floor": np.floor,
-            "ceil": np.ceil,
-            "is_finite": np.isfinite,
-            "not": np.invert,
-            "real": np.real,
-            "imag": np.imag,
-            "conj": np.conj,
-            "stop_gradient": np.asarray,
-            "copy": np.asarray,
-            "rsqrt": lambda x: 1 / np.sqrt(x),
-            "logistic": special.expit,
-            "erf": special.erf,
-            "erfc": special.erfc,
-            "erf_inv": special.erfinv,
-            "lgamma": special.gammaln,
-            "digamma": special.digamma,
-            "add": np.add,
-            "add_any": np.add,
-            "sub": np.subtract,
-            "mul": np.multiply,
-            "div": _divide,
-            "rem": _remainder,
-            "max": np.maximum,
-            "min": np.minimum,
-            "pow": _power,
-            "clamp": _clamp,
-            "eq": np.equal,
-            "ne": np.not_equal,
-            "lt": np.less,
-            "le": np.less_equal,
-            "gt": np.greater,
-            "ge": np.greater_equal,
-            "and": np.bitwise_and,
-            "or": np.bitwise_or,
-            "xor": np.bitwise_xor,
-        }.items()
-    },
+    **{name: _special(of_scipy) for name, of_scipy in _SPECIAL.items()},
+    **{name: _plain(function) for name, function in _PLAIN.items()},
     "round": _round,
     "integer_pow": _integer_pow,
     "select_n": _select,

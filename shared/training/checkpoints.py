@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp  # type: ignore[import-untyped]
+import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from shared.errors import CorruptFileError, FileAccessError, InputError, first_line

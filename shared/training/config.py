@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
-import optax  # type: ignore[import-untyped]
+import optax
 
 from shared.cases import CASES, Case
 

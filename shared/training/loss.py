@@ -1,7 +1,7 @@
 """The loss that a language model is trained with."""
 
 import jax
-import optax  # type: ignore[import-untyped]
+import optax
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

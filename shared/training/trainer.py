@@ -9,7 +9,7 @@ from shared.interface import IMPLEMENTATIONS
 if TYPE_CHECKING:
     import jax
     import numpy as np
-    import optax  # type: ignore[import-untyped]
+    import optax
 
     Windows = jax.Array | np.ndarray
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import special  # type: ignore[import-untyped]
 
 from shared.program.distribution import Source, Term, numbers
 
@@ -91,6 +90,8 @@ def _norms_apart(x: np.ndarray, y: np.ndarray) -> str:
         float(np.var(np.square(each).sum(1) / np.square(each).sum(1).mean())) for each in (x, y)
     ]
     small, large = sorted(spread)
+    from scipy import special
+
     if special.fdtrc(len(x) - 1, len(y) - 1, large / max(small, 1e-12)) >= ERROR_RATE:
         return ""
     one, other = (np.sqrt(each) for each in spread)

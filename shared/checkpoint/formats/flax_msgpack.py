@@ -3,7 +3,7 @@
 import struct
 from typing import IO, Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 
 from shared.checkpoint.formats import contents

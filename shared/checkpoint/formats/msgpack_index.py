@@ -3,7 +3,7 @@
 import dataclasses
 from typing import IO
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 
 from shared.checkpoint.formats import contents

@@ -4,7 +4,7 @@ import dataclasses
 import struct
 from typing import IO
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from shared.checkpoint.formats import contents
 from shared.errors import CorruptFileError
