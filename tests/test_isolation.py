@@ -131,6 +131,13 @@ def test_a_run_loads_one_implementation(chosen, other):
     assert f"{other}_impl" not in loaded
 
 
+@pytest.mark.thorough
+def test_scipy_is_loaded_by_what_needs_it():
+    loaded = modules_after("import shared.verification.pipeline")
+    assert "jax" in loaded
+    assert "scipy" not in loaded
+
+
 @pytest.mark.parametrize("word", ["--help", "--impl=torch", "--imlp=nnx", "--version", "train"])
 def test_help_and_usage_errors_load_no_jax(word):
     loaded = modules_after(f"from shared.cli import main; main([{word!r}])")
