@@ -35,7 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "target_path",
         None,
-        "Where to write: nothing is there yet. A folder of steps becomes a folder of steps.",
+        "Where to write: nothing is there yet. As Orbax, a step of a CheckpointManager stays one.",
         flag_values=values,
     )
     define_name(
