@@ -1,5 +1,7 @@
 """A model is traced once for its results and its gradients, and compiled in a hurry where told."""
 
+import collections
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -8,10 +10,12 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from shared import Pair
+from shared import Pair, verify
+from shared.cases import CASES
+from shared.interface import load_implementation
 from shared.models import gradients
 from shared.models.gradients import gradients_of, known_options, results_and_gradients, run
-from shared.models.pair import pure_pair
+from shared.models.pair import pure_case, pure_pair
 from shared.program import traced_once
 from shared.program.traced_once import Part, TracedOnce
 
@@ -56,6 +60,22 @@ def test_what_is_compiled_quickly_is_the_same_function(dense):
     slow, fast = (run(dense, [], ones(dense), (X,), quickly=quickly) for quickly in (False, True))
     # Sums of whole numbers are exact, in any order.
     assert jax.tree.all(jax.tree.map(jnp.array_equal, slow[0], fast[0]))
+
+
+def test_a_model_of_a_case_is_traced_once_for_all_checks():
+    called = collections.Counter()
+
+    def load(name):
+        implementation = load_implementation(name)
+
+        def apply(*args):
+            called[name] += 1
+            return implementation.apply(*args)
+
+        return SimpleNamespace(init=implementation.init, apply=apply)
+
+    assert verify(pure_case(CASES["shared"], load), samples=1).verdict == "identical"
+    assert called == {"linen": 1, "nnx": 1}
 
 
 def test_it_is_compiled_once_for_all_that_xla_is_told():

@@ -65,5 +65,21 @@ def test_all_are_run_where_it_is_asked_for_them():
     assert selected(["thorough"]) == selected([], ["tests/test_jit.py::test_init"]) == set(MARKS)
 
 
+@pytest.mark.parametrize(
+    ("size", "is_first", "stays"), [(8, True, True), (9, True, False), (9, False, True)]
+)
+def test_what_is_compiled_is_forgotten_where_it_is_too_large(
+    size, is_first, stays, tmp_path, monkeypatch
+):
+    (tmp_path / "program").write_bytes(bytes(size))
+    monkeypatch.setattr(conftest, "MAX_COMPILED_BYTES", 8)
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    if is_first:
+        monkeypatch.delenv("PYTEST_XDIST_WORKER")
+    cache = SimpleNamespace(mkdir=lambda name: tmp_path)
+    conftest.pytest_sessionstart(SimpleNamespace(config=SimpleNamespace(cache=cache)))
+    assert (tmp_path / "program").exists() == stays
+
+
 def test_no_test_does_more_by_a_fixture_of_all(request):
     assert not conftest.does_more(request.node)
