@@ -205,6 +205,8 @@ def test_help_names_every_command_and_the_flags_of_this_one(run, command):
     assert all(f"  {name}" in out for name in COMMANDS)
     assert ("--impl:" in out) == (command in ("forward", "train"))
     assert ("--case:" in out) == (command not in ("train", "convert", "compare"))
+    assert not any(f"Default: {empty}." in out for empty in ("", "[]", "None"))
+    assert "Default: [" not in out
     assert err == ""
 
 

@@ -99,7 +99,8 @@ def _help(name: str, values: flags.FlagValues) -> str:
     lines += ["", f"flags of {name}:"]
     for flag in sorted(values):
         value = values[flag].default
-        note = "" if value is None or value is False else f" Default: {value}."
+        shown = ",".join(value) if isinstance(value, list) else str(value)
+        note = "" if shown in ("None", "False", "") else f" Default: {shown}."
         lines.append(f"  --{flag}: {values[flag].help}{note}")
     lines += ["", f"{PROG} COMMAND --help shows the flags of another command."]
     return "\n".join(lines)
