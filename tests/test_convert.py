@@ -89,6 +89,20 @@ def test_there_and_back_is_the_same_checkpoint(impl, with_manifest, source, tmp_
     )
 
 
+def test_the_function_makes_what_the_command_makes_and_returns_its_notes(source, tmp_path, capsys):
+    command = converted(source("linen"), tmp_path / "command", f"--step={STEP}")
+    printed = capsys.readouterr().err
+    assert "has no manifest" in printed
+    function = tmp_path / "function"
+    made = convert(source("linen"), function, Options(step=STEP))
+    notes = "".join(f"composed-lifts: note: {note}\n" for note in made.notes)
+    assert notes.replace(str(function), str(command)) == printed
+    assert leaves_of(function, STEP) == leaves_of(command, STEP)
+    records = (path.joinpath(str(STEP), "run", "metadata") for path in (command, function))
+    assert len({record.read_bytes() for record in records}) == 1
+    assert train(function, "--resume")[::2] == (0, "")
+
+
 @each_implementation
 @pytest.mark.parametrize("form", sorted(WRITERS))
 def test_every_format_goes_there_and_back(impl, form, source, tmp_path):

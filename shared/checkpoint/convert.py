@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class Conversion:
       sha256: of the bytes of each that was written.
       not_finite: {path in the source: how many numbers of it are NaN or infinite}.
       axis_names: {path in the target: the name of each axis}, where they are known.
+      notes: what a user is to know of it.
     """
 
     source: Reader
@@ -68,6 +69,7 @@ class Conversion:
     sha256: Mapping[Path, str] = dataclasses.field(default_factory=dict)
     not_finite: Mapping[Path, int] = dataclasses.field(default_factory=dict)
     axis_names: Mapping[str, list] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def to(self) -> str:
@@ -157,7 +159,6 @@ def convert(
     options: Options = DEFAULT,
     told: Callable[[str], object] = lambda message: None,
     progress: Progress = lambda done, total, what: None,
-    carried: Callable[[str, bytes, "Conversion"], bytes] = lambda name, data, conversion: data,
 ) -> Conversion:
     """Makes a checkpoint of the other API at a path where nothing is.
 
@@ -169,10 +170,8 @@ def convert(
       source_path: a checkpoint, or a folder of several steps.
       target_path: of the form that the source has: where that is a folder of steps, so is this.
       options: what is to be made.
-      told: is called with what a user is to know.
+      told: is called with each note, as soon as it is known.
       progress: is told of each leaf as it is written, and as it is read back.
-      carried: makes what stands beside the arrays of a step, as the JSON of a run, be that of the
-        target; it is called with its name, its bytes and the conversion.
 
     Raises:
       InputError: the source is no checkpoint, or it cannot be told what is to become of it.
@@ -186,6 +185,12 @@ def convert(
     what = repr((dict(versions()), options.format, conversion.plan))
     identity = identity_of(conversion.source.location, what)
 
+    notes: list[str] = []
+
+    def note(message: str) -> None:
+        notes.append(message)
+        told(message)
+
     def journal_of(new: str) -> Journal:
         return Journal(new, os.path.join(new, *form), identity)
 
@@ -193,21 +198,22 @@ def convert(
         target_path,
         source_path,
         _check_replaced(options),
-        told,
+        note,
         lambda left: options.format in IN_PARTS and bool(journal_of(left).entries),
     ) as new:
         location, journal = os.path.join(new.path, *form), journal_of(new.path)
         there = conversion.nbytes_of(journal.entries)
         if there:
-            told(f"{there:,} of {conversion.nbytes:,} bytes are on the disk already")
+            note(f"{there:,} of {conversion.nbytes:,} bytes are on the disk already")
         check_room(target_path, conversion.nbytes - there)
         os.makedirs(os.path.dirname(location), exist_ok=True)
         conversion = _written(conversion, location, options.format, journal, progress)
         if form:
-            carry(conversion, new.path, carried)
-    for note in notes_on(conversion, target_path, options):
-        told(note)
-    return dataclasses.replace(conversion, target=os.path.join(target_path, *form))
+            carry(conversion, new.path)
+    for message in notes_on(conversion, target_path, options):
+        note(message)
+    target = os.path.join(target_path, *form)
+    return dataclasses.replace(conversion, target=target, notes=tuple(notes))
 
 
 def _written(

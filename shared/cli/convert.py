@@ -195,7 +195,6 @@ def options_of_pair(pair: "Pair") -> "Options":
 def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
     from shared.checkpoint.convert import convert, planned
     from shared.checkpoint.document import conversion_json
-    from shared.cli.carried import carried
     from shared.cli.progress import bytes_bar
     from shared.report.conversion import print_conversion
 
@@ -204,9 +203,7 @@ def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
         conversion = planned(values.source_path, options)
     else:
         with bytes_bar("convert") as progress:
-            conversion = convert(
-                values.source_path, values.target_path, options, _note, progress, carried
-            )
+            conversion = convert(values.source_path, values.target_path, options, _note, progress)
     document = conversion_json(conversion, values.target_path)
     print_conversion(document)
     if writer is not None:
