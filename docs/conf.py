@@ -1,6 +1,7 @@
 """The guide as a site: `sphinx-build -W docs build/guide` executes every block of its code."""
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,11 +12,22 @@ sys.path.insert(0, str(SPHINX))
 # The blocks call `composed-lifts` as a reader does, and print as wide as a page.
 os.environ["JUPYTER_PATH"] = str(SPHINX)
 os.environ["PYTHONSTARTUP"] = str(SPHINX / "kernels" / "python3" / "startup.py")
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ |= {"COLUMNS": "120", "JAX_PLATFORMS": "cpu"}
-# Each command is a process of its own: what one has compiled, the next does not compile again.
-compiled = tempfile.TemporaryDirectory()
-os.environ["COMPILED_BY_COMMANDS"] = compiled.name
+
+# What one page has compiled, and a command, which is a process of its own, the next one loads.
+folder = tempfile.TemporaryDirectory()
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": f"{folder.name}/compiled",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+COMMANDS = SPHINX / "commands"
+os.environ["PATH"] = f"{COMMANDS}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+os.environ["COMMANDS_OF_PAGES"] = place = f"{folder.name}/commands"
+server = subprocess.Popen([sys.executable, COMMANDS / "server.py", place], stdout=subprocess.PIPE)
+if server.stdout.readline() != b"ready\n":
+    raise RuntimeError("the server of the commands has not started")
 
 project = "composed-lifts"
 extensions = ["myst_nb", "sphinx_design", "twins", "outputs", "folding"]

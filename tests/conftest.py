@@ -179,7 +179,7 @@ def room_for_programs():
     Beyond them XLA crashes: well before, the programs are forgotten (those on disk are kept).
     """
     yield
-    if next(TESTS) % 20 == 0 and MAPS.exists() and MAPS.read_text().count("\n") > 20_000:
+    if next(TESTS) % 20 == 0 and MAPS.exists() and MAPS.read_text().count("\n") > 40_000:
         jax.clear_caches()
         gc.collect()
 

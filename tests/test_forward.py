@@ -20,8 +20,6 @@ import nnx_impl
 from shared.cases import CASES
 from shared.interface import activation_of
 
-pytestmark = pytest.mark.optimized
-
 
 @functools.cache
 def of_linen(linen, case, seed):
@@ -37,6 +35,7 @@ def check_forward_equal(linen, nnx, case, seeds=range(3)):
         assert_identical(expected, run(nnx, case, moved, random_inputs(case, seed)))
 
 
+@pytest.mark.optimized
 @pytest.mark.thorough("transformer_untied", "transformer_decode")
 def test_forward_is_equal(linen, nnx, case, pytestconfig):
     # Linen compiles its program at each call.
@@ -44,6 +43,7 @@ def test_forward_is_equal(linen, nnx, case, pytestconfig):
     check_forward_equal(linen, nnx, case, seeds)
 
 
+@pytest.mark.optimized
 @pytest.mark.in_turn("sizes")
 @pytest.mark.parametrize("sizes", [(1, 5, 4), (3, 1, 4), (3, 5, 0), (3, 5, 1), (24, 4, 2)])
 def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
@@ -57,6 +57,7 @@ def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):
     assert_identical(expected, run(nnx, case, linen_to_nnx(case, variables), inputs))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("convert", [np.asarray, "jax", "float64"])
 def test_the_function_of_the_exercise(convert):
     import jax.numpy as jnp

@@ -16,8 +16,6 @@ from helpers import (
 
 from shared.cases import CASES
 
-pytestmark = pytest.mark.optimized
-
 
 @functools.cache
 def of_linen(linen, case):
@@ -30,6 +28,7 @@ def check_gradients_equal(linen, nnx, case):
     assert_identical(of_linen(linen, case), gradients(nnx, case, moved, random_inputs(case)))
 
 
+@pytest.mark.optimized
 @pytest.mark.thorough("transformer_untied", "transformer_decode")
 def test_gradients_are_equal(linen, nnx, case):
     check_gradients_equal(linen, nnx, case)

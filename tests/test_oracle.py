@@ -15,8 +15,6 @@ from shared import oracle
 from shared.cases import CASES
 from shared.interface import activation_of
 
-pytestmark = pytest.mark.optimized
-
 WITH_ORACLE = [case for case in CASES.values() if case.oracle]
 
 
@@ -32,6 +30,7 @@ def check_against_oracle(case, outputs, variables, inputs):
     assert np.all(error <= bound), f"error {error.max():.3g}, bound there {bound.max():.3g}"
 
 
+@pytest.mark.optimized
 @pytest.mark.thorough("transformer_untied")
 def test_both_agree_with_numpy(linen, nnx, case):
     variables, inputs = random_variables(case), random_inputs(case)
@@ -40,6 +39,7 @@ def test_both_agree_with_numpy(linen, nnx, case):
     check_against_oracle(case, nnx.apply(case, moved, *inputs)[0], variables, inputs)
 
 
+@pytest.mark.optimized
 def test_the_function_of_the_exercise_agrees_with_numpy(linen):
     case = dataclasses.replace(CASES["shared"], num_layers=5, features=16, batch_size=7)
     x = random_batch(case)

@@ -9,8 +9,6 @@ from shared import verify
 from shared.interface import activation_of
 from shared.models.pair import pure_case
 
-pytestmark = pytest.mark.optimized
-
 
 def check_same_program(linen, nnx, case):
     """As texts; where these differ, as `verify` compares."""

@@ -24,8 +24,6 @@ from hypothesis import strategies as st
 from shared.cases import CASES
 from shared.interface import activation_of
 
-pytestmark = pytest.mark.optimized
-
 sizes = st.fixed_dictionaries(
     {
         "num_layers": st.integers(1, 6),
@@ -41,6 +39,7 @@ names_and_dtypes = st.sampled_from(
 )
 
 
+@pytest.mark.optimized
 @hypothesis.given(names_and_dtypes, sizes, seeds)
 def test_forward_and_gradients(linen, nnx, name_and_dtype, sizes, seed):
     name, dtype = name_and_dtype
@@ -66,6 +65,7 @@ def check_equal(linen, nnx, case, seed, dtype):
         assert_identical(b, d)
 
 
+@pytest.mark.optimized
 @hypothesis.given(names, sizes, seeds)
 def test_init(linen, nnx, name, sizes, seed):
     case = dataclasses.replace(CASES[name], **sizes).params_case
@@ -99,6 +99,7 @@ def test_planted_fault_is_caught(linen, nnx, case, dtype):
 NARROW = {name: case for name, case in CASES.items() if case.dtypes == ("float32",)}
 
 
+@pytest.mark.optimized
 @pytest.mark.thorough("transformer", "transformer_decode", "transformer_untied")
 @pytest.mark.parametrize("name", NARROW)
 def test_what_is_only_float32_is_not_the_same_in_half_precision(linen, nnx, name):
