@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,27 @@ class Faulty:
         if isinstance(outputs, tuple):
             return (self.on_output(x_batch, outputs[0]), *outputs[1:]), updates
         return self.on_output(x_batch, outputs), updates
+
+
+@dataclasses.dataclass(frozen=True)
+class Jitted:
+    """`base`, of which each case is compiled once for all faults."""
+
+    base: Implementation
+
+    def init(self, case, seed, init="linen"):
+        return self._init(case, seed, init)()
+
+    def apply(self, case, variables, *inputs):
+        return self._apply(case)(variables, *inputs)
+
+    @functools.cache  # noqa: B019
+    def _init(self, case, seed, init):
+        return jax.jit(lambda: self.base.init(case, seed, init))
+
+    @functools.cache  # noqa: B019
+    def _apply(self, case):
+        return jax.jit(functools.partial(self.base.apply, case))
 
 
 def _on(name, change):
@@ -124,6 +146,8 @@ OF_INPUT_GRADIENTS = ("residual left in the gradient by the inputs",)
 OF_SQUARE_KERNELS = ("transposed square kernel",)
 OF_PRECISION = ("rounded to bfloat16",)
 OF_OWN_LAYERS = ("shared key for all layers", "layers swapped")
+# Without any, a check is to pass.
+NO_FAULT: dict[str, dict] = {"no fault": {}}
 PROGRAM_FAULTS = {
     "another operation": {"on_output": lambda x, y: y * 1.0000001},
     "layers swapped": FORWARD_FAULTS["layers swapped"],
@@ -132,7 +156,7 @@ PROGRAM_FAULTS = {
 
 def caught(case, fault, match=None):
     """That a check fails; or, where the fault is none in a case, that it passes."""
-    none = () if case.has_own_layers else OF_OWN_LAYERS
+    none = (*NO_FAULT, *(() if case.has_own_layers else OF_OWN_LAYERS))
     if not any({*leaf.axes} >= SQUARE for leaf in case.leaves):
         none += OF_SQUARE_KERNELS
     if case.computes_in == "bfloat16":

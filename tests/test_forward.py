@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 import pytest
-from faults import FORWARD_FAULTS, Faulty, caught
+from faults import FORWARD_FAULTS, NO_FAULT, Faulty, Jitted, caught
 from helpers import (
     assert_identical,
     linen_to_nnx,
@@ -77,8 +77,11 @@ def test_the_function_of_the_exercise(convert):
     assert_identical(*received)
 
 
+FAULTS = FORWARD_FAULTS | NO_FAULT
+
+
 @pytest.mark.in_turn("fault")
-@pytest.mark.parametrize("fault", FORWARD_FAULTS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
     with caught(case, fault, match="not bitwise equal"):
-        check_forward_equal(linen, Faulty(nnx, **FORWARD_FAULTS[fault]), case)
+        check_forward_equal(Jitted(linen), Faulty(Jitted(nnx), **FAULTS[fault]), case)

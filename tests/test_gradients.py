@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from faults import FORWARD_FAULTS, GRADIENT_FAULTS, Faulty, caught
+from faults import FORWARD_FAULTS, GRADIENT_FAULTS, NO_FAULT, Faulty, Jitted, caught
 from helpers import (
     assert_identical,
     each,
@@ -34,10 +34,14 @@ def test_gradients_are_equal(linen, nnx, case):
     check_gradients_equal(linen, nnx, case)
 
 
-FAULTS = GRADIENT_FAULTS | {
-    name: FORWARD_FAULTS[name]
-    for name in ("transposed square kernel", "layers swapped", "dropped bias")
-}
+FAULTS = (
+    GRADIENT_FAULTS
+    | NO_FAULT
+    | {
+        name: FORWARD_FAULTS[name]
+        for name in ("transposed square kernel", "layers swapped", "dropped bias")
+    }
+)
 
 
 WITH_GRADIENT = [case for case in CASES.values() if not case.no_gradient]
@@ -53,4 +57,4 @@ def case_with_gradient(request):
 def test_planted_fault_is_caught(fault, linen, nnx, case_with_gradient):
     case = case_with_gradient
     with caught(case, fault, match="not bitwise equal"):
-        check_gradients_equal(linen, Faulty(nnx, **FAULTS[fault]), case)
+        check_gradients_equal(Jitted(linen), Faulty(Jitted(nnx), **FAULTS[fault]), case)

@@ -6,7 +6,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faults import FORWARD_FAULTS, Faulty, caught
+from faults import FORWARD_FAULTS, Faulty, Jitted, caught
 from helpers import each, linen_to_nnx, random_batch, random_inputs, random_variables, small
 
 import linen_impl
@@ -68,7 +68,7 @@ def test_one_example_by_hand():
 @pytest.mark.parametrize("fault", sorted(FORWARD_FAULTS))
 def test_planted_fault_is_caught(fault, linen, case):
     variables, inputs = random_variables(case), random_inputs(case)
-    faulty = Faulty(linen, **FORWARD_FAULTS[fault])
+    faulty = Faulty(Jitted(linen), **FORWARD_FAULTS[fault])
     # The statistics of the batch take the scale of a kernel out again.
     is_none = (case.oracle, fault) == ("batch_norm_stack", "lost scale")
     with contextlib.nullcontext() if is_none else caught(case, fault, match="bound there"):

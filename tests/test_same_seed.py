@@ -6,7 +6,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import pytest
-from faults import INIT_FAULTS, Faulty, caught
+from faults import INIT_FAULTS, NO_FAULT, Faulty, Jitted, caught
 from helpers import assert_identical, nnx_to_linen
 
 from shared import linen_keys
@@ -104,10 +104,13 @@ def test_a_draw_that_was_not_named_is_an_error():
         linen_rngs(0, draws=(), num_scans=0).params.fork()
 
 
+FAULTS = INIT_FAULTS | NO_FAULT
+
+
 @pytest.mark.in_turn("fault")
-@pytest.mark.parametrize("fault", INIT_FAULTS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault, linen, nnx, case):
-    expected, faulty = of_linen(linen, case), Faulty(nnx, **INIT_FAULTS[fault])
+    expected, faulty = of_linen(Jitted(linen), case), Faulty(Jitted(nnx), **FAULTS[fault])
     with caught(case, fault, match="not bitwise equal"):
         assert_identical(expected, nnx_to_linen(case, faulty.init(case.params_case, 0)))
 

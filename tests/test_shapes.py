@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from faults import SHAPE_FAULTS, Faulty
+from faults import SHAPE_FAULTS, Faulty, Jitted
 from helpers import linen_to_nnx, random_inputs, random_variables
 
 from shared.interface import activation_of
@@ -37,4 +37,4 @@ def test_params_have_the_lifted_axes_of_the_table(name, case, request):
 @pytest.mark.parametrize("fault", SHAPE_FAULTS)
 def test_planted_fault_is_caught(fault, linen, case):
     with pytest.raises(AssertionError):
-        check_shapes(Faulty(linen, **SHAPE_FAULTS[fault]), case, random_variables(case))
+        check_shapes(Faulty(Jitted(linen), **SHAPE_FAULTS[fault]), case, random_variables(case))

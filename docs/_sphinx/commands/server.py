@@ -29,7 +29,7 @@ def next_client(server: socket.socket) -> socket.socket:
 
 
 def run(client: socket.socket) -> int:
-    """Takes its files, and as JSON its words, folder and environment, and tells it the exit code."""
+    """Takes its files and, as JSON, words, folder and environment; tells it the exit code."""
     _, files, _, _ = socket.recv_fds(client, 1, 3)
     with client.makefile("rb") as sent:
         command = json.load(sent)
@@ -40,7 +40,7 @@ def run(client: socket.socket) -> int:
     client.close()
     for number, file in enumerate(files):
         os.dup2(file, number)
-    sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
