@@ -18,6 +18,8 @@ from shared.program.graph import Graph, Node, constant_value
 from shared.program.jax_programs import COMMUTATIVE, RESHAPES, SAME_OPERATION, SILENT
 from shared.program.repetition import Repetition, broadcast, is_repeated, once
 
+# Of how many operands or results an operation may have, the bits.
+_PLACES = 32
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -238,8 +240,9 @@ def local(
     for _ in range(rounds):
         before, colour = colour, {}
         for node, args, any_order, users in neighbours:
-            operands = [(before[arg], which) for arg, which in args]
-            used = [(before[user], position) for user, position in users]
+            # Colour and place in one number: there are a million of them in a large model.
+            operands = [before[arg] << _PLACES | which for arg, which in args]
+            used = [before[user] << _PLACES | position for user, position in users]
             operands.sort() if any_order else None
             used.sort()
             colour[node] = names(before[node], *operands, "used", *used)

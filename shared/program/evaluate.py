@@ -5,6 +5,7 @@ In float64 another order of summation moves a value by about 1e-16 of its size a
 that the program itself makes are kept.
 """
 
+import functools
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -152,6 +153,7 @@ def _convert(x: Any, dtype: Any, casts: bool) -> Any:
     return x.astype(_wide(dtype))
 
 
+@functools.cache
 def _wide(dtype: Any) -> Any:
     if jnp.issubdtype(dtype, jnp.floating):
         return np.dtype(np.float64)
@@ -169,6 +171,8 @@ def _held(x: Any, wide: bool) -> Any:
 
 
 def _is_key(x: Any) -> bool:
+    if type(x) is np.ndarray:  # as nearly all are: the question takes long
+        return False
     return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
