@@ -1,12 +1,13 @@
 """A run of training: from a seed to params, step by step."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from shared.cases import Case
 from shared.training.config import Config, optimizer
 from shared.training.text import Text, batch, windows
 from shared.training.trainer import Trainer
@@ -28,8 +29,13 @@ class Step(NamedTuple):
 
 def first_state(trainer: Trainer, config: Config, text: Text) -> Any:
     """The state before the first step."""
-    case = config.case(len(text.characters))
-    return jax.jit(functools.partial(trainer.init, case, optimizer(config), config.seed))()
+    return _init(trainer, config.case(len(text.characters)), config)()
+
+
+@functools.cache
+def _init(trainer: Trainer, case: Case, config: Config) -> Callable[[], Any]:
+    """Compiled once for all runs in this process that begin alike."""
+    return jax.jit(functools.partial(trainer.init, case, optimizer(config), config.seed))
 
 
 def num_params(trainer: Trainer, state: Any) -> int:

@@ -1,6 +1,7 @@
 """The interface of a training: a state, and functions of it."""
 
 import importlib
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from shared.cases import Case
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     Windows = jax.Array | np.ndarray
 
 
-class Trainer(Protocol):
+class Trainer(Hashable, Protocol):
     """How one implementation trains the transformer. Laws:
 
     * both make the same state of a seed, and the same of it in each step, up to the names of its
