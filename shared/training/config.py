@@ -1,7 +1,6 @@
 """What a run of training depends on, apart from its text."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -68,12 +67,8 @@ def schedule(config: Config) -> optax.Schedule:
     )
 
 
-@functools.cache
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """AdamW, of gradients that are clipped; norms and biases do not decay.
-
-    It is one object for equal configs: of another one `jax.jit` would compile another step.
-    """
+    """AdamW, of gradients that are clipped; norms and biases do not decay."""
     return optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(schedule(config), b2=0.98, weight_decay=0.1, mask=decays),
