@@ -70,6 +70,14 @@ def test_a_file_that_is_none(name, tmp_path):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("file", ["_METADATA", "manifest.ocdbt"])
+def test_a_file_of_a_folder_is_no_checkpoint(file, tmp_path):
+    target = tmp_path / "target"
+    WRITERS["orbax"](str(target), {("params",): Leaf((2, 3), ONES.dtype)}, lambda _: ONES)
+    with pytest.raises(InputError, match=rf"of an Orbax checkpoint: name the folder, {target}$"):
+        open_checkpoint(str(target / file))
+
+
 def test_one_of_several_files(tmp_path):
     path = str(tmp_path / "flax_model-00001-of-00002.msgpack")
     written("msgpack", path)

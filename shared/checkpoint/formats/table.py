@@ -143,10 +143,13 @@ def format_of_file(path: str) -> str:
         return "npz"
     if _is_map_of_names(first):
         return "msgpack"
-    raise InputError(f"{path}: is no checkpoint (first bytes {first!r}){_guess(first, size)}")
+    raise InputError(f"{path}: is no checkpoint (first bytes {first!r}){_guess(path, first, size)}")
 
 
-def _guess(first: bytes, size: int) -> str:
+def _guess(path: str, first: bytes, size: int) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.lexists(os.path.join(folder, "_METADATA")):
+        return f"; it is a file of an Orbax checkpoint: name the folder, {folder}"
     if not size:
         return "; it is empty"
     if _is_pickle(first):
