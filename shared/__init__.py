@@ -7,7 +7,7 @@ Nothing here knows a Linen or an NNX module class, and importing it imports no J
 PROJECT = "composed-lifts"
 
 _API = {
-    "convert": "shared.checkpoint.convert",
+    "convert": "shared.cli.carried",
     "compare": "shared.checkpoint.compare",
     "Options": "shared.checkpoint.options",
     "Layout": "shared.checkpoint.tree.layers",

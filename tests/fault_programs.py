@@ -24,7 +24,7 @@ from shared.files.digest import sha256_of
 # What a command imports when it is run is imported before processes are forked.
 for module in pkgutil.walk_packages(shared.checkpoint.__path__, "shared.checkpoint."):
     importlib.import_module(module.name)
-for name in ("shared.training.carried", "shared.cli.progress", "shared.report.conversion"):
+for name in ("shared.cli.carried", "shared.cli.progress", "shared.report.conversion"):
     importlib.import_module(name)
 versions()
 

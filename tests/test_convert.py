@@ -7,6 +7,7 @@ import shutil
 import pytest
 from training_runs import SIZES, events, report_of, stored, train
 
+import shared
 from shared.checkpoint.convert import Options, convert
 from shared.checkpoint.formats.table import FORMATS, WRITERS
 from shared.checkpoint.integrity.manifest import Manifest
@@ -94,7 +95,7 @@ def test_the_function_makes_what_the_command_makes_and_returns_its_notes(source,
     printed = capsys.readouterr().err
     assert "has no manifest" in printed
     function = tmp_path / "function"
-    made = convert(source("linen"), function, Options(step=STEP))
+    made = shared.convert(source("linen"), function, Options(step=STEP))
     notes = "".join(f"composed-lifts: note: {note}\n" for note in made.notes)
     assert notes.replace(str(function), str(command)) == printed
     assert leaves_of(function, STEP) == leaves_of(command, STEP)

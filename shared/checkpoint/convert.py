@@ -91,6 +91,10 @@ class Conversion:
         return sum(self.plan[path].leaf.nbytes for path in paths)
 
 
+# The bytes in the target of a file beside the arrays, of its name and of those in the source.
+Carried = Callable[[str, bytes, Conversion], bytes]
+
+
 def planned(source_path: str, options: Options) -> Conversion:
     """What would be made of a checkpoint; nothing is written.
 
@@ -159,6 +163,7 @@ def convert(
     options: Options = DEFAULT,
     told: Callable[[str], object] = lambda message: None,
     progress: Progress = lambda done, total, what: None,
+    carried: Carried = lambda name, data, conversion: data,
 ) -> Conversion:
     """Makes a checkpoint of the other API at a path where nothing is.
 
@@ -172,6 +177,8 @@ def convert(
       options: what is to be made.
       told: is called with each note, as soon as it is known.
       progress: is told of each leaf as it is written, and as it is read back.
+      carried: makes what stands beside the arrays of a step, as the JSON of a run, be that of the
+        target; it is called with its name, its bytes and the conversion.
 
     Raises:
       InputError: the source is no checkpoint, or it cannot be told what is to become of it.
@@ -209,7 +216,7 @@ def convert(
         os.makedirs(os.path.dirname(location), exist_ok=True)
         conversion = _written(conversion, location, options.format, journal, progress)
         if form:
-            carry(conversion, new.path)
+            carry(conversion, new.path, carried)
     for message in notes_on(conversion, target_path, options):
         note(message)
     target = os.path.join(target_path, *form)

@@ -193,8 +193,9 @@ def options_of_pair(pair: "Pair") -> "Options":
 
 
 def _convert(values: flags.FlagValues, writer: "Writer | None") -> int:
-    from shared.checkpoint.convert import convert, planned
+    from shared.checkpoint.convert import planned
     from shared.checkpoint.document import conversion_json
+    from shared.cli.carried import convert
     from shared.cli.progress import bytes_bar
     from shared.report.conversion import print_conversion
 

@@ -1,12 +1,11 @@
 """What stands beside the arrays in the directory of a step: a run's JSON, other items."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from shared.checkpoint.stored import Reader
 from shared.errors import FileAccessError, InputError
-from shared.training.carried import carried
 
 if TYPE_CHECKING:
     from shared.checkpoint.convert import Conversion
@@ -22,12 +21,17 @@ def form_of(source: Reader) -> tuple[str, ...]:
     return source.form[:-1] if _V1 in source.beside else source.form
 
 
-def carry(conversion: "Conversion", target: str) -> None:
+def carry(
+    conversion: "Conversion",
+    target: str,
+    rewritten: Callable[[str, bytes, "Conversion"], bytes],
+) -> None:
     """Writes what is beside the arrays of the source beside those of the target.
 
     Args:
       conversion: that is being written.
       target: the directory that is to be the target.
+      rewritten: gives the bytes of a file in the target, by its name below the step.
 
     Raises:
       InputError: there is a link, or a file that is too large.
@@ -47,7 +51,7 @@ def carry(conversion: "Conversion", target: str) -> None:
             raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; move it elsewhere")
         os.makedirs(os.path.dirname(os.path.join(there, name)), exist_ok=True)
         with open(path, "rb") as file:
-            data = carried(name, file.read(), conversion)
+            data = rewritten(name, file.read(), conversion)
         with open(os.path.join(there, name), "xb") as file:
             file.write(data)
 

@@ -1,20 +1,19 @@
-"""What of a run of `train` stands beside its state, as that of a run of the other API."""
+"""Conversions with what of a run of `train` stands beside its state."""
 
 import dataclasses
+import functools
 import json
 import os
-from typing import TYPE_CHECKING
 
+from shared.checkpoint.convert import Conversion
+from shared.checkpoint.convert import convert as convert_arrays
 from shared.errors import CorruptFileError, first_line
-
-if TYPE_CHECKING:
-    from shared.checkpoint.convert import Conversion
 
 _RUN = os.path.join("run", "metadata")
 
 
-def carried(name: str, data: bytes, conversion: "Conversion") -> bytes:
-    """The bytes of a file beside a converted state.
+def carried(name: str, data: bytes, conversion: Conversion) -> bytes:
+    """The bytes of a file beside a converted state: of the record of a run those of the other API.
 
     Args:
       name: of the file, below the directory of the step.
@@ -41,3 +40,7 @@ def carried(name: str, data: bytes, conversion: "Conversion") -> bytes:
     leaves = {"/".join(map(str, path)): digest for path, digest in conversion.sha256.items()}
     made = dataclasses.replace(record, impl=conversion.to, leaves=leaves)
     return json.dumps(made.to_json()).encode()
+
+
+convert = functools.partial(convert_arrays, carried=carried)
+functools.update_wrapper(convert, convert_arrays)
