@@ -104,12 +104,12 @@ def test_another_seed_is_another_run():
 
 @pytest.mark.parametrize("trainer", [linen_training, nnx_training], ids=["linen", "nnx"])
 def test_a_second_run_in_a_process_compiles_no_step(trainer):
-    run = Config(**{**vars(SMALL), "steps": 1})
-    windows = batch(TEXT.validation, run.seed, 0, run.batch_size, run.length)
+    windows = batch(TEXT.validation, SMALL.seed, 0, SMALL.batch_size, SMALL.length)
     sizes = []
     for _ in range(2):
-        for _, state, _ in steps(trainer, first_state(trainer, run, TEXT), run, TEXT, done=0):
-            trainer.evaluate(state, windows)
+        state = first_state(trainer, SMALL, TEXT)
+        _, state, _ = next(steps(trainer, state, SMALL, TEXT, done=0))
+        trainer.evaluate(state, windows)
         sizes.append((trainer.train_step._cache_size(), trainer.evaluate._cache_size()))
     assert sizes[0] == sizes[1]
 
