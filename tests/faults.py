@@ -41,18 +41,15 @@ class Jitted:
     base: Implementation
 
     def init(self, case, seed, init="linen"):
-        return self._init(case, seed, init)()
+        return _jitted(self.base.init, case, seed, init)()
 
     def apply(self, case, variables, *inputs):
-        return self._apply(case)(variables, *inputs)
+        return _jitted(self.base.apply, case)(variables, *inputs)
 
-    @functools.cache  # noqa: B019
-    def _init(self, case, seed, init):
-        return jax.jit(lambda: self.base.init(case, seed, init))
 
-    @functools.cache  # noqa: B019
-    def _apply(self, case):
-        return jax.jit(functools.partial(self.base.apply, case))
+@functools.cache
+def _jitted(function, *args):
+    return jax.jit(functools.partial(function, *args))
 
 
 def _on(name, change):
