@@ -6,6 +6,7 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
@@ -18,6 +19,8 @@ from shared.models.gradients import gradients_of, known_options, results_and_gra
 from shared.models.pair import pure_case, pure_pair
 from shared.program import traced_once
 from shared.program.traced_once import Part, TracedOnce
+from shared.verification import runs
+from shared.verification.sample import is_far
 
 X = jnp.ones((2, 3))
 
@@ -60,6 +63,44 @@ def test_what_is_compiled_quickly_is_the_same_function(dense):
     slow, fast = (run(dense, [], ones(dense), (X,), quickly=quickly) for quickly in (False, True))
     # Sums of whole numbers are exact, in any order.
     assert jax.tree.all(jax.tree.map(jnp.array_equal, slow[0], fast[0]))
+
+
+def port_times(factor):
+    """A dense layer, and a port of it whose outputs are `factor` as large."""
+
+    class Port(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(3, 4, rngs=rngs)
+
+        def __call__(self, x):
+            return factor * self.dense(x)
+
+    return Pair(nn.Dense(4), lambda rngs: Port(rngs), (X,))
+
+
+@pytest.mark.parametrize(("factor", "is_compiled"), [(1.02, False), (1.001, True)])
+def test_results_that_are_far_apart_are_not_compiled(factor, is_compiled, monkeypatch):
+    spies = [mock.Mock(side_effect=each) for each in (runs.run_forward, runs.run)]
+    monkeypatch.setattr(runs, "run_forward", spies[0])
+    monkeypatch.setattr(runs, "run", spies[1])
+    found = verify(port_times(factor), samples=1)
+    assert [spy.called for spy in spies] == [is_compiled] * 2
+    assert found.verdict == "different"
+    checks = {check.name: check for check in found.checks}
+    for name in ("forward", "gradients"):
+        assert (checks[name].status, checks[name].note) == ("different", "in float64 they part")
+        assert checks[name].max_rel == pytest.approx(factor - 1, rel=0.3)
+
+
+def test_what_is_far_apart():
+    x = np.array([1.0, -50.0, 3.0, np.inf, np.nan])
+    apart = np.array([0, 0, 0.4, 0, 0])
+    assert not is_far(x, x + apart)
+    assert is_far(x, x + 2 * apart)
+    assert is_far(x + 2 * apart, x)
+    assert not is_far(x, x[:3])
+    assert not is_far(x[:3].astype(int), 2 * x[:3].astype(int))
+    assert not is_far(*(jax.random.split(jax.random.key(seed)) for seed in (0, 1)))
 
 
 def test_a_model_of_a_case_is_traced_once_for_all_checks():

@@ -11,7 +11,7 @@ from typing import Any
 from shared.models.linen import TO_LOOK_AT
 from shared.program.graph import Value, piece
 from shared.program.view import View
-from shared.verification.programs import Program
+from shared.verification.programs import Program, is_output
 from shared.weights.weight_map import Entry, Leaves
 
 NOT_TRAINED_ON = {"params", "batch_stats", "cache", *TO_LOOK_AT}
@@ -42,7 +42,7 @@ class Outputs:
 
         That is what both return in collections of the user's own.
         """
-        own = (views for views in self.pairs.values() if not _is_output(views[0].leaf))
+        own = (views for views in self.pairs.values() if not is_output(views[0].leaf))
         return [views for views in own if views[0].leaf.split("/")[0] not in NOT_TRAINED_ON]
 
     @property
@@ -67,7 +67,7 @@ def pair_outputs(
       used_in_call: Linen's collections of what outputs hold: a port need not return it.
     """
     one, other = (dict(zip(p.outputs, p.shapes, strict=True)) for p in (linen, nnx))
-    pairs = {path: (View(path), View(path)) for path in one if path in other and _is_output(path)}
+    pairs = {path: (View(path), View(path)) for path in one if path in other and is_output(path)}
     for entry in entries:
         if entry.linen.leaf in one and entry.nnx.leaf in other:
             pairs[str(entry.linen)] = (entry.linen, entry.nnx)
@@ -94,7 +94,7 @@ def values_of(
     found: dict[str, Value | None] = {}
     for name, views in outputs.items():
         path, value = views[side].leaf, by_path[views[side].leaf]
-        if _is_output(path):
+        if is_output(path):
             found[name] = piece(program.graph, value, views[side])
         else:
             inner = piece(program.graph, _moving(value), views[side])
@@ -119,10 +119,6 @@ def _moving(value: Value) -> Value:
     return value
 
 
-def _is_output(path: str) -> bool:
-    return path.startswith("output")
-
-
 def _sown(
     program: Program, shapes: Mapping[str, Any], leaves: Mapping[str, Any]
 ) -> dict[tuple[str, tuple[int, ...]], list[View]]:
@@ -130,7 +126,7 @@ def _sown(
     values = dict(zip(program.outputs, program.graph.outputs, strict=True))
     found: dict[Any, list[tuple[int, int, View]]] = collections.defaultdict(list)
     for path in shapes:
-        if _is_output(path) or path in leaves:
+        if is_output(path) or path in leaves:
             continue
         name = [word for word in path.split("/") if not word.isdigit()][-1]
         for view in _layers(path, values[path]):
@@ -182,7 +178,7 @@ def _is_used(linen: Program, path: str, used_in_call: Collection[str]) -> bool:
     if path.split("/")[0] not in used_in_call:
         return False
     values = dict(zip(linen.outputs, linen.graph.outputs, strict=True))
-    needed = {node for name, (node, _) in values.items() if _is_output(name)}
+    needed = {node for name, (node, _) in values.items() if is_output(name)}
     for node in reversed(linen.graph.nodes):
         if node in needed:
             needed.update(arg for arg, _ in node.args)

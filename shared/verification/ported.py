@@ -23,10 +23,12 @@ from shared.program.whole_numbers import WholeNumbers, whole_numbers
 from shared.report.result import Check
 from shared.verification.limits import Limits
 from shared.verification.outputs import Outputs, pair_outputs
-from shared.verification.programs import Program, program
-from shared.verification.sample import Sample, at_end, copy_weights, fill, has_nan
+from shared.verification.programs import Program, is_output, program
+from shared.verification.sample import Sample, at_end, copy_weights, fill, has_nan, is_far
 from shared.weights.weight_map import Entry, WeightMap, leaf_names
 
+# A program of so few operations is computed one by one in less time than XLA takes to compile it.
+_FEW = 5_000
 # Of how many evaluations, of either program, the values are kept.
 _KEPT = 4
 
@@ -104,6 +106,18 @@ class Ported:
     def is_proved(self) -> bool:
         """Whether a check has found the two programs to be one."""
         return "programs" in self.made and self.made["programs"].status == "identical"
+
+    @functools.cached_property
+    def are_far_apart(self) -> bool:
+        """Whether outputs are so far apart, in float64, that it is no rounding in any type."""
+        if self.is_proved or self.is_narrow or not (self.is_unrolled and are_short(self.programs)):
+            return False
+        sample = self.sample(0)
+        returned = [
+            p.returned(self.values(side, p.graph, sample)) for side, p in enumerate(self.programs)
+        ]
+        linen, nnx = ({path: x for path, x in each.items() if is_output(path)} for each in returned)
+        return any(is_far(linen[path], nnx[path]) for path in linen.keys() & nnx.keys())
 
     @functools.cached_property
     def has_gradients(self) -> bool:
@@ -243,6 +257,11 @@ class Ported:
                 if any(map(has_nan, jax.tree.leaves(outputs))):
                     return {i: dataclasses.replace(n, has_negative=False) for i, n in found.items()}
         return found
+
+
+def are_short(programs: tuple[Program, Program]) -> bool:
+    """Whether it takes no longer to compute them operation by operation than to compile them."""
+    return all(len(program.graph.nodes) <= _FEW for program in programs)
 
 
 def _is_scalar(x: Any) -> bool:

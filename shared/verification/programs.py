@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from shared.errors import during
 from shared.models.pure import PureModel, described
+from shared.program.evaluate import Values
 from shared.program.graph import Graph, Value, held_by, pruned
 from shared.program.trace import trace
 
@@ -40,6 +41,11 @@ class Program:
             for aval in node.avals
             if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
         )
+
+    def returned(self, values: Values) -> dict[str, Any]:
+        """{path: array} of what it returns, given the values of its operations."""
+        of_outputs = (values[node][which] for node, which in self.graph.outputs)
+        return dict(zip(self.outputs, of_outputs, strict=True))
 
     @functools.cached_property
     def products(self) -> collections.Counter[tuple[str, ...]]:
@@ -74,13 +80,18 @@ def program(function: Callable, model: PureModel, inputs: tuple, unroll: bool = 
     paths = [path for path, _ in kept]
     graph = pruned(graph, [value for _, value in kept])
     # What a call leaves in a collection has another place on each side.
-    roles = tuple(path if path.startswith("output") else "update" for path in paths)
+    roles = tuple(path if is_output(path) else "update" for path in paths)
     graph = dataclasses.replace(graph, roles=roles)
     return Program(graph, tuple(paths), tuple(named[path] for path in paths))
 
 
 def _is_kept(path: str, value: Value) -> bool:
     return path.startswith("params/") and held_by(value) == path
+
+
+def is_output(path: str) -> bool:
+    """Whether what a program returns at `path` is an output, and no update of a leaf."""
+    return path.startswith("output")
 
 
 def named_outputs(outputs: Any) -> dict[str, Any]:

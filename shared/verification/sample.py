@@ -9,6 +9,8 @@ import numpy as np
 from shared.program.drawn_leaves import is_draw
 from shared.weights.weight_map import Entry
 
+# By so much of the largest number, rounding does not move a result.
+_FAR = 1e-2
 # What share of all numbers is small, or large.
 _EXTREME = 256
 
@@ -110,6 +112,17 @@ def at_end(bits: np.ndarray, end: str) -> np.ndarray:
     """Random bits that make uniform numbers near 0, "low", or near 1, "high"."""
     low = bits >> (8 * bits.dtype.itemsize // 4)
     return np.asarray(low if end == "low" else ~low)
+
+
+def is_far(one: Any, other: Any) -> bool:
+    """Whether two results that are floating, and of one shape, are far apart where finite."""
+    are_floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (one, other))
+    if not are_floating or one.shape != other.shape:
+        return False
+    x, y = np.asarray(one), np.asarray(other)
+    are_finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[are_finite], y[are_finite]
+    return bool(np.max(np.abs(x - y), initial=0) > _FAR * np.max(np.abs(x), initial=0))
 
 
 def has_nan(x: Any) -> bool:

@@ -8,6 +8,7 @@ from shared.program.drawn_leaves import is_draw
 from shared.report.result import NAMED, Check
 from shared.verification.drawn import of_one_key
 from shared.verification.ported import Ported
+from shared.verification.programs import is_output
 from shared.weights.storage import other_kinds
 
 
@@ -36,7 +37,7 @@ def check_structure(
         {
             path: described(shape)
             for path, shape in zip(program.outputs, program.shapes, strict=True)
-            if path.startswith("output")
+            if is_output(path)
         }
         for program in (ported.linen_program, ported.nnx_program)
     )

@@ -1,19 +1,16 @@
 """What checks cannot tell by their limits is decided by evaluating both programs in float64."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from shared.program.evaluate import Values
 from shared.report.result import Check, Divergence
 from shared.verification.decision.half_precision import parts_without_rounding, rounding_of
 from shared.verification.decision.places import Programs, decides, have_to_be_moved, locate_in
 from shared.verification.locate import SAME_OUTPUT
 from shared.verification.locate.values import same_in_place, size_of
 from shared.verification.ported import Ported
-from shared.verification.programs import Program
 
 
 def decide_in_float64(
@@ -87,7 +84,7 @@ def _moved_outputs_part(ported: Ported, programs: Programs, number: int) -> bool
         return False
     sample = ported.sample(number)
     linen, nnx = (
-        _outputs_of(p, ported.values(side, p.graph, sample)) for side, p in enumerate(programs)
+        p.returned(ported.values(side, p.graph, sample)) for side, p in enumerate(programs)
     )
     scale = float(np.median([size_of(x) for x in linen.values()]))
     given = {
@@ -95,8 +92,3 @@ def _moved_outputs_part(ported: Ported, programs: Programs, number: int) -> bool
     }
     moved = ported.weights.move({path: np.asarray(x) for path, x in given.items()}, to="nnx")
     return not all(same_in_place(moved[path], nnx[path], scale) for path in moved if path in nnx)
-
-
-def _outputs_of(program: Program, values: Values) -> Mapping[str, Any]:
-    of_outputs = (values[node][which] for node, which in program.graph.outputs)
-    return dict(zip(program.outputs, of_outputs, strict=True))

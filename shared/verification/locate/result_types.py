@@ -7,6 +7,7 @@ from shared.program.source import users_place
 from shared.report.result import Divergence, Spot
 from shared.verification.locate.spot import layers_of, operation_of
 from shared.verification.ported import Ported
+from shared.verification.programs import is_output
 
 
 def result_types_apart(ported: Ported) -> Divergence | None:
@@ -22,7 +23,7 @@ def result_types_apart(ported: Ported) -> Divergence | None:
     apart = [
         (one, outputs[1][path])
         for path, one in outputs[0].items()
-        if path.startswith("output") and path in outputs[1]
+        if is_output(path) and path in outputs[1]
         if _dtype(*one) != _dtype(*outputs[1][path])
     ]
     if not apart:
