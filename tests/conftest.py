@@ -18,14 +18,14 @@ from shared.cases import CASES
 from shared.interface import load_implementation
 
 # The older of XLA's two ways to emit kernels, in one piece, compiles a small program in half the
-# time; less of LLVM's optimisation saves a sixth more. Without any, a function that is jitted with
+# time; less of LLVM's optimisation saves a fifth more. Without any, a function that is jitted with
 # others would round otherwise than by itself, and some results are compared bit for bit. With
 # --thorough or --optimized it compiles as it does for users; so it does with a JAX other than the
 # one that is pinned, for XLA ends the process at a flag that it does not know.
 JAX_OF_FLAGS = "0.10.2"
 COMPILES_FAST = (
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-    "--xla_backend_optimization_level=1"
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 )
 
 # In the cache of pytest, which `pytest --cache-clear` removes.

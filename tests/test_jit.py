@@ -12,8 +12,6 @@ from nnx_impl import composed as nnx_composed
 from nnx_impl import implementation as nnx_implementation
 from shared.cases import CASES
 
-pytestmark = pytest.mark.optimized
-
 
 def assert_same_run(case, eager, jitted):
     """The same bits, but for what the row of the case says is fused: that is close."""
@@ -22,6 +20,7 @@ def assert_same_run(case, eager, jitted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), eager, jitted)
 
 
+@pytest.mark.optimized
 @pytest.mark.in_turn("name")
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_apply(name, case, request):
@@ -44,6 +43,7 @@ def test_apply(name, case, request):
     assert len(traces) == 1
 
 
+@pytest.mark.optimized
 @pytest.mark.quick("shared-linen", "shared-nnx")
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_init(name, case, request):

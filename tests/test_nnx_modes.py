@@ -23,8 +23,6 @@ import linen_impl
 import nnx_impl
 from shared.cases import CASES
 
-pytestmark = pytest.mark.optimized
-
 
 @pytest.fixture(params=[(g, u) for g in (True, False) for u in (True, False)], ids=str)
 def mode(request, monkeypatch):
