@@ -15,6 +15,7 @@ from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.cli import convert as flags
 from shared.cli import main
 from shared.interface import IMPLEMENTATIONS
+from shared.report.conversion import print_conversion
 
 # The runs are made once.
 pytestmark = pytest.mark.xdist_group("runs")
@@ -133,6 +134,15 @@ def test_a_dry_run_shows_all_leaves_and_writes_nothing(source, tmp_path, capsys)
     assert isinstance(manifest, Manifest)
     made = {"/".join(map(str, path)) for path, leaf in reader.leaves.items() if leaf.shape}
     assert made <= {leaf["target"] for leaf in document["leaves"]}
+
+
+def test_of_many_names_the_first_are_shown(capsys):
+    side = {"layout": "nnx", "path": "a", "format": "orbax", "num_leaves": 14, "num_bytes": 56}
+    leaves = [{"target": f"m{i}/kernel", "transform": ""} for i in range(14)]
+    document = {"source": side, "target": side, "by": "rule", "is_written": True, "not_finite": {}}
+    print_conversion({**document, "leaves": leaves})
+    held = capsys.readouterr().out.splitlines()[-1]
+    assert held == f"holds    {', '.join(f'm{i} 1' for i in range(12))}, and 2 more names"
 
 
 def test_what_is_there_is_replaced_when_asked_and_kept(source, tmp_path, capsys):

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 from shared.checkpoint.convert import convert
-from shared.checkpoint.formats import orbax_writing
+from shared.checkpoint.formats import orbax_arrays, workers
 from shared.checkpoint.formats.orbax import open_orbax, write_orbax
-from shared.checkpoint.formats.workers import StoppedError, with_workers
+from shared.checkpoint.formats.orbax_arrays import StoredArray
+from shared.checkpoint.formats.workers import StoppedError, with_workers, workers_for
+from shared.checkpoint.integrity.manifest import Manifest
+from shared.checkpoint.integrity.read_back import read_back
 from shared.checkpoint.options import Options
 from shared.checkpoint.stored import Leaf
 from shared.checkpoint.tree.layers import Layout
-from shared.errors import FileAccessError
+from shared.errors import CorruptFileError, FileAccessError
 
 F4 = np.dtype(np.float32)
 LARGE = Leaf((2, 500_000), F4)
@@ -25,7 +28,7 @@ LARGE = Leaf((2, 500_000), F4)
 
 @pytest.fixture(autouse=True)
 def four_workers(monkeypatch):
-    monkeypatch.setattr(orbax_writing, "WORKERS", 4)
+    monkeypatch.setattr(workers, "WORKERS", 4)
 
 
 def test_each_item_is_taken_by_one_thread():
@@ -98,6 +101,10 @@ def test_a_signal_stops_the_threads():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert stopped == [True, True]
+
+
+def test_few_bytes_are_one_threads_work():
+    assert [workers_for(nbytes) for nbytes in (0, 2**20 - 1, 2**20)] == [1, 1, 4]
 
 
 def test_leaves_that_are_written_at_once_are_all_there(tmp_path):
@@ -174,6 +181,26 @@ def test_a_leaf_is_not_written_to_its_end_after_another_has_failed(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         write_orbax(str(tmp_path / "a"), leaves, read)
     assert given < most
+
+
+def test_a_leaf_is_not_read_back_to_its_end_after_another_has_failed(tmp_path, monkeypatch):
+    leaves = {("fails",): LARGE, ("long",): Leaf((1000, 1000), F4)}
+    source, target = source_of(tmp_path / "a", leaves), str(tmp_path / "b")
+    manifest = Manifest("orbax", "nnx", leaves, dict.fromkeys(leaves, "another"))
+    part, parts = StoredArray._part, []
+
+    def slowly(self, stream, size):
+        name = self.leaf.split("/")[-1].split()[-1]
+        time.sleep(0.002 * (name == "long"))
+        parts.append(name)
+        return part(self, stream, size)
+
+    monkeypatch.setattr(orbax_arrays, "PART", 4000)
+    monkeypatch.setattr(StoredArray, "_part", slowly)
+    with pytest.raises(CorruptFileError, match="fails has other bytes than were written"):
+        read_back(manifest, source, target, lambda done, what: None)
+    assert parts.count("fails") == 500_000 * 2 * 4 // 4000
+    assert 0 < parts.count("long") < 1000
 
 
 def test_a_disk_that_is_full_ends_all_threads(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from shared.report.size import size_text
 
 # Of leaves with numbers that are not finite, by name.
 _SHOWN = 5
+# Of what stands at the top of the tree: an NNX model has its modules there.
+_HELD = 12
 _FIRST = ("model", "params", "batch_stats", "optimizer", "opt_state", "step")
 
 
@@ -24,7 +26,9 @@ def print_conversion(document: Mapping[str, Any]) -> None:
     if not is_written:
         _print_leaves(document["leaves"])
     groups = collections.Counter(_group(leaf["target"]) for leaf in document["leaves"])
-    print("holds    " + ", ".join(f"{printable(name)} {count}" for name, count in groups.items()))
+    held = [f"{printable(name)} {count}" for name, count in groups.items()]
+    rest = [f"and {len(held) - _HELD} more names"] if len(held) > _HELD else []
+    print("holds    " + ", ".join(held[:_HELD] + rest))
     changed = collections.defaultdict(list)
     for leaf in document["leaves"]:
         if leaf["transform"]:

@@ -18,14 +18,11 @@ from shared.checkpoint.formats.orbax_index import Stretch, write_index
 from shared.checkpoint.formats.orbax_metadata_files import write_metadata
 from shared.checkpoint.formats.orbax_names import check_writable, chunks_of, name_of
 from shared.checkpoint.formats.orbax_value_files import ValueFiles
-from shared.checkpoint.formats.workers import Queue, with_workers
+from shared.checkpoint.formats.workers import Queue, with_workers, workers_for
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Leaf, Leaves, OnDisk, Path, Read, Stored
 from shared.errors import ComposedLiftsError, FileAccessError, InputError, printable
 
-# How many leaves are written at once, each by a thread of its own, where there are so many bytes:
-# to decompress and hash a leaf is more work than to write it.
-WORKERS, LARGE = min(4, os.cpu_count() or 1), 2**20
 NOTHING: Mapping[Path, Stored] = {}
 
 
@@ -68,7 +65,7 @@ def write_orbax(
 
 def _write_values(target: str, leaves: Leaves, read: Read, on_disk: OnDisk) -> list[Stored]:
     """Writes the numbers of leaves, none of which is empty; the values that each thread made."""
-    count = WORKERS if sum(leaf.nbytes for leaf in leaves.values()) >= LARGE else 1
+    count = workers_for(sum(leaf.nbytes for leaf in leaves.values()))
 
     def write(queue: Queue[Path]) -> Stored:
         with ValueFiles(target, on_disk) as files:

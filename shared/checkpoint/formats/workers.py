@@ -1,11 +1,21 @@
 """Threads that take what is to be done from one queue; the first that fails stops all of them."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# How many leaves are written or read at once, each by a thread of its own, where there are so many
+# bytes: to decompress and hash a leaf is more work than to write or read it.
+WORKERS, LARGE = min(4, os.cpu_count() or 1), 2**20
+
+
+def workers_for(nbytes: int) -> int:
+    """How many threads leaves of so many bytes in all are shared by."""
+    return WORKERS if nbytes >= LARGE else 1
 
 
 class StoppedError(Exception):

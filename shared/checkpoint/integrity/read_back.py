@@ -1,11 +1,11 @@
 """What was written is read back from where it was written, and compared with what was made."""
 
 import contextlib
-import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from shared.checkpoint.formats.table import IN_PARTS, open_checkpoint
+from shared.checkpoint.formats.workers import Queue, with_workers, workers_for
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.integrity.verified import (
     problem_of_parts,
@@ -14,10 +14,8 @@ from shared.checkpoint.integrity.verified import (
     stop_at,
 )
 from shared.checkpoint.naming import written
+from shared.checkpoint.stored import Parts, Path
 from shared.errors import CorruptFileError, InputError
-
-# How many leaves are read at once where no more than a part of each is held.
-AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 def read_back(
@@ -40,18 +38,27 @@ def read_back(
         stop_at(list(problems_of_header(manifest, reader)), reader.path)
         rows = rows_of(manifest, reader)
         full = {path: row for path, row in rows.items() if manifest.leaves[row].kind != "empty"}
-        done = 0
-        with ThreadPoolExecutor(AT_ONCE if reader.format in IN_PARTS else 1) as threads:
-            try:
-                problems = threads.map(
-                    lambda path: problem_of_parts(manifest, full[path], reader.parts(path)), full
-                )
-                for row, problem in zip(full.values(), problems, strict=True):
+        done, one_by_one = 0, threading.Lock()
+
+        def read(queue: Queue[Path]) -> None:
+            nonlocal done
+            for path in queue:
+                row = full[path]
+                with one_by_one:
                     progress(done, written(row))
                     done += manifest.leaves[row].nbytes
-                    stop_at([problem] if problem else [], reader.path)
-            finally:
-                threads.shutdown(cancel_futures=True)
+                problem = problem_of_parts(manifest, row, _until(queue, reader.parts(path)))
+                stop_at([problem] if problem else [], reader.path)
+
+        nbytes = sum(manifest.leaves[row].nbytes for row in full.values())
+        with_workers(workers_for(nbytes) if reader.format in IN_PARTS else 1, full, read)
+
+
+def _until(queue: Queue[Path], parts: Parts) -> Parts:
+    """The parts, until another thread fails."""
+    for part in parts:
+        queue.check()
+        yield part
 
 
 @contextlib.contextmanager
