@@ -19,10 +19,12 @@ from shared.models.gradients import gradients_of, known_options, results_and_gra
 from shared.models.pair import pure_case, pure_pair
 from shared.program import traced_once
 from shared.program.traced_once import Part, TracedOnce
-from shared.verification import runs
+from shared.verification import programs, runs
+from shared.verification.limits import Limits
 from shared.verification.sample import is_far
 
 X = jnp.ones((2, 3))
+FORWARD_AND_GRADIENTS = ("forward", "gradients")
 
 
 @pytest.fixture
@@ -78,18 +80,94 @@ def port_times(factor):
     return Pair(nn.Dense(4), lambda rngs: Port(rngs), (X,))
 
 
+@pytest.fixture
+def compiled(monkeypatch):
+    """The names of the functions that compile a model, of each call."""
+    names = []
+    for name in ("run_forward", "run"):
+        function = getattr(runs, name)
+
+        def listened(*args, name=name, function=function):
+            names.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(runs, name, listened)
+    return names
+
+
 @pytest.mark.parametrize(("factor", "is_compiled"), [(1.02, False), (1.001, True)])
-def test_results_that_are_far_apart_are_not_compiled(factor, is_compiled, monkeypatch):
-    spies = [mock.Mock(side_effect=each) for each in (runs.run_forward, runs.run)]
-    monkeypatch.setattr(runs, "run_forward", spies[0])
-    monkeypatch.setattr(runs, "run", spies[1])
-    found = verify(port_times(factor), samples=1)
-    assert [spy.called for spy in spies] == [is_compiled] * 2
+def test_results_that_are_far_apart_are_not_compiled(factor, is_compiled, compiled):
+    found = verify(port_times(factor), samples=1, checks=FORWARD_AND_GRADIENTS)
+    assert set(compiled) == ({"run_forward", "run"} if is_compiled else set())
     assert found.verdict == "different"
-    checks = {check.name: check for check in found.checks}
-    for name in ("forward", "gradients"):
-        assert (checks[name].status, checks[name].note) == ("different", "in float64 they part")
-        assert checks[name].max_rel == pytest.approx(factor - 1, rel=0.3)
+    _, *checks = found.checks
+    assert [check.name for check in checks] == list(FORWARD_AND_GRADIENTS)
+    for check in checks:
+        assert (check.status, check.note) == ("different", "in float64 they part")
+        assert check.max_rel == pytest.approx(factor - 1, rel=0.3)
+
+
+def test_what_limits_decide_is_compiled(compiled):
+    options = {"limits": Limits(rtol=0.05), "samples": 1, "checks": FORWARD_AND_GRADIENTS}
+    assert verify(port_times(1.02), **options).verdict == "close"
+    assert {*compiled} == {"run_forward", "run"}
+
+
+def test_gradients_alone_are_compiled(compiled):
+    assert verify(port_times(1.02), samples=1, checks=("gradients",)).verdict == "different"
+    assert {*compiled} == {"run"}
+
+
+@pytest.mark.parametrize("limit", ["_FEW", "_FEW_NUMBERS"])
+def test_of_a_long_program_results_are_compiled(limit, compiled, monkeypatch):
+    monkeypatch.setattr(programs, limit, 0)
+    assert verify(port_times(1.02), samples=1, checks=FORWARD_AND_GRADIENTS).verdict == "different"
+    assert {*compiled} == {"run_forward", "run"}
+
+
+def test_of_a_long_backward_program_gradients_are_compiled(compiled, monkeypatch):
+    few = max(len(p.graph.nodes) for p in ported_of(port_times(1.02)).programs)
+    monkeypatch.setattr(programs, "_FEW", few)
+    assert verify(port_times(1.02), samples=1, checks=FORWARD_AND_GRADIENTS).verdict == "different"
+    assert {*compiled} == {"run"}
+
+
+def ported_of(pair):
+    return verify(pair, samples=1, checks=("programs",)).ported
+
+
+def test_numbers_that_a_product_adds_up_are_counted():
+    linen, _ = ported_of(port_times(2)).programs
+    (product,) = [node for node in linen.graph.nodes if node.op == "dot_general"]
+    # (2, 3) times (3, 4): 8 numbers, each the sum of 3.
+    assert programs._num_computed(product) == 8 + 24
+
+
+def test_far_apart_in_float64_as_it_is_written(compiled):
+    """A loop carries numbers of its own type: it is computed in that."""
+
+    class Looped(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return looped(nn.Dense(4, param_dtype=jnp.float64)(x))
+
+    class Port(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(3, 4, param_dtype=jnp.float64, rngs=rngs)
+
+        def __call__(self, x):
+            return 1.1 * looped(self.dense(x))
+
+    def looped(x):
+        return jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * 2), (0, x))[1]
+
+    with jax.enable_x64(True):
+        inputs = (jnp.ones((2, 3), jnp.float64),)
+        found = verify(Pair(Looped(), lambda rngs: Port(rngs), inputs), samples=1)
+    forward = next(check for check in found.checks if check.name == "forward")
+    assert "run_forward" not in compiled
+    assert (found.verdict, forward.status) == ("different", "different")
+    assert forward.max_rel == pytest.approx(0.1)
 
 
 def test_what_is_far_apart():
@@ -99,6 +177,9 @@ def test_what_is_far_apart():
     assert is_far(x, x + 2 * apart)
     assert is_far(x + 2 * apart, x)
     assert not is_far(x, x[:3])
+    # What is left of a difference, a hundredth of 1 at most.
+    assert not is_far(np.zeros(2), np.array([0, 9e-3]))
+    assert is_far(np.zeros(2), np.array([0, 2e-2]))
     assert not is_far(x[:3].astype(int), 2 * x[:3].astype(int))
     assert not is_far(*(jax.random.split(jax.random.key(seed)) for seed in (0, 1)))
 

@@ -138,11 +138,15 @@ def test_a_dry_run_shows_all_leaves_and_writes_nothing(source, tmp_path, capsys)
 
 def test_of_many_names_the_first_are_shown(capsys):
     side = {"layout": "nnx", "path": "a", "format": "orbax", "num_leaves": 14, "num_bytes": 56}
-    leaves = [{"target": f"m{i}/kernel", "transform": ""} for i in range(14)]
     document = {"source": side, "target": side, "by": "rule", "is_written": True, "not_finite": {}}
-    print_conversion({**document, "leaves": leaves})
-    held = capsys.readouterr().out.splitlines()[-1]
-    assert held == f"holds    {', '.join(f'm{i} 1' for i in range(12))}, and 2 more names"
+    for count, end in ((12, "step 1, a0 1, "), (13, "a11 1"), (14, "a10 1, and 2 more names")):
+        names = [*(f"a{i}" for i in range(count - 1)), "step"]
+        leaves = [{"target": f"{name}/count", "transform": ""} for name in names]
+        print_conversion({**document, "leaves": leaves})
+        held = capsys.readouterr().out.splitlines()[-1]
+        assert held.startswith("holds    step 1, a0 1, a1 1, a10 1")
+        assert end in held
+        assert (", and " in held) == (count > 13)
 
 
 def test_what_is_there_is_replaced_when_asked_and_kept(source, tmp_path, capsys):

@@ -52,24 +52,40 @@ def test_the_mode_takes_effect(mode):
             map_with_state_axes()
 
 
-@pytest.mark.quick(
-    "shared-(True, True)",
-    "shared-(True, False)",
-    "reversed-(False, False)",
-    "ensemble-(True, False)",
-    "reversed_ensemble-(False, True)",
-    "identical_copies-(True, True)",
-    "confused-(False, False)",
+# What is jitted has the bits of Linen that is not: XLA has its part in that.
+eager_and_jitted = pytest.mark.parametrize(
+    "is_jitted",
+    [
+        pytest.param(False, id="eager"),
+        pytest.param(True, id="jitted", marks=pytest.mark.optimized),
+    ],
 )
-def test_forward_and_gradients(linen, nnx, case, mode):
+
+
+@pytest.mark.quick(
+    *(
+        f"{each}-{how}"
+        for how in ("eager", "jitted")
+        for each in (
+            "shared-(True, True)",
+            "shared-(True, False)",
+            "reversed-(False, False)",
+            "ensemble-(True, False)",
+            "reversed_ensemble-(False, True)",
+            "identical_copies-(True, True)",
+            "confused-(False, False)",
+        )
+    )
+)
+@eager_and_jitted
+def test_forward_and_gradients(linen, nnx, case, mode, is_jitted):
     inputs, moved = random_inputs(case), linen_to_nnx(case, random_variables(case))
-    for is_jitted in (False, True):
-        wrap = jax.jit if is_jitted else lambda f: f
-        # A jitted run of some has other bits, in both the same.
-        expected, expected_gradients = of_linen(linen, case, is_jitted and bool(case.fused))
-        assert_identical(expected, wrap(lambda v: run(nnx, case, v, inputs))(moved))
-        received = wrap(lambda v: gradients(nnx, case, v, inputs))(moved)
-        assert_identical(expected_gradients, received)
+    wrap = jax.jit if is_jitted else lambda f: f
+    # A jitted run of some has other bits, in both the same.
+    expected, expected_gradients = of_linen(linen, case, is_jitted and bool(case.fused))
+    assert_identical(expected, wrap(lambda v: run(nnx, case, v, inputs))(moved))
+    received = wrap(lambda v: gradients(nnx, case, v, inputs))(moved)
+    assert_identical(expected_gradients, received)
 
 
 @functools.cache
@@ -82,19 +98,26 @@ def of_linen(linen, case, is_jitted):
     )
 
 
-@pytest.mark.quick("shared-(True, True)", "shared-(False, False)")
-def test_init_eager_and_jitted(linen, nnx, case, mode):
-    eager, jitted = init_of_linen(linen, case)
-    assert_identical(eager, nnx_to_linen(case, nnx.init(case.params_case, 4)))
-    received = jax.jit(lambda: nnx.init(case.params_case, 4))()
-    assert_identical(jitted, nnx_to_linen(case, received))
+@pytest.mark.quick(
+    *(
+        f"{each}-{how}"
+        for how in ("eager", "jitted")
+        for each in ("shared-(True, True)", "shared-(False, False)")
+    )
+)
+@eager_and_jitted
+def test_init(linen, nnx, case, mode, is_jitted):
+    wrap = jax.jit if is_jitted else lambda f: f
+    expected = init_of_linen(linen, case, is_jitted and bool(case.fused))
+    received = wrap(lambda: nnx.init(case.params_case, 4))()
+    assert_identical(expected, nnx_to_linen(case, received))
 
 
 @functools.cache
-def init_of_linen(linen, case):
-    """Eager and jitted, which in some has other bits, in both the same: in no mode of NNX."""
-    eager = linen.init(case.params_case, 4)
-    return eager, jax.jit(lambda: linen.init(case.params_case, 4))() if case.fused else eager
+def init_of_linen(linen, case, is_jitted):
+    """It has nothing to do with the mode of NNX."""
+    wrap = jax.jit if is_jitted else lambda f: f
+    return wrap(lambda: linen.init(case.params_case, 4))()
 
 
 def test_the_function_of_the_exercise(mode):

@@ -176,7 +176,8 @@ def convert(
       target_path: of the form that the source has: where that is a folder of steps, so is this.
       options: what is to be made.
       told: is called with each note, as soon as it is known.
-      progress: is told of each leaf as it is written, and as it is read back.
+      progress: is told of each leaf as it is written, and as it is read back, by one thread at a
+        time.
       carried: makes what stands beside the arrays of a step, as the JSON of a run, be that of the
         target; it is called with its name, its bytes and the conversion.
 

@@ -40,8 +40,10 @@ def evaluate(
       nudges: {constant: what it is multiplied by}, in float64.
     """
     values: Values = {}
-    # What XLA computes is computed in the types that are asked for.
-    with jax.enable_x64(wide):
+    # What XLA computes is computed in the types that are asked for. A program that was traced with
+    # 64 bits has them.
+    has_64_bits = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+    with jax.enable_x64(wide or has_64_bits):
         for node in graph.nodes:
             if node.op == "constant":
                 value = _constant(node, wide, casts)

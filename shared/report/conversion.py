@@ -23,12 +23,14 @@ def print_conversion(document: Mapping[str, Any]) -> None:
     print(f"out      {_side(target)}  {'' if is_written else 'not written: --dry_run'}".rstrip())
     if is_written:
         print("         read back: the SHA-256 of each leaf is that of what was made")
+    in_order = sorted(document["leaves"], key=_place)
     if not is_written:
-        _print_leaves(document["leaves"])
-    groups = collections.Counter(_group(leaf["target"]) for leaf in document["leaves"])
+        _print_leaves(in_order)
+    groups = collections.Counter(_group(leaf["target"]) for leaf in in_order)
     held = [f"{printable(name)} {count}" for name, count in groups.items()]
-    rest = [f"and {len(held) - _HELD} more names"] if len(held) > _HELD else []
-    print("holds    " + ", ".join(held[:_HELD] + rest))
+    if len(held) > _HELD + 1:
+        held[_HELD:] = [f"and {len(held) - _HELD} more names"]
+    print("holds    " + ", ".join(held))
     changed = collections.defaultdict(list)
     for leaf in document["leaves"]:
         if leaf["transform"]:
@@ -71,7 +73,7 @@ def _place(leaf: Mapping[str, Any]) -> tuple:
 def _print_leaves(leaves: list[Mapping[str, Any]]) -> None:
     """One line for each leaf that would be written."""
     width = max(len(printable(leaf["target"])) for leaf in leaves)
-    for leaf in sorted(leaves, key=_place):
+    for leaf in leaves:
         shape = str(tuple(leaf["shape"]))
         origin = printable(leaf["source"][0]) + (", ..." if len(leaf["source"]) > 1 else "")
         what = f"  {leaf['transform']}" if leaf["transform"] else ""

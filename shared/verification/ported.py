@@ -27,8 +27,6 @@ from shared.verification.programs import Program, is_output, program
 from shared.verification.sample import Sample, at_end, copy_weights, fill, has_nan, is_far
 from shared.weights.weight_map import Entry, WeightMap, leaf_names
 
-# A program of so few operations is computed one by one in less time than XLA takes to compile it.
-_FEW = 5_000
 # Of how many evaluations, of either program, the values are kept.
 _KEPT = 4
 
@@ -108,9 +106,13 @@ class Ported:
         return "programs" in self.made and self.made["programs"].status == "identical"
 
     @functools.cached_property
-    def are_far_apart(self) -> bool:
-        """Whether outputs are so far apart, in float64, that it is no rounding in any type."""
-        if self.is_proved or self.is_narrow or not (self.is_unrolled and are_short(self.programs)):
+    def outputs_are_far_apart(self) -> bool:
+        """Whether float64, which decides then, has them further apart than rounding has any.
+
+        Not looked at where it would take longer than to compile the programs.
+        """
+        decides = self.limits == Limits() and not self.is_narrow
+        if not (decides and self.is_unrolled and all(p.is_short for p in self.programs)):
             return False
         sample = self.sample(0)
         returned = [
@@ -257,11 +259,6 @@ class Ported:
                 if any(map(has_nan, jax.tree.leaves(outputs))):
                     return {i: dataclasses.replace(n, has_negative=False) for i, n in found.items()}
         return found
-
-
-def are_short(programs: tuple[Program, Program]) -> bool:
-    """Whether it takes no longer to compute them operation by operation than to compile them."""
-    return all(len(program.graph.nodes) <= _FEW for program in programs)
 
 
 def _is_scalar(x: Any) -> bool:

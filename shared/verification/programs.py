@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,12 @@ import jax.numpy as jnp
 from shared.errors import during
 from shared.models.pure import PureModel, described
 from shared.program.evaluate import Values
-from shared.program.graph import Graph, Value, held_by, pruned
+from shared.program.graph import Graph, Node, Value, held_by, pruned
+from shared.program.jax_programs import PRODUCTS
 from shared.program.trace import trace
 
+# A short program has at most so many operations, which make so many numbers.
+_FEW, _FEW_NUMBERS = 5_000, 20_000_000
 _NAMES = {"linen": "Linen's model", "nnx": "NNX's model"}
 
 
@@ -48,6 +52,12 @@ class Program:
         return dict(zip(self.outputs, of_outputs, strict=True))
 
     @functools.cached_property
+    def is_short(self) -> bool:
+        """Whether to compute it operation by operation takes less time than to compile it."""
+        nodes = self.graph.nodes
+        return len(nodes) <= _FEW and sum(map(_num_computed, nodes)) <= _FEW_NUMBERS
+
+    @functools.cached_property
     def products(self) -> collections.Counter[tuple[str, ...]]:
         """How many products there are of operands of which types."""
         return collections.Counter(
@@ -55,6 +65,16 @@ class Program:
             for node in self.graph.nodes
             if node.op in ("dot_general", "conv_general_dilated")
         )
+
+
+def _num_computed(node: Node) -> int:
+    """How many numbers an operation makes; those that a product adds up are counted."""
+    made = sum(math.prod(aval.shape) for aval in node.avals)
+    if node.op not in PRODUCTS:
+        return made
+    one, other = (math.prod(arg.avals[which].shape) for arg, which in node.args[:2])
+    # Of shapes (M, K) and (K, N): M * N sums of K numbers. A batch makes it more than it is.
+    return made + math.isqrt(one * other * made)
 
 
 def called(model: PureModel, inputs: tuple) -> contextlib.AbstractContextManager[None]:
@@ -91,7 +111,7 @@ def _is_kept(path: str, value: Value) -> bool:
 
 def is_output(path: str) -> bool:
     """Whether what a program returns at `path` is an output, and no update of a leaf."""
-    return path.startswith("output")
+    return path == "output" or path.startswith(("output[", "output."))
 
 
 def named_outputs(outputs: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What both models return on numbers, of one compiled program for each.
 
 Where XLA cannot run a model, each operation is computed for itself, in its own types. A product may
-ask for a precision that this backend has not: that is no fault of the port. So are results that are
-far apart: to say by how much, nothing has to be compiled.
+ask for a precision that this backend has not: that is no fault of the port. So may be what is far
+apart, for which nothing need be compiled.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from shared.models.gradients import (
     run_forward,
 )
 from shared.program.evaluate import evaluate
-from shared.verification.ported import Ported, are_short
+from shared.verification.ported import Ported
 from shared.verification.programs import Program, named_outputs
 
 
@@ -34,11 +34,17 @@ def results_of_both(ported: Ported, leaves: tuple[Any, Any], inputs: tuple) -> l
         try:
             if ported.is_proved and ported.has_gradients:
                 return [results for results, _ in gradients_of_both(ported, leaves, inputs)]
-            if not ported.are_far_apart:
-                return [run_forward(model, leaves[i], inputs) for i, model in models]
+            return [run_forward(model, leaves[i], inputs) for i, model in models]
         except CannotRunError as error:
             _note(ported, error)
-    shapes = [jax.eval_shape(model.apply, model.leaves, inputs) for _, model in models]
+    return results_by_operation(ported, leaves, inputs)
+
+
+def results_by_operation(ported: Ported, leaves: tuple[Any, Any], inputs: tuple) -> list[Results]:
+    """The same, each operation computed for itself."""
+    shapes = [
+        jax.eval_shape(model.apply, model.leaves, inputs) for model in (ported.linen, ported.nnx)
+    ]
     return [_by_operation(ported.programs[i], shapes[i], leaves[i], inputs) for i in (0, 1)]
 
 
@@ -52,7 +58,7 @@ def gradients_of_both(
       CannotRunError: XLA cannot run one, and its scans are not unrolled.
     """
     models, masks = list(enumerate((ported.linen, ported.nnx))), ported.pair.masks
-    if ported.can_run and not (ported.are_far_apart and are_short(ported.backward)):
+    if ported.can_run:
         # Bits decide where programs differ and outputs do not: elsewhere XLA may hurry.
         forward = ported.made.get("forward")
         quickly = ported.is_proved or (forward is not None and forward.status != "equal")
@@ -63,12 +69,20 @@ def gradients_of_both(
             ]
         except CannotRunError as error:
             _note(ported, error)
+    gradients = gradients_by_operation(ported, leaves, inputs)
+    return list(zip(results_of_both(ported, leaves, inputs), gradients, strict=True))
+
+
+def gradients_by_operation(
+    ported: Ported, leaves: tuple[Any, Any], inputs: tuple
+) -> list[Gradients]:
+    """The gradients alone, each operation computed for itself."""
     gradients = []
-    for i, model in models:
-        function = gradients_of(model, ported.losses(i), masks)
+    for i, model in enumerate((ported.linen, ported.nnx)):
+        function = gradients_of(model, ported.losses(i), ported.pair.masks)
         shapes = jax.eval_shape(function, model.leaves, inputs)
         gradients.append(_by_operation(ported.backward[i], shapes, leaves[i], inputs))
-    return list(zip(results_of_both(ported, leaves, inputs), gradients, strict=True))
+    return gradients
 
 
 def _note(ported: Ported, error: CannotRunError) -> None:

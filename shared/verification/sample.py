@@ -9,7 +9,7 @@ import numpy as np
 from shared.program.drawn_leaves import is_draw
 from shared.weights.weight_map import Entry
 
-# By so much of the largest number, rounding does not move a result.
+# By so much, and by so much of the largest number, rounding does not move a result.
 _FAR = 1e-2
 # What share of all numbers is small, or large.
 _EXTREME = 256
@@ -115,14 +115,18 @@ def at_end(bits: np.ndarray, end: str) -> np.ndarray:
 
 
 def is_far(one: Any, other: Any) -> bool:
-    """Whether two results that are floating, and of one shape, are far apart where finite."""
+    """Whether two results that are floating, and of one shape, are far apart where finite.
+
+    Where numbers are smaller than 1, up to `_FAR` is not far: they may be what a sum leaves of 0.
+    """
     are_floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (one, other))
     if not are_floating or one.shape != other.shape:
         return False
     x, y = np.asarray(one), np.asarray(other)
     are_finite = np.isfinite(x) & np.isfinite(y)
     x, y = x[are_finite], y[are_finite]
-    return bool(np.max(np.abs(x - y), initial=0) > _FAR * np.max(np.abs(x), initial=0))
+    size = max(np.max(np.abs(each), initial=1) for each in (x, y))
+    return bool(np.max(np.abs(x - y), initial=0) > _FAR * size)
 
 
 def has_nan(x: Any) -> bool:

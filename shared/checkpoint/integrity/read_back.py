@@ -27,7 +27,7 @@ def read_back(
       manifest: of what was made.
       location: where it was written.
       source: what it was made of, for messages.
-      progress: is told how many bytes are read, and which leaf is next.
+      progress: is told how many bytes are read, and which leaf is next, by one thread at a time.
 
     Raises:
       CorruptFileError: what is read is not what was made.
@@ -46,9 +46,10 @@ def read_back(
                 row = full[path]
                 with one_by_one:
                     progress(done, written(row))
-                    done += manifest.leaves[row].nbytes
                 problem = problem_of_parts(manifest, row, _until(queue, reader.parts(path)))
                 stop_at([problem] if problem else [], reader.path)
+                with one_by_one:
+                    done += manifest.leaves[row].nbytes
 
         nbytes = sum(manifest.leaves[row].nbytes for row in full.values())
         with_workers(workers_for(nbytes) if reader.format in IN_PARTS else 1, full, read)
