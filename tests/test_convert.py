@@ -139,14 +139,13 @@ def test_a_dry_run_shows_all_leaves_and_writes_nothing(source, tmp_path, capsys)
 def test_of_many_names_the_first_are_shown(capsys):
     side = {"layout": "nnx", "path": "a", "format": "orbax", "num_leaves": 14, "num_bytes": 56}
     document = {"source": side, "target": side, "by": "rule", "is_written": True, "not_finite": {}}
-    for count, end in ((12, "step 1, a0 1, "), (13, "a11 1"), (14, "a10 1, and 2 more names")):
+    for count, end in ((12, "a9 1, a10 1"), (13, "a10 1, a11 1"), (14, "a10 1, and 2 more names")):
         names = [*(f"a{i}" for i in range(count - 1)), "step"]
         leaves = [{"target": f"{name}/count", "transform": ""} for name in names]
         print_conversion({**document, "leaves": leaves})
         held = capsys.readouterr().out.splitlines()[-1]
-        assert held.startswith("holds    step 1, a0 1, a1 1, a10 1")
-        assert end in held
-        assert (", and " in held) == (count > 13)
+        assert held.startswith("holds    step 1, a0 1, a1 1, a2 1, ")
+        assert held.endswith(end)
 
 
 def test_what_is_there_is_replaced_when_asked_and_kept(source, tmp_path, capsys):

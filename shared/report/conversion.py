@@ -23,11 +23,10 @@ def print_conversion(document: Mapping[str, Any]) -> None:
     print(f"out      {_side(target)}  {'' if is_written else 'not written: --dry_run'}".rstrip())
     if is_written:
         print("         read back: the SHA-256 of each leaf is that of what was made")
-    in_order = sorted(document["leaves"], key=_place)
     if not is_written:
-        _print_leaves(in_order)
-    groups = collections.Counter(_group(leaf["target"]) for leaf in in_order)
-    held = [f"{printable(name)} {count}" for name, count in groups.items()]
+        _print_leaves(document["leaves"])
+    groups = collections.Counter(_group(leaf["target"]) for leaf in document["leaves"])
+    held = [f"{printable(name)} {groups[name]}" for name in sorted(groups, key=_rank)]
     if len(held) > _HELD + 1:
         held[_HELD:] = [f"and {len(held) - _HELD} more names"]
     print("holds    " + ", ".join(held))
@@ -61,11 +60,15 @@ def _group(path: str) -> str:
     return path.split("/")[0]
 
 
+def _rank(name: str) -> int:
+    """What a person looks for first comes first."""
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+
 def _place(leaf: Mapping[str, Any]) -> tuple:
-    """What a person looks for first comes first; layers are in the order of their numbers."""
+    """By the first name; layers are in the order of their numbers."""
     names = leaf["target"].split("/")
-    rank = next((i for i, each in enumerate(_FIRST) if each == names[0]), len(_FIRST))
-    return rank, [
+    return _rank(names[0]), [
         (not name.isdecimal(), int(name) if name.isdecimal() else 0, name) for name in names
     ]
 
@@ -73,7 +76,7 @@ def _place(leaf: Mapping[str, Any]) -> tuple:
 def _print_leaves(leaves: list[Mapping[str, Any]]) -> None:
     """One line for each leaf that would be written."""
     width = max(len(printable(leaf["target"])) for leaf in leaves)
-    for leaf in leaves:
+    for leaf in sorted(leaves, key=_place):
         shape = str(tuple(leaf["shape"]))
         origin = printable(leaf["source"][0]) + (", ..." if len(leaf["source"]) > 1 else "")
         what = f"  {leaf['transform']}" if leaf["transform"] else ""
