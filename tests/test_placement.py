@@ -10,6 +10,8 @@ from helpers import assert_identical
 
 from shared import Pair, find_weight_map, verify
 from shared.trees import unflatten
+from shared.verification import programs, runs
+from shared.verification.placement import place_by_values
 
 F = 5
 INPUTS = (jax.ShapeDtypeStruct((3, F), "float32"),)
@@ -66,6 +68,18 @@ def test_a_map_by_values_moves_weights():
     moved = weights.to_nnx(variables)
     for linen, nnx_name in EXPECTED.items():
         assert_identical(variables["params"][linen], moved["params"][nnx_name])
+
+
+@pytest.mark.parametrize(("is_long", "num_compiled"), [(False, 0), (True, 2)])
+def test_outputs_of_a_long_program_are_compiled(is_long, num_compiled, monkeypatch):
+    compiled = []
+    run_forward = runs.run_forward
+    monkeypatch.setattr(runs, "run_forward", lambda *of: compiled.append(of) or run_forward(*of))
+    if is_long:
+        monkeypatch.setattr(programs, "_FEW", 0)
+    wrong = verify(pair(weights=(2.0, 3.0, 1.5)), samples=1, checks=("programs",)).ported
+    assert place_by_values(wrong) is None
+    assert len(compiled) == num_compiled
 
 
 @pytest.mark.parametrize("weights", [(2.0, 3.0, 1.5), (2.0, 2.0, 1.0)])

@@ -105,14 +105,18 @@ class Ported:
         """Whether a check has found the two programs to be one."""
         return "programs" in self.made and self.made["programs"].status == "identical"
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the forward programs take less time operation by operation than compiled."""
+        return self.is_unrolled and all(program.is_short for program in self.programs)
+
     @functools.cached_property
     def outputs_are_far_apart(self) -> bool:
         """Whether float64, which decides then, has them further apart than rounding has any.
 
         Not looked at where it would take longer than to compile the programs.
         """
-        decides = self.limits == Limits() and not self.is_narrow
-        if not (decides and self.is_unrolled and all(p.is_short for p in self.programs)):
+        if self.limits != Limits() or self.is_narrow or not self.is_short:
             return False
         sample = self.sample(0)
         returned = [
