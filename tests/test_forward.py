@@ -43,6 +43,7 @@ def test_forward_is_equal(linen, nnx, case, pytestconfig):
     check_forward_equal(linen, nnx, case, seeds)
 
 
+@pytest.mark.optimized
 @pytest.mark.in_turn("sizes")
 @pytest.mark.parametrize("sizes", [(1, 5, 4), (3, 1, 4), (3, 5, 0), (3, 5, 1), (24, 4, 2)])
 def test_forward_is_equal_at_the_edges(linen, nnx, case, sizes):

@@ -39,6 +39,7 @@ names_and_dtypes = st.sampled_from(
 )
 
 
+@pytest.mark.optimized
 @hypothesis.given(names_and_dtypes, sizes, seeds)
 def test_forward_and_gradients(linen, nnx, name_and_dtype, sizes, seed):
     name, dtype = name_and_dtype
@@ -64,6 +65,7 @@ def check_equal(linen, nnx, case, seed, dtype):
         assert_identical(b, d)
 
 
+@pytest.mark.optimized
 @hypothesis.given(names, sizes, seeds)
 def test_init(linen, nnx, name, sizes, seed):
     case = dataclasses.replace(CASES[name], **sizes).params_case
