@@ -67,17 +67,17 @@ def test_what_is_compiled_quickly_is_the_same_function(dense):
     assert jax.tree.all(jax.tree.map(jnp.array_equal, slow[0], fast[0]))
 
 
-def port_times(factor):
-    """A dense layer, and a port of it whose outputs are `factor` as large."""
+def port_times(factor, dtype=None):
+    """A dense layer, and a port of it whose outputs are `factor` times as large."""
 
     class Port(nnx.Module):
         def __init__(self, rngs):
-            self.dense = nnx.Linear(3, 4, rngs=rngs)
+            self.dense = nnx.Linear(3, 4, dtype=dtype, rngs=rngs)
 
         def __call__(self, x):
             return factor * self.dense(x)
 
-    return Pair(nn.Dense(4), lambda rngs: Port(rngs), (X,))
+    return Pair(nn.Dense(4, dtype=dtype), lambda rngs: Port(rngs), (X,))
 
 
 @pytest.fixture
@@ -110,6 +110,12 @@ def test_results_that_are_far_apart_are_not_compiled(factor, is_compiled, compil
 def test_what_limits_decide_is_compiled(compiled):
     options = {"limits": Limits(rtol=0.05), "samples": 1, "checks": FORWARD_AND_GRADIENTS}
     assert verify(port_times(1.02), **options).verdict == "close"
+    assert {*compiled} == {"run_forward", "run"}
+
+
+def test_what_computes_in_half_precision_is_compiled(compiled):
+    pair = port_times(1.5, jnp.bfloat16)
+    assert verify(pair, samples=1, checks=FORWARD_AND_GRADIENTS).verdict == "different"
     assert {*compiled} == {"run_forward", "run"}
 
 
