@@ -16,7 +16,7 @@ from shared.program.canonical import Names, label, local, names_by_use, uses, va
 from shared.program.drawn_leaves import is_draw
 from shared.program.graph import Graph, Node
 from shared.program.view import View
-from shared.weights.names import layer_of, likenesses, similarity, template, words
+from shared.weights.names import layer_of, likenesses, shared_words, similarity, template, words
 from shared.weights.weight_map import Entry
 
 _ROUNDS = (12, 8, 5, 3, 2, 1)
@@ -198,7 +198,7 @@ class Matcher:
         matcher = difflib.SequenceMatcher(None, sequences[0], sequences[1], autojunk=False)
         for i, j, size in matcher.get_matching_blocks():
             for a, b in zip(nodes[0][i : i + size], nodes[1][j : j + size], strict=True):
-                if a in self.left[0] and b in self.left[1]:
+                if a in self.left[0] and b in self.left[1] and not self._is_crossed(a, b):
                     self.pair(a, b, "order")
         candidates = sorted(
             (-similarity(self.view(0, a).leaf, self.view(1, b).leaf), abs(i - j), i, j)
@@ -210,6 +210,25 @@ class Matcher:
         for _, _, i, j in candidates:
             if rest[0][i] in self.left[0] and rest[1][j] in self.left[1]:
                 self.pair(rest[0][i], rest[1][j], "names")
+
+    def _is_crossed(self, linen: Node, nnx: Node) -> bool:
+        """Whether words say that one of two belongs to another: of the side that has fewer left."""
+
+        def alike(a: Node, b: Node) -> float:
+            return shared_words(self.view(0, a).leaf, self.view(1, b).leaf)
+
+        colours = self.colour(0), self.colour(1)
+        left = [
+            [each for each in self.left[side] if colours[side](each) == colours[side](own)]
+            for side, own in enumerate((linen, nnx))
+        ]
+        if len(left[0]) == len(left[1]):
+            return False
+        if len(left[0]) > len(left[1]):
+            best = max(alike(each, nnx) for each in left[0])
+        else:
+            best = max(alike(linen, each) for each in left[1])
+        return best > alike(linen, nnx)
 
     def pair_groups(self, keys: list[Any], ties: bool) -> None:
         """Pairs pieces of equal keys where both sides have one of them; with `ties`, as many."""

@@ -46,6 +46,12 @@ def template(path: str) -> str:
     return re.sub(r"\d+", "#", path)
 
 
+def shared_words(a: str, b: str) -> float:
+    """How many words two paths share, 1 if all."""
+    first, second = words(a), words(b)
+    return len(first & second) / max(1, len(first | second))
+
+
 def similarity(a: str, b: str) -> float:
     """How many words and numbers two paths share, 1 if all; a little more if they begin alike."""
     first, second = words(a) | set(map(str, numbers(a))), words(b) | set(map(str, numbers(b)))
