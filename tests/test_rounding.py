@@ -1,6 +1,7 @@
 """Models in half precision: what rounding explains is close, what it does not is different."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -225,3 +226,53 @@ def test_an_exact_gelu_and_one_of_tanh_that_are_exchanged_are_a_mistake():
     found = verify(dataclasses.replace(pair, nnx_kwargs={"first": False}))
     assert found.verdict == "different"
     assert found.divergence.nnx.source.startswith("x = nnx.gelu(self.first(x)")
+
+
+class Stack(nn.Module):
+    layers: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        for i in range(self.layers):
+            x = nn.gelu(nn.Dense(F, dtype=HALF, name=f"layer_{i}")(x))
+        return nn.Dense(F, dtype=jnp.float32, name="last")(x)
+
+
+class PortOfStack(nnx.Module):
+    """With one layer in float32, if `wide` is its number."""
+
+    def __init__(self, layers, wide, rngs):
+        dtypes = [jnp.float32 if i == wide else HALF for i in range(layers)]
+        self.layers = nnx.List([nnx.Linear(F, F, dtype=dtype, rngs=rngs) for dtype in dtypes])
+        self.last = nnx.Linear(F, F, rngs=rngs)
+
+    def __call__(self, x, wide=False):
+        for layer in self.layers:
+            h = layer(x)
+            x = nnx.gelu(h.astype(jnp.float32) if wide else h)
+        return self.last(x)
+
+
+@pytest.mark.parametrize(("layers", "wide"), [(1, 0), (3, 1)])
+def test_a_layer_that_is_not_in_half_precision_is_named(layers, wide):
+    """And not a constant behind it, which is rounded where Linen's is not."""
+    port = functools.partial(PortOfStack, layers, wide)
+    found = verify(Pair(Stack(layers), port, PAIR.inputs), samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source == "h = layer(x)"
+
+
+def test_where_the_precision_is_another_is_said_of_what_is_close():
+    right, wide = (
+        verify(
+            Pair(Stack(), functools.partial(PortOfStack, 3, None), PAIR.inputs, **more),
+            checks=("structure", "forward"),
+            samples=1,
+        )
+        for more in ({}, {"nnx_kwargs": {"wide": True}})
+    )
+    assert right.verdict in ("identical", "equal")
+    assert not right.remark
+    assert wide.verdict == "close"
+    assert wide.remark.startswith("NNX computes integer_pow in float32, Linen in bfloat16: ")
+    assert wide.remark.endswith(": x = nnx.gelu(h.astype(jnp.float32) if wide else h)")

@@ -7,6 +7,7 @@ from shared.program.drawn_leaves import is_draw
 from shared.program.draws import draws_by_itself
 from shared.report.result import PASSES, Check, Divergence, Verification
 from shared.verification.alignment import align
+from shared.verification.decision.half_precision import remark_of_precision
 from shared.verification.decision.places import locate_in
 from shared.verification.drawn import of_one_key
 from shared.verification.locate import drawn_at, layers_exchanged, not_finite, use_of
@@ -43,6 +44,8 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
         verdict in PASSES or ported.outputs.lost or ported.outputs.changed
     ):
         remark = "; ".join(filter(None, (remark, remark_of_what_is_left(ported))))
+    if verdict == "close":
+        remark = "; ".join(filter(None, (remark, remark_of_precision(ported))))
     undecided = [check.name for check in made if check.status == "undecided"]
     if verdict == "undecided" and "forward" in undecided:
         divergence = not_finite(ported)

@@ -1,10 +1,11 @@
 """What half precision does to two programs, and what is left without it."""
 
+from shared.program.source import users_place
 from shared.report.result import Check, Divergence
 from shared.verification.decision.places import MAX_EVALUATED, Programs, outputs_of_both
 from shared.verification.limits import Limits
 from shared.verification.locate import locate
-from shared.verification.locate.rounding import Rounding, rounding
+from shared.verification.locate.rounding import Rounding, in_other_precision, rounding
 from shared.verification.outputs import values_of
 from shared.verification.ported import Ported
 
@@ -31,6 +32,22 @@ def rounding_of(ported: Ported, check: Check) -> Rounding | None:
         return None
     found = _round(ported, compared[-1], check)
     return found if found.explains else None
+
+
+def remark_of_precision(ported: Ported) -> str:
+    """What NNX computes in another precision than Linen, if it does."""
+    linen, nnx = (program.graph for program in ported.programs)
+    if not ported.is_narrow or max(len(graph.nodes) for graph in (linen, nnx)) > MAX_EVALUATED:
+        return ""
+    exact = ported.sample(0)._replace(casts=False)
+    values = ported.values(0, linen, exact), ported.values(1, nnx, exact)
+    found = in_other_precision(linen, values[0], nnx, values[1])
+    if found is None:
+        return ""
+    one, other = (node.avals[0].dtype for node in found)
+    place = users_place(found[1].stack)
+    where = f": {place}" if place else ""
+    return f"NNX computes {found[1].op} in {other}, Linen in {one}{where}"
 
 
 def _round(ported: Ported, programs: Programs, check: Check) -> Rounding:

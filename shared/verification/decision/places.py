@@ -35,8 +35,11 @@ def locate_in(
         # What is there without rounding is not to be looked for among what rounding does.
         exact = numbers._replace(casts=False)
         place = locate(ported, programs, exact, outputs, settled, stops)
-        if place is not None:
+        # Where one of both rounds more, constants do as well: that is no place of its own.
+        is_of_rounding = place and place.is_near and not ported.are_narrow
+        if place and not is_of_rounding:
             return place
+        return locate(ported, programs, numbers, outputs, settled, stops) or place
     return locate(ported, programs, numbers, outputs, settled, stops)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shared.program.canonical import only_reshapes
 from shared.program.evaluate import Values, evaluate
 from shared.program.graph import Graph, Node, Value, constant_value, is_start
 from shared.verification.locate.values import (
@@ -23,6 +24,9 @@ from shared.verification.sample import Sample
 MORE = 2.0
 # Of the largest output: what is smaller is measured by this.
 SMALL = 1e-2
+
+# Of these a result has the precision of what they are given.
+_MOVES = {"convert_element_type", "slice", "gather", "concatenate", "pad", "select_n"}
 
 Pairs = Mapping[str, tuple[Value, Value]]
 
@@ -94,14 +98,29 @@ def rounding(linen: Program, nnx: Program, sample: Sample, outputs: Pairs) -> Ro
     )
 
 
+def in_other_precision(
+    linen: Graph, exact: Values, nnx: Graph, exact_port: Values
+) -> tuple[Node, Node] | None:
+    """The first operation of NNX whose result Linen has in another type alone.
+
+    Args:
+      exact: the values of Linen's program where no cast rounds; exact_port: those of NNX.
+    """
+    tables = _tables(linen, exact)
+    for node in nnx.nodes:
+        if is_start(node) or only_reshapes(node) or node.op in _MOVES or not _is_floating(node):
+            continue
+        mark = _mark(node, exact_port)
+        near = tables[mark[0]].near(mark[1]) if mark is not None and mark[0] in tables else []
+        same = [each for each in near if each.op == node.op]
+        if same and all(each.avals[0].dtype != node.avals[0].dtype for each in same):
+            return same[0], node
+    return None
+
+
 def _is_finer(linen: Graph, exact: Values, nnx: Graph, exact_port: Values) -> bool:
     """Whether NNX has no value in half precision that Linen has in full precision alone."""
-    held: dict[Any, list[tuple[Node, np.ndarray]]] = {}
-    for node in linen.nodes:
-        mark = _mark(node, exact)
-        if mark is not None and not (is_start(node) and node.op != "input"):
-            held.setdefault(mark[0], []).append((node, mark[1]))
-    tables = {kind: ValueTable(rows) for kind, rows in held.items()}
+    tables = _tables(linen, exact)
     for node in nnx.nodes:
         mark = _mark(node, exact_port) if _is_half(node) and not is_start(node) else None
         if mark is not None and mark[0] in tables:
@@ -111,15 +130,28 @@ def _is_finer(linen: Graph, exact: Values, nnx: Graph, exact_port: Values) -> bo
     return True
 
 
+def _tables(graph: Graph, values: Values) -> dict[Any, ValueTable]:
+    """The values of a program, those it is given as weights and constants aside, to be found."""
+    held: dict[Any, list[tuple[Node, np.ndarray]]] = {}
+    for node in graph.nodes:
+        mark = _mark(node, values)
+        if mark is not None and not (is_start(node) and node.op != "input"):
+            held.setdefault(mark[0], []).append((node, mark[1]))
+    return {kind: ValueTable(rows) for kind, rows in held.items()}
+
+
 def _mark(node: Node, values: Values) -> Any:
     if len(node.avals) != 1 or is_key(values[node][0]):
         return None
     return mark_of(values[node][0])
 
 
+def _is_floating(node: Node) -> bool:
+    return jnp.issubdtype(node.avals[0].dtype, jnp.floating)
+
+
 def _is_half(node: Node) -> bool:
-    dtype = node.avals[0].dtype
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return _is_floating(node) and jnp.finfo(node.avals[0].dtype).bits < 32
 
 
 def _nudges(graph: Graph) -> dict[Node, float]:
