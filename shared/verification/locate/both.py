@@ -48,14 +48,14 @@ class Both:
         return self._in_place(one, other)
 
     def _in_place(self, one: Value, other: Value) -> bool:
-        x, y = self.a.values[one[0]][one[1]], self.b.values[other[0]][other[1]]
-        floats = np.asarray(x).dtype.kind == np.asarray(y).dtype.kind == "f"
+        x, y = (np.asarray(side.values[n][i]) for side, (n, i) in ((self.a, one), (self.b, other)))
+        floats = x.dtype.kind == y.dtype.kind == "f"
         if floats and np.shape(x) == np.shape(y):
             # What masks is as good as what masks: -1e9 as the smallest number there is.
             masks = (np.minimum(np.abs(x), np.abs(y)) > MASKS_ALL) & (np.sign(x) == np.sign(y))
             x, y = np.where(masks, 0.0, x), np.where(masks, 0.0, y)
-        size = float(np.abs(x).max()) if np.asarray(x).dtype.kind == "f" and np.size(x) else 0.0
-        return same_in_place(x, y, size)
+        finite = np.abs(x[np.isfinite(x)]) if floats else np.zeros(0)
+        return same_in_place(x, y, float(finite.max(initial=0.0)))
 
     def other_layout(self, one: Value, other: Value) -> bool:
         """Whether both are the same numbers in another order."""
@@ -146,8 +146,11 @@ class Both:
                 continue
             seen.add(node)
             for arg in node.args:
-                if self.same(arg, other) if side is self.a else self.same(other, arg):
+                if arg[0].op == "constant":
+                    continue
+                pair = (arg, other) if side is self.a else (other, arg)
+                if self.same(*pair):
                     found.append((node, arg[0]))
-                elif not side.is_known(arg[0]):
+                elif not side.is_known(arg[0]) or self.other_layout(*pair):
                     todo.append(arg[0])
         return max(found, key=lambda pair: pair[0].number, default=None)

@@ -1,41 +1,37 @@
 """What is said of the place where two programs part."""
 
-import dataclasses
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from shared.program.canonical import Names, not_reshaped, only_reshapes, params_that_matter
-from shared.program.drawn_leaves import is_draw
+from shared.program.canonical import Names, not_reshaped, only_reshapes
 from shared.program.graph import (
     Node,
     Value,
-    constant_value,
     depends_on_weights,
     is_made_of_constants,
     is_start,
 )
-from shared.program.jax_programs import ERROR_FUNCTION, FUNCTIONS, RESHAPES, SELECTIONS
+from shared.program.jax_programs import FUNCTIONS
 from shared.program.source import Place
 from shared.program.view import View
 from shared.report.result import Divergence
+from shared.verification.locate.apart import apart
 from shared.verification.locate.both import Both
 from shared.verification.locate.follow import Parting, part
 from shared.verification.locate.layers import skipped_layer
-from shared.verification.locate.lifted import directions, other_axes
-from shared.verification.locate.other_draw import drawn_otherwise, other_draw, what_is_drawn
+from shared.verification.locate.lifted import other_axes
+from shared.verification.locate.other_draw import drawn_otherwise
+from shared.verification.locate.other_operand import drawn_apart, other_operand
+from shared.verification.locate.passed import at_hand
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.statement import (
     above,
     call_that_passes,
     calls,
-    choice,
     gap,
     gap_in_rest,
     statement,
 )
-from shared.verification.locate.values import is_near_in_half_precision
 
 
 def describe(
@@ -61,12 +57,12 @@ def describe(
     if found.kind == "lacks" and functions is None:
         return _lacks(a, b, found, counterpart)
     if found.kind == "operand":
-        return _other_operand(both, found, counterpart)
+        return other_operand(both, found, counterpart)
     if found.kind == "order":
-        return _other_order(a, b, found)
+        return _other_order(both, found)
     x, y = functions or (found.linen, found.nnx)
     if drawn := drawn_otherwise(both, x, y):
-        return _drawn_apart(both, *drawn)
+        return drawn_apart(both, *drawn)
     places = statement(x, found.linen_next), statement(y, found.nnx_next)
     if taken := _where_taken(a, x, b, y, found):
         return apart(a, x, b, y, taken[0] or places[0], taken[1] or places[1])
@@ -83,8 +79,8 @@ def _where_taken(
     if u is None or v is None or is_start(x) == is_start(y):
         return None
     if is_start(x):
-        return above(u, _at_hand(a, u, x, call_that_passes(v, y))), None
-    return None, above(v, _at_hand(b, v, y, call_that_passes(u, x)))
+        return above(u, at_hand(a, b, u, x, call_that_passes(v, y))), None
+    return None, above(v, at_hand(b, a, v, y, call_that_passes(u, x)))
 
 
 def _functions_apart(a: Side, b: Side, found: Parting) -> tuple[Node, Node] | None:
@@ -107,15 +103,6 @@ def _functions(side: Side, node: Node, behind: Node) -> dict[str, Node]:
         if each.op in FUNCTIONS and not side.is_known(each) and statement(each, behind) == place:
             found.setdefault(each.op, each)
     return found
-
-
-def apart(
-    a: Side, x: Node, b: Side, y: Node, linen: Place | None = None, nnx: Place | None = None
-) -> Divergence:
-    """What is said of two operations with other results, of `linen` and `nnx` if they are there."""
-    near = is_near_in_half_precision(a.values[x][0], b.values[y][0])
-    other = (x.op in ERROR_FUNCTION) != (y.op in ERROR_FUNCTION)
-    return Divergence(reason(x, y), spot(a, x, linen), spot(b, y, nnx), near, other)
 
 
 def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
@@ -166,59 +153,18 @@ def _combination(side: Side, source: Node) -> Node | None:
     return None
 
 
-def _other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
-    """Both do the same with values that are not the same, and that both have."""
-    a, b, x, y = both.a, both.b, found.linen, found.nnx
-    assert found.operands is not None
-    (p, i), (q, k) = found.operands
-    linen, nnx = _weight(a, p), _weight(b, q)
-    if linen and nnx and is_draw(linen.leaf) and is_draw(nnx.leaf):
-        return other_draw(a, b, linen, nnx, counterpart)
-    if linen and nnx:
-        inverse = {other: one for one, other in counterpart.items()}
-        places = directions(x, y) or (
-            choice(x, linen, inverse.get(nnx)),
-            choice(y, nnx, counterpart.get(linen)),
-        )
-        what = f"{linen} in Linen, {nnx} in NNX"
-        return Divergence(what, spot(a, x, places[0]), spot(b, y, places[1]))
-    if drawn := drawn_otherwise(both, x, y):
-        return _drawn_apart(both, *drawn)
-    if selected := _selections(both, p, q):
-        what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
-        places = directions(x, y) or (None, None)
-        return Divergence(what, spot(a, selected[0], places[0]), spot(b, selected[1], places[1]))
-    if both.is_one_operation(p, q) and p.layer != q.layer and (told := directions(x, y)):
-        return apart(a, x, b, y, *told)  # the same of another turn
-    exchanged = any(both.same(arg, (q, k)) for arg in x.args)
-    # Neither is passed in from further out than where the other is at hand as well.
-    count = 0 if exchanged else min(_passed(a, x, p), _passed(b, y, q))
-    return apart(a, x, b, y, above(x, count), above(y, count))
-
-
-def _drawn_apart(both: Both, x: Node, y: Node) -> Divergence:
-    """Both compute with draws, and draw otherwise."""
-    found = apart(both.a, x, both.b, y)
-    return dataclasses.replace(found, reason=what_is_drawn(both, x, y) or found.reason)
-
-
-def _passed(side: Side, node: Node, operand: Node) -> int:
-    """How many calls above `node` its operand is passed in."""
-    return _at_hand(side, node, operand, call_that_passes(node, operand))
-
-
-def _at_hand(side: Side, node: Node, operand: Node, default: int) -> int:
-    """How many calls above `node` an input is taken as the other program does; else `default`."""
-    others = [user for user in side.users[operand] if user is not node and side.is_known(user)]
-    found = [call_that_passes(node, user) for user in others if operand.op == "input"]
-    return min(found, default=default)
-
-
-def _other_order(a: Side, b: Side, found: Parting) -> Divergence:
+def _other_order(both: Both, found: Parting) -> Divergence:
     """Both take the same numbers, in other orders."""
-    x, y = found.linen, found.nnx
+    a, b, x, y = both.a, both.b, found.linen, found.nnx
     what = f"elements in another order: {operation_of(x)} in Linen, {operation_of(y)} in NNX"
     linen, nnx = _axes_moved(x, y) or (None, None)
+    u, v = found.linen_next, found.nnx_next
+    if not linen and y is v and x is not u:
+        taken = next((arg for arg in y.args if both.same(x.args[0], arg)), None)
+        nnx = taken and above(y, call_that_passes(y, taken[0]))
+    if not nnx and x is u and y is not v:
+        taken = next((arg for arg in x.args if both.same(arg, y.args[0])), None)
+        linen = taken and above(x, call_that_passes(x, taken[0]))
     return Divergence(what, spot(a, x, linen), spot(b, y, nnx))
 
 
@@ -231,21 +177,6 @@ def _axes_moved(x: Node, y: Node) -> tuple[Place, Place] | None:
         if places := other_axes(y, other):
             return places[1], places[0]
     return None
-
-
-def _selections(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
-    """The operations that take `p` and `q` out of one value, if that is what they are."""
-    while p.op == q.op and p.op in RESHAPES and p.args:
-        (p, _), (q, _) = p.args[0], q.args[0]
-    takes = {p.op, q.op} <= SELECTIONS
-    return (p, q) if takes and both.same(p.args[0], q.args[0]) else None
-
-
-def _weight(side: Side, node: Node) -> View | None:
-    """What `node` is a form of, if it is of one weight."""
-    while node in side.of_weights and node not in side.graph.views:
-        node = next(arg for arg, _ in node.args if arg.op != "constant")
-    return side.graph.views.get(node)
 
 
 def only_in_gradients(a: Side, b: Side) -> Divergence | None:
@@ -262,11 +193,15 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
 
     if found := unmatched(b, a):
         return Divergence(
-            "NNX stops the gradient, Linen does not", spot(a, found[1]), spot(b, found[0])
+            "NNX stops the gradient, Linen does not",
+            spot(a, found[1], _not_stopped(a, found[1], b, found[0])),
+            spot(b, found[0]),
         )
     if found := unmatched(a, b):
         return Divergence(
-            "Linen stops the gradient, NNX does not", spot(a, found[0]), spot(b, found[1])
+            "Linen stops the gradient, NNX does not",
+            spot(a, found[0]),
+            spot(b, found[1], _not_stopped(b, found[1], a, found[0])),
         )
     if a.suspects:
         x, y = min(a.suspects, key=lambda pair: pair[0].number)
@@ -274,25 +209,8 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
     return None
 
 
-def _compared(key: str, first: Any, second: Any) -> str:
-    if re.search("\n| at 0x", f"{first}{second}"):
-        return f"another {key}"  # a program within the program, a function
-    return f"{key}={first} in Linen, {second} in NNX"
-
-
-def reason(x: Node, y: Node) -> str:
-    if x.op != y.op:
-        return f"{operation_of(x)} in Linen, {operation_of(y)} in NNX"
-    first, second = params_that_matter(x), params_that_matter(y)
-    changed = [
-        _compared(key, first.get(key), second.get(key))
-        for key in sorted(first.keys() | second.keys())
-        if str(first.get(key)) != str(second.get(key))
-    ]
-    constants = [
-        [constant_value(arg) for arg, _ in node.args if arg.op == "constant"] for node in (x, y)
-    ]
-    for one, other in zip(*constants, strict=False):
-        if one.size == other.size == 1 and one != other:
-            changed.append(f"{one.item():g} in Linen, {other.item():g} in NNX")
-    return f"{x.op}: " + ("; ".join(changed) if changed else "on other operands")
+def _not_stopped(side: Side, node: Node, other: Side, stopped: Node) -> Place | None:
+    """Where the gradient by a value is not stopped, as it is on the other side."""
+    behind = next(iter(other.users[stopped]), None)
+    taking = [user for user in side.users[node] if behind and user.op == behind.op]
+    return gap(stopped, behind, stopped.args[0][0], next(iter(taking), None), node)

@@ -6,13 +6,14 @@ import numpy as np
 
 from shared.program.graph import Value, is_start
 from shared.report.result import Divergence
+from shared.verification.locate.apart import apart
 from shared.verification.locate.choices import (
     branches,
     other_comparisons,
     other_conditions,
     other_guards,
 )
-from shared.verification.locate.explain import apart, describe, only_in_gradients
+from shared.verification.locate.explain import describe, only_in_gradients
 from shared.verification.locate.side import Side
 from shared.verification.locate.turns import parted_turn, started
 from shared.verification.locate.values import (

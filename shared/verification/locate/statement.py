@@ -5,6 +5,7 @@ these lines is the mistake shows in the calls that the operation shares with wha
 """
 
 import ast
+import dataclasses
 import linecache
 import re
 from collections.abc import Sequence
@@ -15,12 +16,25 @@ from shared.program.syntax import lines_of
 from shared.program.view import View
 from shared.weights.names import layer_of, numbers
 
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 
 
 def calls(node: Node | None) -> list[Place]:
-    """The user's lines that an operation comes from, outermost first."""
-    return [] if node is None else [place for place in reversed(node.stack) if place.is_users]
+    """The user's lines that an operation comes from, outermost first.
+
+    What a comprehension calls is called by the function that it stands in.
+    """
+    found: list[Place] = []
+    for place in reversed(node.stack) if node else ():
+        around = found[-1] if found else None
+        if not place.is_users:
+            continue
+        inner = place.function.removeprefix(f"{around.function}.<locals>.") if around else ""
+        if inner in _COMPREHENSIONS:
+            place = dataclasses.replace(place, function=found.pop().function)
+        found.append(place)
+    return found
 
 
 def meeting(one: Sequence[Place], other: Sequence[Place]) -> int:
