@@ -1,14 +1,17 @@
 """What a function is given and should not be is named at the call that gives it."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
+from shared.verification.locate.values import same_in_place
 from tests.ports import dense
 
 D, N, E = 4, 5, 7
@@ -96,6 +99,21 @@ def as_it_is(x, y):
     return halves(z)
 
 
+def weighed(x, weights):
+    kept = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
+    return kept * weights
+
+
+def each_with_its_weights(x, y):
+    one = weighed(x, y[:, :1])
+    return jnp.tanh(one) + weighed(jnp.sin(x), y[:, 1:2])
+
+
+def each_with_those_of_the_other(x, y):
+    one = weighed(jnp.sin(x), y[:, :1])
+    return jnp.tanh(one) + weighed(x, y[:, 1:2])
+
+
 @pytest.mark.parametrize(
     ("linen", "port", "inputs", "line"),
     [
@@ -104,6 +122,7 @@ def as_it_is(x, y):
         (each_with_its_mask, both_with_one_mask, MASKED, "other = pooled(y, of_x)"),
         (masked_in_turn, masked_alike, PAIRED, "near = above(x, causal)"),
         (turned, as_it_is, PAIRED, "return halves(z)"),
+        (each_with_its_weights, each_with_those_of_the_other, PAIRED, "weighed(jnp.sin(x)"),
     ],
 )
 def test_the_call_is_named(linen, port, inputs, line):
@@ -275,3 +294,90 @@ def test_of_two_masks_the_choice_of_the_other_one_is_named():
     assert verify(dense.then(chosen, chosen, PAIRED), samples=1).verdict == "identical"
     said = verify(dense.then(chosen, other_chosen, PAIRED), samples=1, checks=("forward",))
     assert said.divergence.nnx.source == "kept = x * odd"
+
+
+def keys_first(x, y):
+    k, v = jnp.split(x, 2, axis=-1)
+    q = jnp.tanh(y[..., : D // 2])
+    scores = jnp.einsum("bqd,bkd->bqk", q, k)
+    scores = jnp.where(jnp.tril(jnp.ones((N, N), bool)), scores, -jnp.inf)
+    return nn.softmax(scores) @ v
+
+
+def values_first(x, y):
+    v, k = jnp.split(x, 2, axis=-1)
+    q = jnp.tanh(y[..., : D // 2])
+    scores = jnp.einsum("bqd,bkd->bqk", q, k)
+    scores = jnp.where(jnp.tril(jnp.ones((N, N), bool)), scores, -jnp.inf)
+    return nn.softmax(scores) @ v
+
+
+def test_infinity_is_near_to_nothing():
+    """What is masked by it is no value that both have."""
+    said = verify(dense.then(keys_first, values_first, PAIRED), samples=1, checks=("forward",))
+    assert said.divergence.nnx.source == "v, k = jnp.split(x, 2, axis=-1)"
+    finite, infinite = np.array([0.0, 1.0]), np.array([-np.inf, 1.0])
+    assert same_in_place(infinite, infinite, 0.0)
+    assert not same_in_place(infinite, finite, 0.0)
+    assert not same_in_place(finite, infinite, 0.0)
+
+
+class Tower(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(D)(nn.gelu(nn.LayerNorm()(x)))
+
+
+class Towers(nn.Module):
+    """Two towers, one for each input, times a temperature that is trained."""
+
+    @nn.compact
+    def __call__(self, x, y):
+        one = Tower(name="images")(nn.Dense(D, name="pixels")(x))
+        other = Tower(name="texts")(nn.Dense(D, name="words")(y))
+        scale = jnp.exp(self.param("scale", nn.initializers.constant(2.0), ()))
+        return scale * one @ other.swapaxes(1, 2)
+
+
+class PortOfTower(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.last = nnx.LayerNorm(D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(nnx.gelu(self.norm(x)))
+
+
+class PortOfTowers(nnx.Module):
+    def __init__(self, rngs):
+        self.pixels, self.words = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+        self.images, self.texts = PortOfTower(rngs), PortOfTower(rngs)
+        self.scale = nnx.Param(jnp.array(2.0))
+
+    def __call__(self, x, y, crosses=False, grows=True):
+        pixels, words = self.pixels(x), self.words(y)
+        if crosses:
+            one = self.texts(pixels)
+            other = self.images(words)
+        else:
+            one, other = self.images(pixels), self.texts(words)
+        scale = jnp.exp(self.scale[...]) if grows else self.scale[...]
+        return scale * one @ other.swapaxes(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line", "reason"),
+    [
+        (
+            {"crosses": True},
+            "one = self.texts(pixels)",
+            "params/images/LayerNorm_0/scale in Linen, ",
+        ),
+        ({"grows": False}, "return scale * one", "Linen computes exp (), NNX has nothing in its"),
+    ],
+)
+def test_what_a_function_or_a_weight_is_given_for_is_named(wrong, line, reason):
+    pair = Pair(Towers(), PortOfTowers, PAIRED)
+    assert verify(pair, samples=1).verdict == "identical"
+    said = verify(dataclasses.replace(pair, nnx_kwargs=wrong), samples=1, checks=("forward",))
+    assert said.divergence.nnx.source.startswith(line)
+    assert said.divergence.reason.startswith(reason)

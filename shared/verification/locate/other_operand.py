@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
+from shared.program.canonical import not_reshaped
 from shared.program.drawn_leaves import is_draw
-from shared.program.graph import Node
+from shared.program.graph import Node, is_start
 from shared.program.jax_programs import RESHAPES, SELECTIONS
 from shared.program.view import View
 from shared.report.result import Divergence
@@ -15,8 +16,8 @@ from shared.verification.locate.lifted import directions
 from shared.verification.locate.other_draw import drawn_otherwise, other_draw, what_is_drawn
 from shared.verification.locate.passed import passed
 from shared.verification.locate.side import Side
-from shared.verification.locate.spot import spot
-from shared.verification.locate.statement import above, choice
+from shared.verification.locate.spot import operation_of, spot
+from shared.verification.locate.statement import above, call_that_passes, choice
 
 
 def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
@@ -27,6 +28,8 @@ def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) 
     linen, nnx = _weight(a, p), _weight(b, q)
     if linen and nnx and is_draw(linen.leaf) and is_draw(nnx.leaf):
         return other_draw(a, b, linen, nnx, counterpart)
+    if linen and nnx and counterpart.get(linen) == nnx:
+        return _other_form(a, x, p, b, y, q)
     if linen and nnx:
         inverse = {other: one for one, other in counterpart.items()}
         places = directions(x, y) or (
@@ -46,10 +49,36 @@ def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) 
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
     # Neither is passed in from further out than where the other is at hand as well.
     count = 0 if exchanged else min(passed(a, b, x, p), passed(b, a, y, q))
+    if not (exchanged or count):
+        count = _other_call(both, x, p, y, q)
     computed = None if count else _with_other_constants(both, p, q)
     if computed and not _is_made_beside(both, *computed):
         return apart(a, computed[0], b, computed[1])
     return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _other_form(a: Side, x: Node, p: Node, b: Side, y: Node, q: Node) -> Divergence:
+    """Both take one weight, of which one of both computes something first."""
+    places = above(x, 0), above(y, 0)
+    if is_start(not_reshaped(q)):
+        what = f"Linen computes {operation_of(p)}, NNX has nothing in its place"
+        return Divergence(what, spot(a, p), spot(b, y, places[1]))
+    if is_start(not_reshaped(p)):
+        what = f"NNX computes {operation_of(q)}, Linen has nothing in its place"
+        return Divergence(what, spot(a, x, places[0]), spot(b, q))
+    return apart(a, p, b, q)
+
+
+def _other_call(both: Both, x: Node, p: Node, y: Node, q: Node) -> int:
+    """How many calls above `y` one is made in which NNX has `p`, if `y` takes what its own has.
+
+    Then a function does what it should with what another call of it should have been given.
+    """
+    name = both.a.name_of[p]
+    made = [node for node in both.b.graph.nodes if both.b.name_of[node] == name]
+    if not made or call_that_passes(x, p) or call_that_passes(y, q):
+        return 0
+    return min(call_that_passes(y, node) for node in made)
 
 
 def _is_made_beside(both: Both, p: Node, q: Node) -> bool:

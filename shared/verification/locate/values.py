@@ -76,7 +76,7 @@ def same_in_place(x: Any, y: Any, scale: float) -> bool:
         return bool(np.array_equal(x, y))
     with np.errstate(invalid="ignore"):
         size = np.maximum(size_of(x), np.abs(x))
-        near = np.abs(x - y) <= SAME_OUTPUT * size + ROUNDING * scale
+        near = np.isfinite(x) & (np.abs(x - y) <= SAME_OUTPUT * size + ROUNDING * scale)
     return bool(np.all(near | (x == y) | (np.isnan(x) & np.isnan(y))))
 
 
