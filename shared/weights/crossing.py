@@ -128,8 +128,8 @@ def _crossed_words(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | Non
     for layer in layers.values():
         for i, j in itertools.combinations(layer, 2):
             first, second = meant[i], meant[j]
-            mine, other = words(first.linen.leaf), words(second.linen.leaf)
-            own, its = words(first.nnx.leaf), words(second.nnx.leaf)
+            mine, other = _words_apart(first.linen.leaf, second.linen.leaf)
+            own, its = _words_apart(first.nnx.leaf, second.nnx.leaf)
             here, there = (mine - other) & (its - own), (other - mine) & (own - its)
             if here and there:
                 remarks.add(f"{_join(here)} and {_join(there)} were exchanged")
@@ -138,6 +138,16 @@ def _crossed_words(free: list[Entry], kept: tuple[Entry, ...]) -> Crossing | Non
     if not remarks:
         return None
     return Crossing(f"equal if {' and '.join(sorted(remarks))}", (*kept, *meant))
+
+
+def _words_apart(one: str, other: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The words of two paths, behind the modules that both are in."""
+    names = one.split("/"), other.split("/")
+    shared = len(
+        list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*names, strict=False)))
+    )
+    first, second = ("/".join(path[shared:]) for path in names)
+    return words(first), words(second)
 
 
 def _crossed_axes(

@@ -1,4 +1,4 @@
-"""Weights that a port does not use, for a mistake leaves them out, are paired as they are named."""
+"""Weights are paired as they are named: of `res_0/skip` too, and those that a port does not use."""
 
 import functools
 
@@ -43,9 +43,16 @@ class PortOfGated(nnx.Module):
         return x + self.res(h), self.skip(h)
 
 
+class Crossed(PortOfGated):
+    def __call__(self, x):
+        signal, gate = jnp.split(self.both(x), 2, -1)
+        h = nnx.tanh(signal) * nnx.sigmoid(gate)
+        return x + self.skip(h), self.res(h)
+
+
 class PortOfGates(nnx.Module):
-    def __init__(self, adds, rngs):
-        self.layers = nnx.List([PortOfGated(rngs) for _ in range(BLOCKS)])
+    def __init__(self, adds, rngs, gated=PortOfGated):
+        self.layers = nnx.List([gated(rngs) for _ in range(BLOCKS)])
         self.out, self.adds = nnx.Linear(D, 3, rngs=rngs), adds
 
     def __call__(self, x):
@@ -70,3 +77,12 @@ def test_they_are_paired_as_they_are_named(adds):
         assert found.verdict == "different"
         assert found.divergence.nnx.source == "x, skip = layer(x)"
         assert found.divergence.linen.source == "total = total + skip"
+
+
+def test_an_exchange_is_told_where_the_module_around_is_named_alike():
+    """`res_0/skip` has both words: what the two paths share says nothing."""
+    port = functools.partial(PortOfGates, True, gated=Crossed)
+    found = verify(Pair(Gates(), port, X), samples=1, checks=("structure", "programs", "forward"))
+    assert found.verdict == "different"
+    assert found.remark == "equal if skip and res were exchanged"
+    assert "self.skip(h), self.res(h)" in found.divergence.nnx.source
