@@ -9,6 +9,7 @@ from flax import nnx
 
 from shared import Pair, verify
 from shared.report.result import PASSES
+from tests.ports import dense
 
 B, T, D = 2, 5, 4
 X = (jax.ShapeDtypeStruct((B, T, D), "float32"),)
@@ -227,3 +228,31 @@ class PortBothWays(nnx.Module):
 def test_the_order_of_a_concatenation_behind_recurrence():
     said = found(BothWays(), PortBothWays)
     assert_named(said, "y = jnp.concatenate([forth, back]", "y = jnp.concatenate([back, forth]")
+
+
+def mixed_by_frequencies(x):
+    waves = jnp.fft.fft2(x, axes=(1, 2))
+    mixed = waves.real
+    return x + mixed
+
+
+def along_each_axis(x):
+    waves = jnp.fft.fft(jnp.fft.fft(x, axis=2), axis=1)
+    mixed = waves.real
+    return x + mixed
+
+
+def by_phases(x):
+    waves = jnp.fft.fft(jnp.fft.fft(x, axis=2), axis=1)
+    mixed = waves.imag
+    return x + mixed
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_complex_numbers_it_is_told_which_are_the_same():
+    right, wrong = (
+        verify(dense.then(mixed_by_frequencies, port, X), samples=1)
+        for port in (along_each_axis, by_phases)
+    )
+    assert right.verdict in PASSES
+    assert_named(wrong, "mixed = waves.real", "mixed = waves.imag")

@@ -150,6 +150,8 @@ def choice_of(node: Node, index: Any) -> int:
 
 
 def _convert(x: Any, dtype: Any, casts: bool) -> Any:
+    if np.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        x = x.real  # as JAX does
     if casts and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
         return x.astype(dtype).astype(np.float64)
     return x.astype(_wide(dtype))

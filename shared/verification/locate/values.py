@@ -35,8 +35,10 @@ def mark_of(value: Any) -> tuple[Any, np.ndarray] | None:
     if is_key(value):
         return None
     x = np.asarray(value).reshape(-1)
-    if x.size < 2 or x.dtype.kind not in "fiub" or np.all(x == x[0]):
+    if x.size < 2 or x.dtype.kind not in "cfiub" or np.all(x == x[0]):
         return None
+    if x.dtype.kind == "c":
+        x = x.view(x.real.dtype)
     # Large numbers, such as those of a mask, must not outweigh the others.
     x = np.arcsinh(x.astype(np.float64))
     if not np.all((x == x.min()) | (x == x.max())):
@@ -46,7 +48,8 @@ def mark_of(value: Any) -> tuple[Any, np.ndarray] | None:
         sums = np.array([x @ weights[0], x @ weights[1], np.abs(x).sum()])
     if not np.isfinite(sums).all():
         return None
-    return (x.size, np.asarray(value).dtype.kind in "f"), sums
+    kind = np.asarray(value).dtype.kind
+    return (x.size, kind if kind in "cf" else ""), sums
 
 
 @functools.lru_cache(maxsize=64)
