@@ -18,6 +18,7 @@ D, N, E = 4, 5, 7
 EDGES = (jax.ShapeDtypeStruct((E,), "int32"),) * 2
 GRAPH = (jax.ShapeDtypeStruct((N, D), "float32"), *EDGES)
 PAIRED = (jax.ShapeDtypeStruct((2, N, D), "float32"),) * 2
+LONGER = (jax.ShapeDtypeStruct((2, 7, D), "float32"),) * 2
 MASKED = (*PAIRED, *(jax.ShapeDtypeStruct((2, N), "float32"),) * 2)
 
 
@@ -114,6 +115,32 @@ def each_with_those_of_the_other(x, y):
     return jnp.tanh(one) + weighed(x, y[:, 1:2])
 
 
+def scanned(a, b):
+    def after(one, other):
+        return other[0] * one[0], other[0] * one[1] + other[1]
+
+    return jax.lax.associative_scan(after, (a, b), axis=1)[1]
+
+
+def scanned_backwards(a, b):
+    def after(one, other):
+        return other[0] * one[0], other[0] * one[1] + other[1]
+
+    return jax.lax.associative_scan(after, (a, b), axis=1, reverse=True)[1]
+
+
+def decaying(x, y):
+    rates = jnp.exp(-jnp.abs(x[..., None] * y[:, :1, None]))
+    states = scanned(rates, rates * y[:, :, None] * x[..., None])
+    return jnp.einsum("bnde,bne->bnd", states, y)
+
+
+def decaying_backwards(x, y):
+    rates = jnp.exp(-jnp.abs(x[..., None] * y[:, :1, None]))
+    states = scanned_backwards(rates, rates * y[:, :, None] * x[..., None])
+    return jnp.einsum("bnde,bne->bnd", states, y)
+
+
 @pytest.mark.parametrize(
     ("linen", "port", "inputs", "line"),
     [
@@ -122,6 +149,7 @@ def each_with_those_of_the_other(x, y):
         (each_with_its_mask, both_with_one_mask, MASKED, "other = pooled(y, of_x)"),
         (masked_in_turn, masked_alike, PAIRED, "near = above(x, causal)"),
         (turned, as_it_is, PAIRED, "return halves(z)"),
+        (decaying, decaying_backwards, LONGER, "axis=1, reverse=True)[1]"),
         (each_with_its_weights, each_with_those_of_the_other, PAIRED, "weighed(jnp.sin(x)"),
     ],
 )
