@@ -59,14 +59,15 @@ def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) 
 
 def _other_form(a: Side, x: Node, p: Node, b: Side, y: Node, q: Node) -> Divergence:
     """Both take one weight, of which one of both computes something first."""
-    places = above(x, 0), above(y, 0)
-    if is_start(not_reshaped(q)):
+    is_as_it_is = is_start(not_reshaped(p)), is_start(not_reshaped(q))
+    if is_as_it_is == (False, True):
         what = f"Linen computes {operation_of(p)}, NNX has nothing in its place"
-        return Divergence(what, spot(a, p), spot(b, y, places[1]))
-    if is_start(not_reshaped(p)):
+        return Divergence(what, spot(a, p), spot(b, y, above(y, 0)))
+    if is_as_it_is == (True, False):
         what = f"NNX computes {operation_of(q)}, Linen has nothing in its place"
-        return Divergence(what, spot(a, x, places[0]), spot(b, q))
-    return apart(a, p, b, q)
+        return Divergence(what, spot(a, x, above(x, 0)), spot(b, q))
+    what = f"{operation_of(p)} in Linen, {operation_of(q)} in NNX"
+    return Divergence(what, spot(a, x, above(x, 0)), spot(b, y, above(y, 0)))
 
 
 def _other_call(both: Both, x: Node, p: Node, y: Node, q: Node) -> int:
