@@ -160,6 +160,12 @@ def test_the_call_is_named(linen, port, inputs, line):
     assert line in said.divergence.nnx.source
 
 
+def test_the_call_is_named_in_linen():
+    said = verify(dense.then(as_it_is, turned, PAIRED), samples=1, checks=("forward",))
+    assert said.divergence.linen.source == "return halves(z)"
+    assert said.divergence.nnx.source == "z = z[..., ::-1]"
+
+
 class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -167,9 +173,13 @@ class Encoder(nn.Module):
 
 
 class Targets(nn.Module):
+    stops: bool = True
+
     @nn.compact
     def __call__(self, x, y):
-        aim = jax.lax.stop_gradient(Encoder()(y))
+        aim = Encoder()(y)
+        if self.stops:
+            aim = jax.lax.stop_gradient(aim)
         return jnp.sum((Encoder()(x) - aim) ** 2)
 
 
@@ -194,12 +204,17 @@ class PortOfTargets(nnx.Module):
 
 
 def test_a_gradient_that_is_not_stopped_is_named_where_it_would_be():
-    ports = (functools.partial(PortOfTargets, stops) for stops in (True, False))
-    right, wrong = (verify(Pair(Targets(), port, PAIRED), samples=1) for port in ports)
-    assert right.verdict == "identical"
-    assert wrong.verdict == "different"
-    assert wrong.divergence.linen.source == "aim = jax.lax.stop_gradient(Encoder()(y))"
-    assert wrong.divergence.nnx.source == "aim = self.aim(y)"
+    def found(linen, port):
+        return verify(
+            Pair(Targets(linen), functools.partial(PortOfTargets, port), PAIRED), samples=1
+        )
+
+    stop = "aim = jax.lax.stop_gradient(aim)"
+    assert found(True, True).verdict == "identical"
+    place = found(True, False).divergence
+    assert (place.linen.source, place.nnx.source) == (stop, "aim = self.aim(y)")
+    place = found(False, True).divergence
+    assert (place.linen.source, place.nnx.source) == ("aim = Encoder()(y)", stop)
 
 
 def rotated(x):
@@ -261,11 +276,22 @@ def by_column(x, y):
     return losses.mean()
 
 
+def if_above(x, y):
+    return jax.lax.cond(jnp.exp(x).sum() > 0, jnp.sin, lambda x: x * 2, x)
+
+
+def if_below(x, y):
+    is_so = jnp.exp(x).sum() < 0
+    return jax.lax.cond(is_so, jnp.sin, lambda x: x * 2, x)
+
+
 def test_a_constant_is_no_value_that_both_have():
-    """A maximum begins with minus infinity, beside which everything else is rounding."""
+    """A maximum begins with minus infinity; a number that is compared may be 0, as False is."""
     said = verify(dense.then(by_row, by_column, PAIRED), samples=1, checks=("forward",))
     assert "axis=1" in said.divergence.nnx.source
     assert said.divergence.reason == "reduce_max: axes=(2,) in Linen, (1,) in NNX"
+    said = verify(dense.then(if_above, if_below, PAIRED), samples=1, checks=("forward",))
+    assert said.divergence.nnx.source == "is_so = jnp.exp(x).sum() < 0"
 
 
 def every_other(x, first):
@@ -324,20 +350,20 @@ def test_of_two_masks_the_choice_of_the_other_one_is_named():
     assert said.divergence.nnx.source == "kept = x * odd"
 
 
-def keys_first(x, y):
-    k, v = jnp.split(x, 2, axis=-1)
-    q = jnp.tanh(y[..., : D // 2])
-    scores = jnp.einsum("bqd,bkd->bqk", q, k)
+def attends(k, v, y):
+    scores = jnp.einsum("bqd,bkd->bqk", jnp.tanh(y[..., : D // 2]), k)
     scores = jnp.where(jnp.tril(jnp.ones((N, N), bool)), scores, -jnp.inf)
     return nn.softmax(scores) @ v
+
+
+def keys_first(x, y):
+    k, v = jnp.split(x, 2, axis=-1)
+    return attends(k, v, y)
 
 
 def values_first(x, y):
     v, k = jnp.split(x, 2, axis=-1)
-    q = jnp.tanh(y[..., : D // 2])
-    scores = jnp.einsum("bqd,bkd->bqk", q, k)
-    scores = jnp.where(jnp.tril(jnp.ones((N, N), bool)), scores, -jnp.inf)
-    return nn.softmax(scores) @ v
+    return attends(k, v, y)
 
 
 def test_infinity_is_near_to_nothing():
@@ -359,11 +385,14 @@ class Tower(nn.Module):
 class Towers(nn.Module):
     """Two towers, one for each input, times a temperature that is trained."""
 
+    grows: bool = True
+
     @nn.compact
     def __call__(self, x, y):
         one = Tower(name="images")(nn.Dense(D, name="pixels")(x))
         other = Tower(name="texts")(nn.Dense(D, name="words")(y))
-        scale = jnp.exp(self.param("scale", nn.initializers.constant(2.0), ()))
+        scale = self.param("scale", nn.initializers.constant(2.0), ())
+        scale = jnp.exp(scale) if self.grows else scale
         return scale * one @ other.swapaxes(1, 2)
 
 
@@ -409,3 +438,11 @@ def test_what_a_function_or_a_weight_is_given_for_is_named(wrong, line, reason):
     said = verify(dataclasses.replace(pair, nnx_kwargs=wrong), samples=1, checks=("forward",))
     assert said.divergence.nnx.source.startswith(line)
     assert said.divergence.reason.startswith(reason)
+
+
+def test_a_weight_of_which_nnx_alone_computes_something():
+    pair = Pair(Towers(grows=False), PortOfTowers, PAIRED)
+    said = verify(pair, samples=1, checks=("forward",))
+    assert said.divergence.linen.source.startswith("return scale * one")
+    assert said.divergence.nnx.source.startswith("scale = jnp.exp(")
+    assert said.divergence.reason == "NNX computes exp (), Linen has nothing in its place"

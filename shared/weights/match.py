@@ -212,7 +212,7 @@ class Matcher:
                 self.pair(rest[0][i], rest[1][j], "names")
 
     def _is_crossed(self, linen: Node, nnx: Node) -> bool:
-        """Whether words say that one of two belongs to another: of the side that has fewer left."""
+        """Whether words say that NNX's belongs to another of Linen's, of which more are left."""
 
         def alike(a: Node, b: Node) -> float:
             return shared_words(self.view(0, a).leaf, self.view(1, b).leaf)
@@ -222,13 +222,8 @@ class Matcher:
             [each for each in self.left[side] if colours[side](each) == colours[side](own)]
             for side, own in enumerate((linen, nnx))
         ]
-        if len(left[0]) == len(left[1]):
-            return False
-        if len(left[0]) > len(left[1]):
-            best = max(alike(each, nnx) for each in left[0])
-        else:
-            best = max(alike(linen, each) for each in left[1])
-        return best > alike(linen, nnx)
+        best = max(alike(each, nnx) for each in left[0])
+        return len(left[0]) > len(left[1]) and best > alike(linen, nnx)
 
     def pair_groups(self, keys: list[Any], ties: bool) -> None:
         """Pairs pieces of equal keys where both sides have one of them; with `ties`, as many."""

@@ -30,17 +30,15 @@ def locate_in(
 ) -> Divergence | None:
     """Where two programs of a pair part on a sample; `settled` and `stops` as in `locate`."""
     outputs = outputs_of_both(ported, programs)
-    numbers = ported.sample(sample)
+    numbers, without = ported.sample(sample), None
     if ported.is_narrow:
         # What is there without rounding is not to be looked for among what rounding does.
         exact = numbers._replace(casts=False)
-        place = locate(ported, programs, exact, outputs, settled, stops)
+        without = locate(ported, programs, exact, outputs, settled, stops)
         # Where one of both rounds more, constants do as well: that is no place of its own.
-        is_of_rounding = place and place.is_near and not ported.are_narrow
-        if place and not is_of_rounding:
-            return place
-        return locate(ported, programs, numbers, outputs, settled, stops) or place
-    return locate(ported, programs, numbers, outputs, settled, stops)
+        if without and (ported.are_narrow or not without.is_near):
+            return without
+    return locate(ported, programs, numbers, outputs, settled, stops) or without
 
 
 def outputs_of_both(ported: Ported, programs: Programs) -> list[tuple[Value, Value]]:

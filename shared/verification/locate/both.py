@@ -48,14 +48,14 @@ class Both:
         return self._in_place(one, other)
 
     def _in_place(self, one: Value, other: Value) -> bool:
-        x, y = (np.asarray(side.values[n][i]) for side, (n, i) in ((self.a, one), (self.b, other)))
-        floats = x.dtype.kind == y.dtype.kind == "f"
+        x, y = self.a.values[one[0]][one[1]], self.b.values[other[0]][other[1]]
+        floats = np.asarray(x).dtype.kind == np.asarray(y).dtype.kind == "f"
         if floats and np.shape(x) == np.shape(y):
             # What masks is as good as what masks: -1e9 as the smallest number there is.
             masks = (np.minimum(np.abs(x), np.abs(y)) > MASKS_ALL) & (np.sign(x) == np.sign(y))
             x, y = np.where(masks, 0.0, x), np.where(masks, 0.0, y)
-        finite = np.abs(x[np.isfinite(x)]) if floats else np.zeros(0)
-        return same_in_place(x, y, float(finite.max(initial=0.0)))
+        size = float(np.abs(x).max()) if np.asarray(x).dtype.kind == "f" and np.size(x) else 0.0
+        return same_in_place(x, y, size)
 
     def other_layout(self, one: Value, other: Value) -> bool:
         """Whether both are the same numbers in another order."""
