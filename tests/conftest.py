@@ -166,10 +166,19 @@ for name, examples in (("quick", 2), ("thorough", 20)):
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(request):
-    """Eager Linen compiles its program on every call: here each program is compiled once."""
-    jax.config.update("jax_compilation_cache_dir", str(request.config.cache.mkdir(COMPILED)))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    """Eager Linen compiles its program on every call: here each program is compiled once.
+
+    Processes that are started load what has been compiled, too.
+    """
+    for name, value in {
+        "jax_compilation_cache_dir": str(request.config.cache.mkdir(COMPILED)),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    # Of a program that another process is writing: see filterwarnings in pyproject.toml.
+    os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry"
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
 
@@ -72,20 +71,12 @@ def of_bytes(state):
 
 @contextlib.contextmanager
 def started(directory, *words):
-    """The command in a process of its own, which ends with the block.
-
-    Its programs are those that this process has compiled.
-    """
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    """The command in a process of its own, which ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "shared", "train", *keep(directory), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | cache,
     )
     try:
         yield process
