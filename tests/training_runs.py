@@ -3,7 +3,8 @@
 import contextlib
 import io
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
 
 import jax
@@ -15,6 +16,9 @@ from shared.training.leaves import leaves_of
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 SIZES = {"steps": 12, "batch_size": 2, "length": 8, "features": 8, "num_layers": 1}
+# The libraries are half of the time of a small run. What is ours each run imports for itself.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["flax.linen", "flax.nnx", "optax", "orbax.checkpoint"])
 WORDS = [f"--{name}={value}" for name, value in SIZES.items()]
 
 
@@ -72,22 +76,61 @@ def of_bytes(state):
 @contextlib.contextmanager
 def started(directory, *words):
     """The command in a process of its own, which ends with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shared", "train", *keep(directory), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Forked(["train", *keep(directory), *words])
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        process.end()
+
+
+class Forked:
+    """A command in a fork of a process that has imported the libraries; used as a `Popen`."""
+
+    def __init__(self, words):
+        received, sent = zip(*(FORKS.Pipe(duplex=False) for _ in range(2)), strict=True)
+        self._process = FORKS.Process(target=called, args=(words, *sent))
+        self._process.start()
+        self.pid = self._process.pid
+        for end in sent:
+            end.close()  # or what is read does not end with the process
+        self.stdout, self.stderr = (os.fdopen(os.dup(end.fileno())) for end in received)
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+    def end(self):
+        self.kill()
+        self._process.join()
+        self.stdout.close()
+        self.stderr.close()
+
+    def communicate(self, timeout=None):
+        """(the rest of what it prints, what it says), once it has ended; a pipe holds them."""
+        self._process.join(timeout)
+        assert self.returncode is not None
+        return self.stdout.read(), self.stderr.read()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+
+def called(words, out, error):
+    """The command, in the process that is its own."""
+    for number, end in ((1, out), (2, error)):
+        os.dup2(end.fileno(), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    sys.exit(main(words))
 
 
 def wait_for_step(process, step):
     """Reads what a process prints up to a step: its lines."""
     lines = []
     while not lines or lines[-1].get("step") != step:
-        lines.append(json.loads(process.stdout.readline()))
+        line = process.stdout.readline()
+        assert line, process.communicate(5)
+        lines.append(json.loads(line))
     return lines
