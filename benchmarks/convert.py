@@ -11,15 +11,21 @@ the disk, reads it back and has the SHA-256 again; `cp` does neither, and `sync`
 brings a copy to the disk. They run in turns; each conversion is a process of its own, whose peak
 memory is its own.
 
+What no conversion can leave out is measured too: the processor time that `cp` takes, that of
+decompressing, and that of two SHA-256. How long it takes processors that never wait is printed as
+the least.
+
 Before each of them a file as large as what is written is made and removed: in a virtual machine,
 memory that nobody has used for a while is slow to get, by whoever comes first. The source is then
 either in memory, as one that was just written, or on the disk alone, as one that is fetched.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -86,6 +92,30 @@ def convert_once(source, target, state):
     }
 
 
+def least_work(source):
+    """Processor seconds of decompressing all leaves of a checkpoint, and of two SHA-256 of each."""
+    from shared.checkpoint.formats.table import open_checkpoint
+
+    prepare(source, MEMORY)
+    block = bytearray(2**22)
+    begun = time.process_time()
+    for file in files_of(source):
+        with open(file, "rb", buffering=0) as opened:
+            while opened.readinto(block):
+                pass
+    read = time.process_time() - begun
+    reader = open_checkpoint(source)
+    begun, nbytes = time.process_time(), 0
+    for path, leaf in reader.leaves.items():
+        if leaf.kind != "empty":
+            nbytes += sum(part.nbytes for part in reader.parts(path))
+    decompressed = time.process_time() - begun
+    begun, digest = time.process_time(), hashlib.sha256()
+    for _ in range(2 * nbytes // len(block)):
+        digest.update(block)
+    return max(0.0, decompressed - read) + time.process_time() - begun
+
+
 def of_process(*words):
     """What a function of this file prints, from a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "JAX_PLATFORMS": "cpu"}
@@ -121,31 +151,39 @@ def stored_bytes(folder):
 
 
 def copied(source, target, state):
-    """Seconds of `cp -r`, and until what it has written is on the disk."""
+    """Seconds of `cp -r`, and until what it has written is on the disk; its processor seconds."""
     prepare(source, state)
-    started = time.perf_counter()
+    spent, started = processor_of_children(), time.perf_counter()
     subprocess.run(["cp", "-r", source, target], check=True)
-    written = time.perf_counter()
+    written, spent = time.perf_counter(), processor_of_children() - spent
     os.sync()
     synced = time.perf_counter()
     shutil.rmtree(target)
-    return written - started, synced - started
+    return written - started, synced - started, spent
+
+
+def processor_of_children():
+    """Processor seconds of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def rounds(folder, count):
-    """{way, where its source is: of each round, seconds of cp, of cp and sync, and what a
-    conversion reports}.
+    """{way, where its source is: of each round, seconds of cp, of cp and sync, processor seconds
+    of cp, and what a conversion reports}.
 
-    And {way: bytes that are stored at its source}.
+    And {way: bytes that are stored at its source}, {way: processor seconds of `least_work`}.
     """
-    found, stored = {}, {}
+    found, stored, least = {}, {}, {}
     ways = {"there": ("source", "made"), "back": ("made", "again")}
     for number, state in itertools.product(range(1, count + 1), (MEMORY, DISK)):
         for way, (source, target) in ways.items():
             stored[way] = stored_bytes(folder / source)
-            cp, synced = copied(folder / source, folder / "copy", state)
+            if way not in least:
+                least[way] = of_process("--least", folder / source)
+            cp, synced, spent = copied(folder / source, folder / "copy", state)
             made = of_process("--one", folder / source, folder / target, state)
-            found.setdefault((way, state), []).append((cp, synced, made))
+            found.setdefault((way, state), []).append((cp, synced, spent, made))
             print(
                 f"{way:<6}{state:<7}{number:>3}{cp:>9.2f}{synced:>11.2f}{made['seconds']:>10.2f}"
                 f"{synced / made['seconds']:>12.2f}{cp / made['seconds']:>8.2f}"
@@ -156,35 +194,32 @@ def rounds(folder, count):
             shutil.rmtree(folder / each)
             for file in folder.glob(f"{each}?*"):  # its manifest
                 file.unlink()
-    return found, stored
+    return found, stored, least
 
 
-def report(found, stored):
+def report(found, stored, least):
     """The medians of all rounds, and what the memory may be."""
     for (way, state), each in sorted(found.items(), reverse=True):
         print(f"{way} from {state}, {stored[way] / 1e9:.2f} GB stored:")
         for name, which in (("cp and sync", 1), ("cp alone", 0)):
-            ratios = [row[which] / row[2]["seconds"] for row in each]
+            ratios = [row[which] / row[3]["seconds"] for row in each]
             print(
                 f"  throughput of convert, of {name}: {statistics.median(ratios):.2f} "
                 f"({min(ratios):.2f} to {max(ratios):.2f})"
             )
-        seconds, spent, synced = (
-            statistics.median(values)
-            for values in (
-                [row[2]["seconds"] for row in each],
-                [row[2]["processor"] for row in each],
-                [row[1] for row in each],
-            )
+        cp, synced, copying = (statistics.median(row[which] for row in each) for which in range(3))
+        seconds, spent = (
+            statistics.median(row[3][name] for row in each) for name in ("seconds", "processor")
         )
-        made = each[0][2]
-        count = os.cpu_count()
+        count, work = os.cpu_count(), copying + least[way]
         print(
-            f"  {made['bytes'] / 1e9 / seconds:.2f} GB of numbers a second; {spent:.1f} seconds of "
-            f"{count} processors; {synced * count / spent:.2f} of cp and sync if none of them ever "
-            f"waited"
+            f"  {each[0][3]['bytes'] / 1e9 / seconds:.2f} GB of numbers a second; {spent:.1f} "
+            f"seconds of {count} processors\n"
+            f"  the least: {copying:.1f} that cp takes and {least[way]:.1f} of decompressing and "
+            f"two SHA-256, {work / count:.2f} s without ever waiting: of cp and sync "
+            f"{synced * count / work:.2f}, of cp alone {cp * count / work:.2f}"
         )
-    rows = [row[2] for each in found.values() for row in each]
+    rows = [row[3] for each in found.values() for row in each]
     peak, largest = (max(row[name] for row in rows) for name in ("peak_bytes", "largest_bytes"))
     limit = 1.5 * largest + MARGIN_BYTES
     print(
@@ -200,10 +235,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", help="where to write: on the disk that is measured")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--least", help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:
         print(json.dumps(convert_once(*words.one)))
+        return
+    if words.least:
+        print(json.dumps(least_work(words.least)))
         return
     if words.make:
         make(words.make[0], *map(int, words.make[1:]))
