@@ -7,18 +7,21 @@ that the programs do not tell apart.
 
 import collections
 import difflib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from shared.program.canonical import Names, label, local, names_by_use, uses, value_names
+from shared.program.canonical import Names
 from shared.program.drawn_leaves import is_draw
+from shared.program.flow import LeafName, by_downstream, by_flow, by_neighbourhood, by_upstream
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.weights.names import layer_of, likenesses, shared_words, similarity, template, words
 from shared.weights.weight_map import Entry
 
+Naming = Callable[[Names, Graph, LeafName], Mapping[Node, Hashable]]
+_NAMINGS: tuple[Naming, ...] = (by_flow, by_upstream, by_downstream)
 _ROUNDS = (12, 8, 5, 3, 2, 1)
 # Words that leaves of any layer have.
 _SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
@@ -105,50 +108,19 @@ class Matcher:
             before = -1
             while before != len(self.entries) and all(self.left):
                 before = len(self.entries)
-                self.by_flow(ties)
-                self.by_upstream(ties)
-                self.by_downstream(ties)
+                for naming in _NAMINGS:
+                    self.by(naming, ties)
                 for rounds in _ROUNDS:
                     self.by_neighbourhood(rounds, ties)
         self.by_words()
         self.by_shape()
 
-    def by_flow(self, ties: bool) -> None:
-        """Where nothing differs, all that leads to a use and all that follows is the same."""
-        names = Names()
-        names_of = [value_names(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
-        use_names = [names_by_use(names, self.graphs[side], names_of[side]) for side in (0, 1)]
-        self.pair_groups(
-            [lambda node, s=side: (names_of[s][node], use_names[s][node]) for side in (0, 1)], ties
-        )
-
-    def by_upstream(self, ties: bool) -> None:
-        """Before the place where the programs part, all that leads to a use is the same."""
-        if not all(self.left):
-            return
-        names = Names()
-        names_of = [value_names(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
-        found = [uses(names, self.graphs[side], names_of[side]) for side in (0, 1)]
-        self.pair_groups([found[0].__getitem__, found[1].__getitem__], ties)
-
-    def by_downstream(self, ties: bool) -> None:
-        """Behind that place, all that follows is the same."""
-        if not all(self.left):
-            return
-        names = Names()
-        labels = [
-            {
-                node: names("leaf", self.colour(side)(node))
-                if node in self.graphs[side].views
-                else label(names, node)
-                for node in self.graphs[side].nodes
-            }
-            for side in (0, 1)
-        ]
-        use_names = [names_by_use(names, self.graphs[side], labels[side]) for side in (0, 1)]
-        self.pair_groups(
-            [lambda n, s=side: (labels[s][n], use_names[s][n]) for side in (0, 1)], ties
-        )
+    def by(self, naming: Naming, ties: bool) -> None:
+        """Pairs pieces that have one name on both sides."""
+        if all(self.left):
+            names = Names()
+            named = [naming(names, self.graphs[side], self.colour(side)) for side in (0, 1)]
+            self.pair_groups(named, ties)
 
     def by_neighbourhood(self, rounds: int, ties: bool) -> None:
         if not all(self.left):
@@ -156,10 +128,13 @@ class Matcher:
         # They are the same as long as no more weights are paired.
         if not self._neighbourhoods or self._neighbourhoods[0] != len(self.entries):
             names = Names()
-            found = [local(names, self.graphs[s], self.colour(s), max(_ROUNDS)) for s in (0, 1)]
+            found = [
+                by_neighbourhood(names, self.graphs[side], self.colour(side), max(_ROUNDS))
+                for side in (0, 1)
+            ]
             self._neighbourhoods = len(self.entries), found
         _, colours = self._neighbourhoods
-        self.pair_groups([side[rounds].__getitem__ for side in colours], ties)
+        self.pair_groups([side[rounds] for side in colours], ties)
 
     def by_words(self) -> None:
         """What both sides call by the same words, where as many are called so."""
@@ -225,15 +200,15 @@ class Matcher:
         best = max(alike(each, nnx) for each in left[0])
         return len(left[0]) > len(left[1]) and best > alike(linen, nnx)
 
-    def pair_groups(self, keys: list[Any], ties: bool) -> None:
-        """Pairs pieces of equal keys where both sides have one of them; with `ties`, as many."""
+    def pair_groups(self, named: Sequence[Mapping[Node, Hashable]], ties: bool) -> None:
+        """Pairs pieces of equal names where both sides have one of them; with `ties`, as many."""
         groups: list[dict[Hashable, list[Node]]] = [
             collections.defaultdict(list),
             collections.defaultdict(list),
         ]
         for side in (0, 1):
             for node in self.left[side]:
-                groups[side][keys[side](node)].append(node)
+                groups[side][named[side][node]].append(node)
         for key, linen in groups[0].items():
             nnx = groups[1].get(key, [])
             if len(linen) == len(nnx) == 1:
