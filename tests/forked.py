@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from shared.cli.command import guarded
+from shared.cli.exit_codes import guarded
 
 # Threads of libraries are not forked: this process starts none.
 warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)

@@ -12,7 +12,8 @@ from refused import DENSE, MODEL, assert_same_leaves, converted, numbers, refusa
 
 from shared.checkpoint.formats.table import open_checkpoint
 from shared.program.view import View
-from shared.weights.weight_map import Entry, WeightMap
+from shared.weights.entry import Entry
+from shared.weights.weight_map import WeightMap
 
 MOMENT = {f"opt_state/0/mu/{name.removeprefix('params/')}": x for name, x in DENSE.items()}
 

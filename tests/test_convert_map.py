@@ -15,7 +15,7 @@ from shared.checkpoint.options import Options
 from shared.cli import main
 from shared.program.view import View
 from shared.trees import escape, unflatten
-from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from shared.program.canonical import Names, value_names_of_all
 from shared.program.trace import trace
-from shared.weights.weight_map import Entry, leaf_names
+from shared.weights.entry import Entry, leaf_names
 
 N = 3
 LEAVES = {

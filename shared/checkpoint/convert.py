@@ -3,10 +3,11 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
+from shared.checkpoint.conversion import MANIFEST, RULE, WEIGHT_MAP, Conversion
 from shared.checkpoint.formats.table import (
     IN_PARTS,
     WRITERS,
@@ -22,7 +23,6 @@ from shared.checkpoint.notes import notes_on
 from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
 from shared.checkpoint.planning.adjusted import renamed, without_extra
 from shared.checkpoint.planning.axis_names import axis_names_of
-from shared.checkpoint.planning.made import Plan
 from shared.checkpoint.planning.making import Making
 from shared.checkpoint.planning.origin import are_alike, check_back, origin_of, way_back
 from shared.checkpoint.planning.plan import plan_of
@@ -31,7 +31,7 @@ from shared.checkpoint.publishing.beside import carry, form_of
 from shared.checkpoint.publishing.file_system import check_room
 from shared.checkpoint.publishing.journal import Journal, identity_of
 from shared.checkpoint.publishing.publish import publishing
-from shared.checkpoint.stored import Leaves, Parts, Path, Reader, Stored
+from shared.checkpoint.stored import Parts, Path, Reader, Stored
 from shared.checkpoint.tree.layers import KEEP
 from shared.checkpoint.tree.recognised import likely_api, roles_of
 from shared.checkpoint.tree.roles import LINEN, NNX, Roles
@@ -39,56 +39,6 @@ from shared.errors import naming
 
 # How many bytes are done of how many, and which leaf is next.
 Progress = Callable[[int, int, str], object]
-# How it is known what becomes of which leaf.
-MANIFEST, RULE, WEIGHT_MAP = "manifest", "rule", "weight map"
-
-
-@dataclasses.dataclass(frozen=True)
-class Conversion:
-    """What is converted, or was.
-
-    Attributes:
-      source: the checkpoint that is read.
-      roles: of its leaves.
-      plan: what is made.
-      by: how it is known what becomes of which leaf: `MANIFEST`, `RULE` or `WEIGHT_MAP`.
-      manifest: that came with the source.
-      target: where the leaves are, "" before they are written.
-      sha256: of the bytes of each that was written.
-      not_finite: {path in the source: how many numbers of it are NaN or infinite}.
-      axis_names: {path in the target: the name of each axis}, where they are known.
-      notes: what a user is to know of it.
-    """
-
-    source: Reader
-    roles: Roles
-    plan: Plan
-    by: str
-    manifest: Manifest | None
-    target: str = ""
-    sha256: Mapping[Path, str] = dataclasses.field(default_factory=dict)
-    not_finite: Mapping[Path, int] = dataclasses.field(default_factory=dict)
-    axis_names: Mapping[str, list] = dataclasses.field(default_factory=dict)
-    notes: Sequence[str] = ()
-
-    @property
-    def to(self) -> str:
-        """The API of what is made."""
-        return NNX if self.roles.api == LINEN else LINEN
-
-    @property
-    def leaves(self) -> Leaves:
-        """Those of what is made."""
-        return {path: made.leaf for path, made in self.plan.items()}
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes of numbers are written."""
-        return self.nbytes_of(self.plan)
-
-    def nbytes_of(self, paths: Iterable[Path]) -> int:
-        """How many bytes of numbers some of the leaves are."""
-        return sum(self.plan[path].leaf.nbytes for path in paths)
 
 
 # The bytes in the target of a file beside the arrays, of its name and of those in the source.

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from shared.checkpoint.compare import Comparison
-from shared.checkpoint.convert import Conversion
+from shared.checkpoint.conversion import Conversion
 from shared.checkpoint.integrity.manifest import versions
 from shared.checkpoint.naming import written
 from shared.checkpoint.planning.made import WHOLE, Made

@@ -1,8 +1,8 @@
 """What a user is to know of a conversion before it is made."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from shared.checkpoint.conversion import Conversion
 from shared.checkpoint.integrity.manifest import path_for
 from shared.checkpoint.integrity.verified import KEEP_KINDS
 from shared.checkpoint.naming import split, written
@@ -10,14 +10,11 @@ from shared.checkpoint.options import Options
 from shared.checkpoint.tree.kinds import SOWN
 from shared.checkpoint.tree.roles import AUX, NNX, Names, names_of
 
-if TYPE_CHECKING:
-    from shared.checkpoint.convert import Conversion
-
 # Collections that the names of their variables tell, or that are carried along.
 NAMED = {"params", "batch_stats", "cache", *SOWN}
 
 
-def notes_on(conversion: "Conversion", target: str, options: Options) -> Iterator[str]:
+def notes_on(conversion: Conversion, target: str, options: Options) -> Iterator[str]:
     """Each in one line.
 
     Args:

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 
-from shared.checkpoint.convert import Conversion
+from shared.checkpoint.conversion import Conversion
 from shared.checkpoint.convert import convert as convert_arrays
 from shared.errors import CorruptFileError, first_line
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from shared.cli.exit_codes import PROG
 from shared.errors import InputError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -196,7 +197,6 @@ class Kept:
 
     def _convert(self, name: str) -> str:
         """The command that makes a checkpoint of the other implementation."""
-        from shared.cli.command import PROG
 
         if name != "impl":
             return ""

@@ -1,20 +1,18 @@
-"""From the words of the command line to one command, and from its errors to one line."""
+"""From the words of the command line to one command."""
 
 import io
-import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from types import ModuleType
 
 from absl import flags
 
 from shared.cli import bench, compare, convert, forward, layout, train, verify
+from shared.cli.exit_codes import PROG, guarded
 from shared.cli.names import did_you_mean
-from shared.errors import ComposedLiftsError, UsageError, one_line, printable
+from shared.errors import UsageError, one_line
 
-PROG = "composed-lifts"
 COMMANDS: dict[str, ModuleType] = {
     "forward": forward,
     "layout": layout,
@@ -25,7 +23,6 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
 }
 DEFAULT_COMMAND = "forward"
-_OUT_OF_MEMORY = "out of memory; choose smaller sizes"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,31 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     return guarded(lambda: _run(words), verbose)
-
-
-def guarded(call: Callable[[], int], verbose: bool) -> int:
-    """The exit code of `call`; of what it raises a line, and with `verbose` the traceback."""
-    try:
-        code = call()
-        sys.stdout.flush()  # a full disk is to be noticed here, not at exit
-        return code
-    except ComposedLiftsError as error:
-        return _fail(str(error), error.exit_code, verbose)
-    except MemoryError:
-        return _fail(_OUT_OF_MEMORY, 4, verbose)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, verbose)
-    except BrokenPipeError:
-        # The reader of our output is gone, as `head` goes. Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        return _fail(f"the output cannot be written: {error.strerror or error}", 4, verbose)
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            return _fail(_OUT_OF_MEMORY, 4, verbose)
-        what = f"{type(error).__name__}: {one_line(error)}"
-        return _fail(f"internal error: {what}; this is our bug, --verbose shows where", 70, verbose)
 
 
 def _run(words: list[str]) -> int:
@@ -104,10 +76,3 @@ def _help(name: str, values: flags.FlagValues) -> str:
         lines.append(f"  --{flag}: {values[flag].help}{note}")
     lines += ["", f"{PROG} COMMAND --help shows the flags of another command."]
     return "\n".join(lines)
-
-
-def _fail(message: str, exit_code: int, verbose: bool) -> int:
-    if verbose:
-        traceback.print_exc()
-    print(f"{PROG}: error: {printable(message)}", file=sys.stderr)
-    return exit_code

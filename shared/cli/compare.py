@@ -13,6 +13,7 @@ from shared.cli.convert import (
     options_from_flags,
     path_from_flags,
 )
+from shared.cli.exit_codes import guarded
 from shared.cli.names import define_name
 from shared.errors import printable
 
@@ -55,7 +56,6 @@ def run(values: flags.FlagValues) -> int:
         path_from_flags(values, f"ckpt_path_{number}")
     check_map_flags(values)
 
-    from shared.cli.command import guarded
     from shared.files import Writer
 
     writer = None

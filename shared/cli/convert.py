@@ -10,6 +10,7 @@ from absl import flags
 
 from shared.cli.apart import apart
 from shared.cli.convert_checks import check_flags, renames_from_flags
+from shared.cli.exit_codes import guarded
 from shared.cli.names import define_name
 from shared.errors import ComposedLiftsError, InputError, UsageError, printable
 
@@ -117,7 +118,6 @@ def run(values: flags.FlagValues) -> int:
     check_map_flags(values)
     check_flags(values, source, target)
 
-    from shared.cli.command import guarded
     from shared.files import Writer
 
     writer = None

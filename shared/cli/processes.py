@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
+from shared.cli.exit_codes import guarded
 from shared.errors import ConnectionFailedError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -169,7 +170,6 @@ def _lost(processes: Processes, came: bool) -> str:
 
 
 def _work(call: Callable[[], int], log: IO[bytes], verbose: bool) -> None:
-    from shared.cli.command import guarded
 
     # The parent is who is interrupted, and what is killed: this process goes with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

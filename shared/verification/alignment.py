@@ -10,7 +10,7 @@ from shared.program.canonical import Names, label, value_names_of_all
 from shared.program.graph import Graph, Node, is_start
 from shared.program.source import Place, users_place
 from shared.report.result import MAX_OPERATIONS, Row
-from shared.weights.weight_map import Entry, leaf_names
+from shared.weights.entry import Entry, leaf_names
 
 
 def align(linen: Graph, nnx: Graph, entries: Sequence[Entry]) -> list[Row]:

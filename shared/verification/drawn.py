@@ -15,7 +15,7 @@ from shared.program.jax_programs import COMPARISONS
 from shared.program.view import View
 from shared.verification.ported import Ported
 from shared.verification.programs import called, program
-from shared.weights.weight_map import TURNED, Entry
+from shared.weights.entry import TURNED, Entry
 
 # What makes true and false of a number, or whole numbers.
 _CUTS = COMPARISONS | {"floor", "ceil"}

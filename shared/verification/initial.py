@@ -10,8 +10,8 @@ from shared.report.result import NAMED, Check, Divergence
 from shared.verification.ported import Ported
 from shared.verification.same_distribution import EQUAL, REPEATED, Comparison, compare
 from shared.verification.start import Start
+from shared.weights.entry import Entry
 from shared.weights.fused import is_cut_by_flax
-from shared.weights.weight_map import Entry
 
 NAME = "initial"
 TOO_LARGE = "of more numbers than are drawn to be compared"

@@ -16,11 +16,11 @@ from shared.verification.placement import place_by_values
 from shared.verification.ported import Ported
 from shared.verification.programs import program
 from shared.weights.crossing import Crossing, find_crossing
+from shared.weights.entry import Entry
 from shared.weights.find import find, find_again, find_rolled
 from shared.weights.fused import Fused, find_fused
 from shared.weights.pieces import Found
 from shared.weights.pins import fitting
-from shared.weights.weight_map import Entry
 
 Options = Mapping[str, Any]
 # How many orders of axes are tried for draws that have other shapes.

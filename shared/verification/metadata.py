@@ -9,7 +9,7 @@ from shared.program.view import View
 from shared.report.result import NAMED, Check, Divergence, Spot
 from shared.verification.ported import Ported
 from shared.verification.start import Start
-from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 NAME = "metadata"
 

@@ -12,7 +12,8 @@ from shared.models.linen import TO_LOOK_AT
 from shared.program.graph import Value, piece
 from shared.program.view import View
 from shared.verification.programs import Program, is_output
-from shared.weights.weight_map import Entry, Leaves
+from shared.weights.entry import Entry
+from shared.weights.weight_map import Leaves
 
 NOT_TRAINED_ON = {"params", "batch_stats", "cache", *TO_LOOK_AT}
 

@@ -20,7 +20,7 @@ from shared.verification.ported import Ported
 from shared.verification.programs import named_outputs
 from shared.verification.runs import gradients_of_both, results_by_operation, results_of_both
 from shared.verification.sample import copy_weights
-from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 # Relative to the size of a value: rounding stays far below, another weight makes far more. The
 # checks decide with their own limits on what is found here.

@@ -25,7 +25,8 @@ from shared.verification.limits import Limits
 from shared.verification.outputs import Outputs, pair_outputs
 from shared.verification.programs import Program, is_output, program
 from shared.verification.sample import Sample, at_end, copy_weights, fill, has_nan, is_far
-from shared.weights.weight_map import Entry, WeightMap, leaf_names
+from shared.weights.entry import Entry, leaf_names
+from shared.weights.weight_map import WeightMap
 
 # Of how many evaluations, of either program, the values are kept.
 _KEPT = 4

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.program.drawn_leaves import is_draw
-from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 # By so much, and by so much of the largest number, rounding does not move a result.
 _FAR = 1e-2

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.program.view import View
+from shared.weights.entry import Entry
 from shared.weights.names import numbers, words
 from shared.weights.regular import Family, families
-from shared.weights.weight_map import Entry
 
 # Linen numbers layers that have no name as they are made, which is not as they are called: of
 # Dense(relu(Dense(x))) the outer one is made first. `Dense_0` says nothing of the order.

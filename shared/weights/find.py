@@ -10,6 +10,7 @@ from shared.program.graph import Graph
 from shared.program.unfuse import unfuse
 from shared.program.unstack import unstack
 from shared.program.view import View
+from shared.weights.entry import Entry
 from shared.weights.match import Matcher
 from shared.weights.names import similarity
 from shared.weights.pieces import (
@@ -26,7 +27,6 @@ from shared.weights.pieces import (
 from shared.weights.pins import Pins, as_pinned, check_pinned, in_ranges, read_pins
 from shared.weights.regular import regular_pairs, sibling_pairs
 from shared.weights.storage import paired_across_kinds
-from shared.weights.weight_map import Entry
 
 
 def find(

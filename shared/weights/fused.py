@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from shared.program.graph import Graph, Node
 from shared.program.view import View
+from shared.weights.entry import Entry
 from shared.weights.names import template
 from shared.weights.pieces import Found
-from shared.weights.weight_map import Entry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from shared.program.drawn_leaves import is_draw
 from shared.program.flow import LeafName, by_downstream, by_flow, by_neighbourhood, by_upstream
 from shared.program.graph import Graph, Node
 from shared.program.view import View
+from shared.weights.entry import Entry
 from shared.weights.names import layer_of, likenesses, shared_words, similarity, template, words
-from shared.weights.weight_map import Entry
 
 Naming = Callable[[Names, Graph, LeafName], Mapping[Node, Hashable]]
 _NAMINGS: tuple[Naming, ...] = (by_flow, by_upstream, by_downstream)

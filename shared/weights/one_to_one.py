@@ -3,21 +3,19 @@
 import collections
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shared.program.cover import overlaps, shape_of
-
-if TYPE_CHECKING:
-    from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 # Of a leaf whose entries overlap: what is added to is small, as statistics are.
 _MOST_NUMBERS = 2**24
 
 
 def check_one_to_one(
-    entries: Iterable["Entry"], linen: Mapping[str, Any], nnx: Mapping[str, Any]
+    entries: Iterable[Entry], linen: Mapping[str, Any], nnx: Mapping[str, Any]
 ) -> None:
     """Stops unless the entries that are weights make up all leaves of both sides.
 
@@ -47,7 +45,7 @@ def check_one_to_one(
         _check_agree(same, linen, nnx)
 
 
-def _check_entry(entry: "Entry", linen: Mapping[str, Any], nnx: Mapping[str, Any]) -> None:
+def _check_entry(entry: Entry, linen: Mapping[str, Any], nnx: Mapping[str, Any]) -> None:
     shapes = []
     for view, specs in ((entry.linen, linen), (entry.nnx, nnx)):
         if view.leaf not in specs:
@@ -64,7 +62,7 @@ def _is_twice(leaf: str, views: list, spec: Any) -> bool:
         raise ValueError(f"{leaf}: {error}") from error
 
 
-def _check_agree(same: list["Entry"], linen: Mapping[str, Any], nnx: Mapping[str, Any]) -> None:
+def _check_agree(same: list[Entry], linen: Mapping[str, Any], nnx: Mapping[str, Any]) -> None:
     """Stops unless entries that overlap say the same, as one of all and one of each layer do."""
     first = same[0]
     for entry in same:

@@ -9,7 +9,7 @@ from typing import Any
 from shared.program.graph import Graph
 from shared.program.layout import inverse
 from shared.program.view import View
-from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 Leaves = Mapping[str, Any]
 

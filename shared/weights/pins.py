@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from shared.errors import InputError
 from shared.program.layout import Step
 from shared.program.view import View
+from shared.weights.entry import Entry
 from shared.weights.pieces import Found, Leaves, one_sided
-from shared.weights.weight_map import Entry
 
 Pins = Sequence[tuple[View, View]]
 Shape = tuple[int, ...]

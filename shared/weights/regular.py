@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.program.view import View
+from shared.weights.entry import Entry
 from shared.weights.names import layer_of
-from shared.weights.weight_map import Entry
 
 _NUMBER = re.compile(r"\d+")
 

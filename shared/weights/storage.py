@@ -4,9 +4,9 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
+from shared.weights.entry import Entry
 from shared.weights.match import Matcher
 from shared.weights.pieces import Found, Leaves
-from shared.weights.weight_map import Entry
 
 # Of how many weights it is said by name.
 _SAID = 3

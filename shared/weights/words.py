@@ -1,13 +1,11 @@
 """What becomes of a leaf of Linen in NNX, in words."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from shared.weights.weight_map import Entry
+from shared.weights.entry import Entry
 
 
-def transform(entries: Sequence["Entry"]) -> str:
+def transform(entries: Sequence[Entry]) -> str:
     """What becomes of the leaf of all `entries`: "identity", "move axis 0 to 1"."""
     words = [_moved(entries)]
     parts = {(entry.linen.part, entry.nnx.part) for entry in entries}
@@ -21,7 +19,7 @@ def transform(entries: Sequence["Entry"]) -> str:
     return ", ".join(word for word in words if not more or word != "identity")
 
 
-def _moved(entries: Sequence["Entry"]) -> str:
+def _moved(entries: Sequence[Entry]) -> str:
     """What becomes of the axes of layers."""
     linen, nnx = entries[0].linen.index, entries[0].nnx.index
     if not linen and not nnx:

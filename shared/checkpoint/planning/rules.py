@@ -23,7 +23,8 @@ from shared.checkpoint.tree.roles import LINEN, NNX, Names, Roles, depth_of
 from shared.errors import InputError
 from shared.program.view import View
 from shared.trees import Place
-from shared.weights.weight_map import Entry, WeightMap
+from shared.weights.entry import Entry
+from shared.weights.weight_map import WeightMap
 
 
 @dataclasses.dataclass(frozen=True)

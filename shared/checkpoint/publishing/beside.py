@@ -2,13 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
+from shared.checkpoint.conversion import Conversion
 from shared.checkpoint.stored import Reader
 from shared.errors import FileAccessError, InputError
-
-if TYPE_CHECKING:
-    from shared.checkpoint.convert import Conversion
 
 # What the second interface of Orbax marks its checkpoints with; the first one is written.
 _V1 = "orbax.checkpoint"
@@ -22,9 +19,9 @@ def form_of(source: Reader) -> tuple[str, ...]:
 
 
 def carry(
-    conversion: "Conversion",
+    conversion: Conversion,
     target: str,
-    rewritten: Callable[[str, bytes, "Conversion"], bytes],
+    rewritten: Callable[[str, bytes, Conversion], bytes],
 ) -> None:
     """Writes what is beside the arrays of the source beside those of the target.
 

@@ -9,7 +9,7 @@ from shared.verification.checks.gradients import without_gradients
 from shared.verification.outputs import uniform, values_of
 from shared.verification.ported import Ported, timed
 from shared.verification.programs import Program
-from shared.weights.weight_map import leaf_names
+from shared.weights.entry import leaf_names
 
 
 def check_programs(ported: Ported) -> Check:

@@ -12,8 +12,8 @@ from shared.verification.locate.lifted import directions, told_direction
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import use_of
 from shared.verification.locate.statement import choice, loop
+from shared.weights.entry import Entry
 from shared.weights.regular import families
-from shared.weights.weight_map import Entry
 
 
 def layers_exchanged(linen: Graph, nnx: Graph, entry: Entry, meant: Sequence[Entry]) -> Divergence:
