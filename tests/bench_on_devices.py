@@ -8,7 +8,7 @@ import jax
 from shared.bench.pipeline import Budget, bench
 from shared.cases import CASES
 from shared.models.devices import spread
-from shared.models.pair import pure_case
+from shared.models.pure_pair import pure_case
 from shared.models.subject import subject_of_case
 from shared.verification.pipeline import find_weight_map
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared import find_weight_map
 from shared.batch import is_floating, seeded_inputs
-from shared.models.pair import pure_case, pure_pair
+from shared.models.pure_pair import pure_case, pure_pair
 from shared.trees import flatten, unflatten
 
 

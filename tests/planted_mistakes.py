@@ -15,7 +15,7 @@ from unittest import mock
 
 from shared import verify
 from shared.models.gradients import CannotRunError
-from shared.models.pair import pure_pair
+from shared.models.pure_pair import pure_pair
 from shared.verification.checks.table import ALL_CHECKS
 
 PORTS = Path(__file__).parent / "ports"

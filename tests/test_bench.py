@@ -32,7 +32,7 @@ from shared.cli import main
 from shared.errors import InputError
 from shared.files import Writer
 from shared.models.forms import FORMS
-from shared.models.pair import pure_case
+from shared.models.pure_pair import pure_case
 from shared.models.subject import SEED, subject_of_case, subject_of_pair, training_step
 from shared.report import plot
 from shared.report.bench import write_bench

@@ -16,7 +16,7 @@ from shared.cases import CASES
 from shared.interface import load_implementation
 from shared.models import gradients
 from shared.models.gradients import gradients_of, known_options, results_and_gradients, run
-from shared.models.pair import pure_case, pure_pair
+from shared.models.pure_pair import pure_case, pure_pair
 from shared.program import traced_once
 from shared.program.traced_once import Part, TracedOnce
 from shared.verification import programs, runs

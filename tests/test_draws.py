@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, find_weight_map, verify
-from shared.models.pair import pure_pair
+from shared.models.pure_pair import pure_pair
 from shared.program.drawn_leaves import is_draw
 from shared.program.draws import Draws
 from shared.program.trace import trace

@@ -1,6 +1,7 @@
 """No implementation imports the other, `shared` no Flax modules, `--help` no JAX."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -99,6 +100,27 @@ def test_arrows_go_down(folder):
     assert files
     for file in files:
         check_imports(file.read_text(), [f"shared.{above}." for above in ABOVE[folder]])
+
+
+def test_no_file_is_imported_by_what_it_imports():
+    """Wherever an import stands: in a function, too, or for types alone."""
+    root = ROOTS["shared"]
+    files = {
+        ".".join(("shared", *file.relative_to(root).with_suffix("").parts)): file
+        for file in root.rglob("*.py")
+        if file.name != "__init__.py"
+    }
+    graph = {
+        module: {
+            part
+            for name in imported_names(file.read_text())
+            for part in (name, name.rpartition(".")[0])
+            if part in files
+        }
+        for module, file in files.items()
+    }
+    assert sum(map(len, graph.values())) > len(graph)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_at_most_ten_files_stand_loose():

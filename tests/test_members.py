@@ -10,7 +10,7 @@ from flax import nnx
 from helpers import assert_identical, moved_there_and_back
 
 from shared import Pair, verify
-from shared.models.pair import pure_pair
+from shared.models.pure_pair import pure_pair
 from shared.program.evaluate import evaluate
 from shared.program.unstack import unstack
 from shared.report.result import PASSES

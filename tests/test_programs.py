@@ -9,7 +9,7 @@ from helpers import linen_to_nnx, lowered_text, random_inputs, random_variables,
 
 from shared import verify
 from shared.interface import activation_of
-from shared.models.pair import pure_case
+from shared.models.pure_pair import pure_case
 
 
 def texts_of(implementation, case, move=lambda variables: variables):

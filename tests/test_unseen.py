@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
-from shared.models.pair import pure_pair
+from shared.models.pure_pair import pure_pair
 from shared.program.whole_numbers import WholeNumbers, whole_numbers
 from shared.report.result import PASSES
 from shared.verification.ported import Ported

@@ -12,7 +12,7 @@ import shared
 from shared import Pair, WeightMap, find_weight_map, verify
 from shared.cases import CASES
 from shared.errors import CorruptFileError, InputError
-from shared.models.pair import pure_case, pure_pair
+from shared.models.pure_pair import pure_case, pure_pair
 from shared.report.result import PASSES, DifferentError
 from shared.trees import flatten, unflatten
 from tests.ports import convnet, mlp, stacks, transformer

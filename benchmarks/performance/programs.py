@@ -6,7 +6,7 @@ from shared.bench.pipeline import runners_of
 from shared.bench.programs import same_as_first
 from shared.cases import CASES
 from shared.cli.bench import names_of_leaves
-from shared.models.pair import pure_case
+from shared.models.pure_pair import pure_case
 from shared.models.subject import no_gradient, subject_of_case
 from shared.report.measured import Quantity, Table
 

@@ -11,7 +11,7 @@ from benchmarks.stock.row import Row
 from benchmarks.stock.words import raised, short
 from shared import Pair, verify
 from shared.models.gradients import CannotRunError, run_forward
-from shared.models.pair import PurePair
+from shared.models.pure_pair import PurePair
 from shared.report.result import PASSES, STATUSES, Check, Verification
 from shared.verification import in_training
 from shared.verification.checks.table import make

@@ -11,7 +11,7 @@ from shared.errors import UsageError
 from shared.interface import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
-    from shared.models.pair import PurePair
+    from shared.models.pure_pair import PurePair
 
 SUMMARY = "Measure both implementations of --case=NAME, or of your own --pair=FILE.py:NAME."
 WRITABLE = (".html", ".png", ".json")
@@ -57,7 +57,7 @@ def run(values: flags.FlagValues) -> int:
     from shared.cli.pair_file import load_pair, users_code
     from shared.cli.progress import progress_bar
     from shared.cli.start import check_jax
-    from shared.models.pair import pure_case, pure_pair
+    from shared.models.pure_pair import pure_case, pure_pair
     from shared.models.subject import subject_of_case, subject_of_pair
     from shared.report.bench import bench_json, print_bench, write_bench
     from shared.report.document import print_json

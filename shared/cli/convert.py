@@ -178,7 +178,7 @@ def options_of_pair(pair: "Pair") -> "Options":
       InputError: a weight has no counterpart, or the pair's inputs, optimizer or state do not fit.
     """
     from shared.checkpoint.planning.of_pair import options_of
-    from shared.models.pair import pure_pair
+    from shared.models.pure_pair import pure_pair
     from shared.report.result import DifferentError
     from shared.verification.pipeline import find_weight_map
 

@@ -87,7 +87,7 @@ def _subjects(values: flags.FlagValues) -> list[str]:
 def _verify(name: str, values: flags.FlagValues) -> Any:
     from shared.cli.pair_file import load_pair, users_code
     from shared.cli.progress import progress_bar
-    from shared.models.pair import pure_case, pure_pair
+    from shared.models.pure_pair import pure_case, pure_pair
     from shared.verification.limits import Limits
     from shared.verification.pipeline import verify
 

@@ -3,16 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from shared.errors import InputError
 from shared.models.inputs import abstract_inputs, sample_inputs
 from shared.models.linen_trainee import LinenTrainee
 from shared.models.nnx import Port
 from shared.models.nnx_trainee import NnxTrainee
-
-if TYPE_CHECKING:
-    from shared.models.pair import Pair
+from shared.models.pair import Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,35 +26,7 @@ class Training:
     inputs: Callable[[int], tuple] | None
 
 
-def check_training(pair: "Pair") -> None:
-    """Stops at fields of a pair, of its training, that do not fit.
-
-    Raises:
-      InputError: one is of another kind, or one is missing.
-    """
-    for name in ("optimizer", "nnx_optimizer"):
-        tx = getattr(pair, name)
-        if tx is not None and not all(callable(getattr(tx, f, None)) for f in ("init", "update")):
-            received = f"the function {tx.__name__}" if callable(tx) else type(tx).__name__
-            raise InputError(
-                f"Pair.{name}: expected an optax.GradientTransformation, received {received}"
-            )
-    for name in ("linen_step", "nnx_step", "linen_state"):
-        given = getattr(pair, name)
-        if given is not None and not callable(given):
-            raise InputError(f"Pair.{name}: expected a function, received {type(given).__name__}")
-    if (pair.linen_step is None) != (pair.nnx_step is None):
-        missing = "nnx_step" if pair.nnx_step is None else "linen_step"
-        raise InputError(f"Pair.{missing}: give the steps of both sides, or none")
-    for name in ("nnx_optimizer", "wrt", "linen_step", "step_inputs", "linen_state"):
-        if pair.optimizer is None and getattr(pair, name) is not None:
-            raise InputError(f"Pair.optimizer: {name} needs it, for example optax.adamw(1e-3)")
-    for name in ("step_inputs", "linen_state"):
-        if pair.linen_step is None and getattr(pair, name) is not None:
-            raise InputError(f"Pair.linen_step: {name} is for the steps, and there are none")
-
-
-def training_of(pair: "Pair", port: Port) -> Training | None:
+def training_of(pair: Pair, port: Port) -> Training | None:
     """Both models of `pair` with its optimizer; None where it has none. Allocates no weight."""
     if pair.optimizer is None:
         return None

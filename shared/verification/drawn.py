@@ -6,8 +6,8 @@ import itertools
 
 import jax
 
-from shared.models.pair import PurePair
 from shared.models.pure import PureModel
+from shared.models.pure_pair import PurePair
 from shared.program.drawn_leaves import is_draw
 from shared.program.draws import Draws, draws
 from shared.program.graph import Graph, Node

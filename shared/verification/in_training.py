@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from shared.models.pair import PurePair
 from shared.models.pure import PureModel
+from shared.models.pure_pair import PurePair
 from shared.program.drawn_leaves import is_draw
 from shared.report.result import PASSES, STATUSES, Check, Verification
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from shared.models.pair import PurePair
+from shared.models.pure_pair import PurePair
 from shared.program.drawn_leaves import is_draw
 from shared.program.view import View
 from shared.report.result import Verification

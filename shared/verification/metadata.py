@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.models.pair import PurePair
+from shared.models.pure_pair import PurePair
 from shared.program.constraints import Constraint, constraints
 from shared.program.source import users_place
 from shared.program.view import View

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from shared.models.gradients import NoGradientError
-from shared.models.pair import PurePair
+from shared.models.pure_pair import PurePair
 from shared.models.training import Training
 from shared.report.result import NAMED, Check
 from shared.verification.checks.gradients import without_gradients

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import one_line, where_raised
 from shared.models.gradients import CannotRunError
-from shared.models.pair import Pair, PurePair, pure_pair
+from shared.models.pair import Pair
+from shared.models.pure_pair import PurePair, pure_pair
 from shared.report.result import PASSES, Check, DifferentError, Divergence, Verification
 from shared.verification import in_training, initial, metadata, own_training
 from shared.verification.checks.programs import are_the_same

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.models.gradients import NoGradientError, gradients_of, run_forward
-from shared.models.pair import PurePair
 from shared.models.pure import PureModel
+from shared.models.pure_pair import PurePair
 from shared.program.canonical import Names, value_names
 from shared.program.drawn_leaves import is_draw
 from shared.program.evaluate import Values, evaluate

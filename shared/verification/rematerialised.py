@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from shared.models.pair import PurePair
 from shared.models.pure import PureModel
+from shared.models.pure_pair import PurePair
 from shared.program.jax_programs import REMAT, programs_in
 
 # How often something is rematerialised, by its policy.

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared.models.pair import PurePair
 from shared.models.pure import PureModel, Sources
+from shared.models.pure_pair import PurePair
 from shared.program.canonical import Names
 from shared.program.distribution import Source, Term, name_of
 from shared.program.draws import Draws

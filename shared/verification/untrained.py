@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection
 
-from shared.models.pair import PurePair
+from shared.models.pure_pair import PurePair
 from shared.verification.programs import program
 from shared.weights.find import find
 

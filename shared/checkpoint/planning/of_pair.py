@@ -11,7 +11,8 @@ from shared.trees import unflatten
 from shared.weights.weight_map import WeightMap
 
 if TYPE_CHECKING:
-    from shared.models.pair import Pair, PurePair
+    from shared.models.pair import Pair
+    from shared.models.pure_pair import PurePair
 
 # What Orbax calls an empty one; one of a class with names is None to it.
 _EMPTY: dict[type, str] = {dict: "Dict", list: "List", tuple: "Tuple"}
@@ -22,7 +23,7 @@ def options_of(pair: "Pair", pure: "PurePair", weights: WeightMap, **others: Any
 
     Args:
       pair: a Linen model and its port.
-      pure: both as pure functions, `shared.models.pair.pure_pair` of it.
+      pure: both as pure functions, `shared.models.pure_pair.pure_pair` of it.
       weights: which weight is which, `shared.find_weight_map` of it.
       others: more of `Options`: `format`, `step`, `overwrite`.
 
