@@ -215,9 +215,10 @@ def report(found, stored, least):
         print(
             f"  {each[0][3]['bytes'] / 1e9 / seconds:.2f} GB of numbers a second; {spent:.1f} "
             f"seconds of {count} processors\n"
-            f"  the least: {copying:.1f} that cp takes and {least[way]:.1f} of decompressing and "
-            f"two SHA-256, {work / count:.2f} s without ever waiting: of cp and sync "
-            f"{synced * count / work:.2f}, of cp alone {cp * count / work:.2f}"
+            f"  what cp takes, {copying:.1f}, and decompressing and two SHA-256, {least[way]:.1f}: "
+            f"at least {work / count:.2f} s,\n"
+            f"  at most {synced * count / work:.2f} of cp and sync, {cp * count / work:.2f} of cp "
+            f"alone"
         )
     rows = [row[3] for each in found.values() for row in each]
     peak, largest = (max(row[name] for row in rows) for name in ("peak_bytes", "largest_bytes"))
