@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from shared.program.graph import Graph, Node, Value, pruned
+from shared.program.building import pruned
+from shared.program.graph import Graph, Node, Value
 from shared.program.jax_programs import DRAWS, DRAWS_WITHIN, random_wrap
 from shared.program.view import View
 

@@ -13,8 +13,9 @@ from typing import Any
 import jax
 from jax import lax
 
+from shared.program.building import GraphBuilder
 from shared.program.canonical import only_reshapes
-from shared.program.graph import Graph, GraphBuilder, Node, Value
+from shared.program.graph import Graph, Node, Value
 from shared.program.jax_programs import ELEMENTWISE
 from shared.program.layout import Shape, Step, Steps, shape_after
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from jax.extend import core
 
-from shared.program.graph import GraphBuilder, Layer, Node, Stack, Value
+from shared.program.building import GraphBuilder
+from shared.program.graph import Layer, Node, Stack, Value
 from shared.program.jax_programs import CALLS, SAME_VALUE
 from shared.program.source import places
 

@@ -12,7 +12,8 @@ import jax
 from jax import lax
 
 from shared.program.axes import operand_axis
-from shared.program.graph import Graph, GraphBuilder, Node, Value
+from shared.program.building import GraphBuilder
+from shared.program.graph import Graph, Node, Value
 from shared.program.jax_programs import REDUCTIONS
 from shared.program.layout import Shape
 from shared.program.view import View

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from shared.errors import during
 from shared.models.pure import PureModel, described
+from shared.program.building import pruned
 from shared.program.evaluate import Values
-from shared.program.graph import Graph, Node, Value, held_by, pruned
+from shared.program.graph import Graph, Node, Value, held_by
 from shared.program.jax_programs import PRODUCTS
 from shared.program.trace import trace
 
