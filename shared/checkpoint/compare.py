@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from shared.checkpoint.comparison import Comparison, Row, Tolerance
 from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.checkpoint.naming import written
@@ -20,60 +21,6 @@ from shared.weights.weight_map import WeightMap
 Progress = Callable[[int, int, str], object]
 # A part of a leaf at a time: what a comparison takes beyond the two leaves is of one part.
 _PART = 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One leaf of both checkpoints, or of one.
-
-    Attributes:
-      path: in the form in which both are compared.
-      first, second: in each checkpoint, "" where it is not there.
-      status: "equal", "close", "different", "shape", "dtype", "only in 1", "only in 2".
-      what: how it differs, in words.
-      max_abs: the largest difference of a number, None where none can be said.
-    """
-
-    path: Path
-    first: str
-    second: str
-    status: str
-    what: str = ""
-    max_abs: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What two checkpoints have in common.
-
-    Attributes:
-      sides: both.
-      apis: "linen" or "nnx" of each.
-      layouts: how the layers of each were laid out to be compared.
-      rows: one for each leaf.
-      has_manifest: of each, whether its bytes were held against a manifest.
-      tolerance: of numbers, None for the same bits.
-    """
-
-    sides: tuple[Common, Common]
-    apis: tuple[str, str]
-    layouts: tuple[Layout, Layout]
-    rows: tuple[Row, ...]
-    has_manifest: tuple[bool, bool]
-    tolerance: "Tolerance | None" = None
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether all leaves are equal, or close where that was asked for."""
-        return all(row.status in ("equal", "close") for row in self.rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tolerance:
-    """How far numbers may be apart: as in `numpy.isclose`; 0 and 0 for the same bits."""
-
-    atol: float = 0.0
-    rtol: float = 0.0
 
 
 def compare(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from shared.checkpoint.compare import Comparison
+from shared.checkpoint.comparison import Comparison
 from shared.checkpoint.conversion import Conversion
 from shared.checkpoint.integrity.manifest import versions
 from shared.checkpoint.naming import written

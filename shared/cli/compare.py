@@ -68,7 +68,8 @@ def run(values: flags.FlagValues) -> int:
 
 
 def _compare(values: flags.FlagValues, writer: "Writer | None") -> int:
-    from shared.checkpoint.compare import Tolerance, compare
+    from shared.checkpoint.compare import compare
+    from shared.checkpoint.comparison import Tolerance
     from shared.checkpoint.document import comparison_json
     from shared.cli.progress import bytes_bar
     from shared.report.comparison import print_comparison
