@@ -78,11 +78,13 @@ def built(build: Callable[[nnx.Rngs], Any], streams: Sequence[str] = ()) -> Port
 
     with nnx.use_eager_sharding(False):
         model = nnx.eval_shape(make)
-        if any(True for _ in _tables(model)):
-            # XLA drops what they do not need: no weight is made.
-            values = jax.jit(lambda: {key: value for key, _, value in _tables(make())})()
-            for key, node, _ in list(_tables(model)):
-                setattr(node, key.rsplit("/", 1)[-1], nnx.data(values[key]))
+        tables = {key: node for key, node, value in _attributes(model) if _is_table(value)}
+        if tables:
+            # XLA drops what they do not need: no weight is made. A number is an array here if the
+            # attribute has held a variable before.
+            found = jax.jit(lambda: {k: v for k, _, v in _attributes(make()) if k in tables})()
+            for key, node in tables.items():
+                setattr(node, key.rsplit("/", 1)[-1], nnx.data(found[key]))
     graphdef, abstract = nnx.split(model)
     held = {_path(path, value): (path, value) for path, value in _flat(abstract)}
     return Port(make, graphdef, held)
@@ -208,16 +210,16 @@ def _description(value: Any) -> str:
     return type(value).__name__
 
 
-def _tables(model: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(path, module, value) of each attribute that is an array, or a collection of arrays."""
+def _attributes(model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(path, module, value) of each attribute of each module."""
     for path, node in nnx.iter_graph(model):
         if isinstance(node, nnx.Pytree):
             for name, value in sorted(vars(node).items()):
-                if _is_table(value):
-                    yield "/".join(map(str, (*path, name))), node, value
+                yield "/".join(map(str, (*path, name))), node, value
 
 
 def _is_table(value: Any) -> bool:
+    """Whether an attribute is an array, or a collection of arrays."""
     if isinstance(value, nnx.Pytree | nnx.Variable):
         return False
     kinds = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)

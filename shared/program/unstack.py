@@ -104,9 +104,10 @@ class _Unstacker(GraphBuilder):
         for i, arg in enumerate(node.args):
             where = operand_axis(node, i, axis)
             if arg in self._members:
-                if where != self._members[arg].axis:
-                    return None
-                operands.append(self._members[arg].parts)
+                axis_of, parts = self._members[arg]
+                if where != axis_of or len(parts) != count:
+                    return None  # one that is repeated along it is not a stack of as many
+                operands.append(parts)
             elif where is None:
                 operands.append([self.whole(arg)] * count)
             else:
