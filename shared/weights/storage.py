@@ -1,11 +1,14 @@
-"""Weights that are the same but for what they are kept as: their dtype, their collection."""
+"""Weights that are the same but for what they are kept as: dtype, collection, axes of length 1."""
 
 import collections
 import dataclasses
 from collections.abc import Sequence
 
+from shared.program.layout import Step
+from shared.program.view import View
 from shared.weights.entry import Entry
 from shared.weights.match import Matcher
+from shared.weights.names import shared_words
 from shared.weights.pieces import Found, Leaves
 
 # Of how many weights it is said by name.
@@ -34,6 +37,50 @@ def _paired(found: Found, any_collection: bool) -> Found:
         linen_left=tuple(v for v in found.linen_left if v not in {e.linen for e in pairs}),
         nnx_left=tuple(v for v in found.nnx_left if v not in {e.nnx for e in pairs}),
     )
+
+
+def paired_but_for_axes_of_one(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
+    """`found` with the weights paired that differ in axes of length 1 alone: a token, (1, 1, 6).
+
+    Of several by their names. How they are repeated and joined may hide that they are the same.
+    """
+
+    def kind(side: int, view: View) -> tuple:
+        leaf = leaves[side][view.leaf]
+        shape = tuple(size for size in leaf.shape if size != 1)
+        return shape, str(leaf.dtype), _signature(view.leaf)
+
+    left = [
+        [view for view in views if view == View(view.leaf)]
+        for views in (found.linen_left, found.nnx_left)
+    ]
+    candidates = sorted(
+        (-shared_words(_name(a), _name(b)), i, j)
+        for i, a in enumerate(left[0])
+        for j, b in enumerate(left[1])
+        if kind(0, a) == kind(1, b) and leaves[0][a.leaf].shape != leaves[1][b.leaf].shape
+    )
+    known: tuple[dict[View, View], dict[View, View]] = ({}, {})
+    for likeness, i, j in candidates:
+        is_alone = [each[1:] for each in candidates if i == each[1] or j == each[2]] == [(i, j)]
+        a, b = left[0][i], left[1][j]
+        if (likeness or is_alone) and a not in known[0] and b not in known[1]:
+            known[0][a], known[1][b] = b, a
+    pairs = (
+        Entry(View(a.leaf, steps=(Step("reshape", tuple(leaves[1][b.leaf].shape)),)), b, "names")
+        for a, b in known[0].items()
+    )
+    return dataclasses.replace(
+        found,
+        entries=(*found.entries, *pairs),
+        linen_left=tuple(view for view in found.linen_left if view not in known[0]),
+        nnx_left=tuple(view for view in found.nnx_left if view not in known[1]),
+    )
+
+
+def _name(view: View) -> str:
+    """The path, without the collection."""
+    return view.leaf.split("/", 1)[-1]
 
 
 def other_kinds(entries: Sequence[Entry], leaves: tuple[Leaves, Leaves]) -> list[str]:
