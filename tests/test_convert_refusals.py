@@ -96,12 +96,12 @@ TREES = {
     "23 a list beside its name": (
         layers("layers_0", "layers_1", "layers", kernel=KERNEL),
         [],
-        "layers and layers_0 stand side by side",
+        "inside of the other; give it another name, --rename=layers=NAME, or --pair",
     ),
     "27 a gap": (
         layers("layers_0", "layers_2", kernel=KERNEL),
         [],
-        "layers_1 is missing between layers_0 and layers_2: a list of layers has no gap; give",
+        "a list of layers has no gap; give one another name, --rename=layers_2=NAME, or --pair",
     ),
     "27 a bias less": (
         {**layers("layers_0", "layers_1", kernel=KERNEL), "params/layers_1/bias": numbers(2)},

@@ -15,6 +15,7 @@ from flax.training import train_state
 from pair_states import NnxState, assert_same, held, restored, save
 
 from shared import find_weight_map
+from shared.checkpoint.compare import compare
 from shared.checkpoint.convert import convert
 from shared.checkpoint.options import Options
 from shared.errors import InputError
@@ -35,9 +36,13 @@ class State(train_state.TrainState):
     more: Any = None
 
 
-def linen(**fields):
-    state = State.create(apply_fn=None, params=PARAMS, tx=ADAM, **fields)
+def linen(params=PARAMS, **fields):
+    state = State.create(apply_fn=None, params=params, tx=ADAM, **fields)
     return state.replace(step=jnp.int32(3))
+
+
+def dict_of(state, **more):
+    return {"step": state.step, "params": state.params, "opt_state": state.opt_state, **more}
 
 
 class Model(nnx.Module):
@@ -127,6 +132,78 @@ def test_a_state_goes_there_and_back_with_its_manifest_and_without(name, tmp_pat
     os.unlink(tmp_path / "there" / "MANIFEST.json")
     convert(tmp_path / "there", tmp_path / "by rule")
     assert_same(tmp_path / "by rule", tmp_path / "source")
+
+
+# Modules that are called as what the other API puts there.
+NAMED_AS_A_PLACE = {
+    "model": lambda: {"params": {"model": PARAMS}},
+    "model with statistics": lambda: {
+        "params": {"model": PARAMS},
+        "batch_stats": {"model": STATS},
+    },
+    "model and optimizer": lambda: {"params": {"model": PARAMS, "optimizer": PARAMS}},
+    "params": lambda: {"params": {"dense": PARAMS["dense"], "params": PARAMS}},
+    "a parameter model": lambda: {"params": {"dense": PARAMS["dense"], "model": jnp.ones(2)}},
+    "model, trained": lambda: linen({"model": PARAMS}),
+    "model, trained, and an array": lambda: dict_of(linen({"model": PARAMS}), model=jnp.ones(2)),
+    "another collection of params": lambda: {
+        "params": PARAMS,
+        "rngs": {"params": jax.random.PRNGKey(0)},
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMED_AS_A_PLACE)
+def test_the_manifest_knows_where_the_model_is(name, tmp_path):
+    save(tmp_path / "source", NAMED_AS_A_PLACE[name]())
+    convert(tmp_path / "source", tmp_path / "there")
+    convert(tmp_path / "there", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "source", empty=True)
+    found = compare((str(tmp_path / "source"), str(tmp_path / "there")))
+    assert found.is_equal, found.rows
+
+
+def test_of_one_layer_it_can_be_said_that_it_is_a_list(tmp_path):
+    save(tmp_path / "source", {"params": {"layers_0": PARAMS["dense"]}})
+    options = Options(rename={"layers_0": "layers/0"})  # as the message says that refuses it
+    convert(tmp_path / "source", tmp_path / "there", options)
+    assert {path[:2] for path in held(tmp_path / "there")} == {("layers", "0")}
+    convert(tmp_path / "there", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "source")
+
+
+OF_NO_MODEL = {
+    "a chain": (
+        "linen_to_nnx",
+        lambda: {"0": {"mu": PARAMS, "nu": PARAMS, "count": jnp.int32(1)}, "1": PARAMS},
+        "holds the state of an optimizer alone (0, 1)",
+    ),
+    "Adam": (
+        "linen_to_nnx",
+        lambda: {"mu": PARAMS, "nu": PARAMS, "count": jnp.int32(1)},
+        "holds the state of an optimizer alone (count, mu, nu)",
+    ),
+    "a TrainState": ("nnx_to_linen", linen, "is a TrainState of Linen's"),
+    "an optimizer of NNX in a dict": (
+        "auto",
+        lambda: {
+            "params": PARAMS,
+            "opt_state": {"step": jnp.uint32(1), "opt_state": {"0": {"mu": PARAMS}}},
+        },
+        "`opt_state` is an nnx.Optimizer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_NO_MODEL)
+def test_what_a_direction_does_not_make_a_model_is_refused(name, tmp_path):
+    direction, make, said = OF_NO_MODEL[name]
+    save(tmp_path / "source", make())
+    with pytest.raises(InputError) as error:
+        convert(tmp_path / "source", tmp_path / "there", Options(direction=direction))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["source"]
 
 
 def gan(*optimizers):

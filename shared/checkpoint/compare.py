@@ -11,6 +11,7 @@ from shared.checkpoint.integrity.manifest import Manifest
 from shared.checkpoint.integrity.opened import open_with_manifest
 from shared.checkpoint.naming import written
 from shared.checkpoint.planning.common import MODEL, Common, as_it_is, as_it_was, common_form
+from shared.checkpoint.planning.origin import model_at
 from shared.checkpoint.stored import Leaf, Path, Reader
 from shared.checkpoint.tree.layers import KEEP, Layout
 from shared.checkpoint.tree.recognised import roles_of
@@ -66,7 +67,8 @@ class _Side:
         reader, manifest = open_with_manifest(path, step)
         # Params alone may be of either: they are compared by the same names.
         api = manifest.layout if manifest else None
-        return cls(reader, manifest, roles_of(reader.leaves, path, api, weights, LINEN))
+        at = model_at(manifest)
+        return cls(reader, manifest, roles_of(reader.leaves, path, api, weights, LINEN, at))
 
 
 _Both = tuple[Common, Common, tuple[Layout, Layout]]

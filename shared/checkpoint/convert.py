@@ -24,7 +24,13 @@ from shared.checkpoint.options import DEFAULT, DIRECTIONS, Options
 from shared.checkpoint.planning.adjusted import renamed, without_extra
 from shared.checkpoint.planning.axis_names import axis_names_of
 from shared.checkpoint.planning.making import Making
-from shared.checkpoint.planning.origin import are_alike, check_back, origin_of, way_back
+from shared.checkpoint.planning.origin import (
+    are_alike,
+    check_back,
+    model_at,
+    origin_of,
+    way_back,
+)
 from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.planning.rules import map_by_rule
 from shared.checkpoint.publishing.beside import carry, form_of
@@ -56,7 +62,8 @@ def planned(source_path: str, options: Options) -> Conversion:
     source, manifest = open_with_manifest(source_path, options.step, options.dtype)
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
     with naming(os.fspath(source_path)):
-        roles = roles_of(source.leaves, source_path, api, options.weights, likely_api(source))
+        likely, at = likely_api(source), model_at(manifest)
+        roles = roles_of(source.leaves, source_path, api, options.weights, likely, at)
         given = (source, roles, manifest, options)
         conversion = _one_of(_back(*given), *given)
         check_can_hold(options.format, conversion.leaves)

@@ -65,9 +65,11 @@ def _in_step(path: str, form: tuple[str, ...]) -> Place:
         return Place(directory, form, ())
     items = _items(directory, names)
     if len(items) > 1:
+        likely = "params" if "params" in items else items[0]
         raise InputError(
             f"{printable(directory)}: holds arrays in several items, {_listed(items)}; give the "
-            f"path of one of them, {printable(os.path.join(directory, items[0]))}"
+            f"path of one of them, {printable(os.path.join(directory, likely))}: an optimizer goes "
+            f"along where one item holds it and its params"
         )
     (item,) = items
     beside = tuple(name for name in names if name != item)

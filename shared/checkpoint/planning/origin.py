@@ -8,10 +8,11 @@ from shared.checkpoint.integrity.manifest import Manifest, path_for
 from shared.checkpoint.integrity.manifest_rows import leaf_of, path_of, row_of
 from shared.checkpoint.naming import written
 from shared.checkpoint.planning.made import WHOLE, Made, Piece, Plan
+from shared.checkpoint.planning.sides import NnxSide
 from shared.checkpoint.stored import Leaves, Path
 from shared.checkpoint.tree.recognised import roles_of
-from shared.checkpoint.tree.roles import Names
-from shared.errors import CorruptFileError, first_line
+from shared.checkpoint.tree.roles import LINEN, NNX, Names
+from shared.errors import CorruptFileError, InputError, first_line
 from shared.program.cover import overlaps, shape_of
 from shared.program.view import View
 from shared.weights.weight_map import WeightMap
@@ -75,6 +76,23 @@ def way_back(manifest: Manifest, layout: str, checkpoint: str) -> Plan | None:
             f"take another copy, or remove it and convert without it"
         ) from error
     return made
+
+
+def model_at(manifest: Manifest | None) -> Names | None:
+    """Where the model is in a checkpoint of NNX that was made of one of Linen.
+
+    A module at the root may have an attribute `model`, and one below `model` another. None where it
+    was of no conversion, or what the manifest says cannot be, which `way_back` tells.
+    """
+    origin = None if manifest is None else manifest.extra.get("origin")
+    if manifest is None or origin is None or manifest.layout != NNX:
+        return None
+    try:
+        leaves = {path_of(row): leaf_of(row) for row in origin["leaves"]}
+        made_of = roles_of(leaves, "", LINEN)
+    except (AttributeError, InputError, KeyError, TypeError, ValueError):
+        return None
+    return NnxSide({}, made_of.is_training, "").model
 
 
 def check_back(manifest: Manifest, sha256: Mapping[Path, str], checkpoint: str) -> None:

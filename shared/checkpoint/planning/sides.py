@@ -104,12 +104,17 @@ class NnxSide:
     wrapper: str
     api: str = NNX
 
+    @property
+    def model(self) -> Names:
+        """Where the model is."""
+        return ("model",) if self.is_training else ()
+
     def module_path(self, name: str) -> Names:
         place = self._place(name)
         return names_of((*place.keys, *place.inside))
 
     def variable(self, name: str) -> Path:
-        return self._below(("model",) if self.is_training else (), name)
+        return self._below(self.model, name)
 
     def moment(self, above: Names, name: str) -> Path:
         return self._below(("optimizer", "opt_state", *above), name)

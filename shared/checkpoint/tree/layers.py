@@ -79,19 +79,20 @@ def _by_number(names: Names, lists: set[tuple[Names, str]]) -> Names:
 def _check_list(path: str, numbers: list[int], siblings: set[Names]) -> None:
     missing = next((i for i, number in enumerate(numbers) if number != i), None)
     if missing is not None:
+        last = f"{path}_{numbers[-1]}"
         raise InputError(
-            f"{path}_{missing} is missing between {path}_0 and {path}_{numbers[-1]}: a list of "
-            f"layers has no gap; give --pair or --weight_map"
+            f"{path}_{missing} is missing between {path}_0 and {last}: a list of layers has no "
+            f"gap; give one another name, --rename={last}=NAME, or --pair"
         )
     if tuple(path.split("/")) in siblings:
         raise InputError(
             f"{path} and {path}_0 stand side by side: as a list {path}_0 were {path}/0, inside of "
-            f"the other; give --pair or --weight_map"
+            f"the other; give it another name, --rename={path}=NAME, or --pair"
         )
     if len(numbers) == 1:
         raise InputError(
-            f"{path}_0 may be {path}/0, a list of one, or an attribute {path}_0; give --pair or "
-            f"--weight_map"
+            f"{path}_0 may be {path}/0, a list of one, or an attribute {path}_0; give "
+            f"--rename={path}_0={path}/0, or another name, or --pair"
         )
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 from shared.checkpoint.stored import Path
-from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles
+from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles, is_number
 from shared.errors import InputError
 
 _COLLECTIONS = {"batch_stats", "cache", "intermediates", "losses", "perturbations"}
 # Of parameters that Flax's own layers have.
 _STOCK = {"kernel", "bias", "scale", "embedding"}
 _STATE = {"step", "opt_state"}
+_ADAM = {"count", "mu"}
 
 
 def state_at(names: Iterable[Names], source: str) -> Names:
@@ -44,7 +45,8 @@ def linen_roles(
       source: where the checkpoint is, for messages.
 
     Raises:
-      InputError: there are several states, or a param may be one in a box.
+      InputError: there are several states, an optimizer without its model, or a param that may be
+        one in a box.
     """
     at = state_at(stored, source)
     inside = {names[len(at) :]: path for names, path in stored.items() if names[: len(at)] == at}
@@ -55,6 +57,16 @@ def linen_roles(
     step = None
     tops = {names[0] for names in inside}
     bare = "params" not in tops
+    if bare and (all(map(is_number, tops)) or tops >= _ADAM):
+        raise InputError(
+            f"{source}: holds the state of an optimizer alone ({', '.join(sorted(tops))}), whose "
+            f"moments cannot be told from its counts without the params; save both in one state"
+        )
+    if {names[:2] for names in inside} >= {("opt_state", "opt_state"), ("opt_state", "step")}:
+        raise InputError(
+            f"{source}: `opt_state` is an nnx.Optimizer, beside params; save nnx.state of a module "
+            f"that holds the model and its optimizer"
+        )
     if bare and "opt_state" in tops:
         raise InputError(
             f"{source}: holds `opt_state` and no `params` beside it: {', '.join(sorted(tops))}; "

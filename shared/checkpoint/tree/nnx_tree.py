@@ -61,6 +61,7 @@ def nnx_roles(
     known: frozenset[Names],
     source: str,
     counts: Collection[Names],
+    at: Names | None = None,
 ) -> tuple[Roles, dict[Names, Path]]:
     """The roles of leaves, and what an optimizer has of params that it leaves out.
 
@@ -70,6 +71,7 @@ def nnx_roles(
       known: the paths in the module of the variables that a weight map has; none without.
       source: where the checkpoint is, for messages.
       counts: the names of single whole numbers.
+      at: where the model is, if that is known; the optimizer, if there is one, is beside it.
 
     Raises:
       InputError: it cannot be told what is the model, or there are several optimizers.
@@ -79,6 +81,8 @@ def nnx_roles(
     wrapper = wrapper_of(own)
     by_names = {_unwrapped(names, wrapper): path for names, path in own.items()}
     found = optimizers_in(by_names, {_unwrapped(names, wrapper) for names in counts})
+    if at is not None:  # elsewhere they are modules called so
+        found = [each for each in found if at and each == ("optimizer",)]
     if len(found) > 1:
         raise InputError(
             f"{source}: holds {len(found)} optimizers, {', '.join(map('/'.join, found))}, and one "
@@ -87,15 +91,14 @@ def nnx_roles(
     if found and len(found[0]) > 1:
         by_names, found = _below(found[0][:-1], by_names, source), [found[0][-1:]]
     if not found:
-        at = _at(by_names, known, source)
-        variables, others = _parted(by_names, at)
+        variables, others = _parted(by_names, _at(by_names, known, source) if at is None else at)
         return Roles(NNX, variables, others=others, aux=aux), {}
-    at = found[0]
+    optimizer_at = found[0]
     optimizer, step = {}, None
     rest: dict[Names, Path] = {}
     for names, path in by_names.items():
-        below = names[len(at) :]
-        if names[: len(at)] != at:
+        below = names[len(optimizer_at) :]
+        if names[: len(optimizer_at)] != optimizer_at:
             rest[names] = path
         elif below[0] == "opt_state":
             optimizer[below[1:]] = path
@@ -108,7 +111,8 @@ def nnx_roles(
             f"{source}: holds an optimizer alone, whose moments cannot be told from its counts "
             f"without the model; save both in one, as nnx.state of a module that holds them"
         )
-    variables, others = _parted(rest, _model(rest, optimizer, known, source))
+    model = _model(rest, optimizer, known, source) if at is None else at
+    variables, others = _parted(rest, model)
     masked = {
         _unwrapped(names, wrapper)[names.index("opt_state") + 1 :]: path
         for names, path in empty.items()
@@ -132,8 +136,9 @@ def _parted(
     by_names: Mapping[Names, Path], at: Names
 ) -> tuple[dict[Names, Path], dict[Names, Path]]:
     """What is below `at`, by the names there, and what is not."""
-    inner = {names[len(at) :]: path for names, path in by_names.items() if names[: len(at)] == at}
-    return inner, {names: p for names, p in by_names.items() if names[: len(at)] != at}
+    below = {names for names in by_names if names[: len(at)] == at and len(names) > len(at)}
+    inner = {names[len(at) :]: path for names, path in by_names.items() if names in below}
+    return inner, {names: path for names, path in by_names.items() if names not in below}
 
 
 def _at(by_names: Mapping[Names, Path], known: frozenset[Names], source: str) -> Names:

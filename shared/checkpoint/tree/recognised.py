@@ -26,6 +26,7 @@ def roles_of(
     api: str | None = None,
     weights: WeightMap | None = None,
     likely: str | None = None,
+    model_at: Names | None = None,
 ) -> Roles:
     """What `leaves` are for.
 
@@ -35,6 +36,7 @@ def roles_of(
       api: "linen" or "nnx", None to tell by the tree.
       weights: a map that names the variables of both APIs.
       likely: the API where the tree does not tell.
+      model_at: where in a checkpoint of NNX the model is, if that is known.
 
     Raises:
       InputError: there are none, the tree may be of either, or it has more than one model.
@@ -48,10 +50,16 @@ def roles_of(
     found = api or _api(stored, counts, known, source) or likely
     if found is None:
         raise _untold(stored, source)
+    of_linen = {("params",), ("opt_state",)} <= {names[:1] for names in stored}
+    if found == NNX and of_linen and model_at is None and not wrapper_of(stored):
+        raise InputError(
+            f"{source}: is a TrainState of Linen's, `params` beside `opt_state`; leave out "
+            f"--direction"
+        )
     if found == LINEN:
         roles, masked = linen_roles(stored, empty, known[LINEN], source)
     else:
-        roles, masked = nnx_roles(stored, empty, known[NNX], source, counts)
+        roles, masked = nnx_roles(stored, empty, known[NNX], source, counts, model_at)
     return dataclasses.replace(roles, optimizer={**roles.optimizer, **masked})
 
 
