@@ -53,6 +53,8 @@ WAYS = {
     "stack": ((1, D), lambda w: jnp.stack([w, w])),
     "stack of one": ((D,), lambda w: jnp.tile(jnp.stack([w])[None], (B, 1, 1))),
     "concatenate": ((1, 1, D), lambda w: jnp.concatenate([w, w])),
+    "zeros plus": ((1, 1, D), lambda w: jnp.zeros((B, 1, D)) + w),
+    "ones times": ((1, 1, D), lambda w: jnp.ones((B, 1, D)) * w),
 }
 
 
@@ -116,3 +118,73 @@ def test_the_order_of_what_is_repeated_counts():
     ):
         port = Pair(Twice(), lambda rngs, twice=twice: PortTwice(twice, rngs), X)
         assert verify(port, CHECKS, samples=1).verdict in verdicts
+
+
+class TwoTokens(nn.Module):
+    """Two tokens of (1, 1, D) in front of the rows, and a position for each row."""
+
+    @nn.compact
+    def __call__(self, x):
+        draw = nn.initializers.normal(0.02)
+        first, second = (self.param(name, draw, (1, 1, D)) for name in ("first", "second"))
+        tokens = jnp.concatenate([first, second], axis=1)
+        x = jnp.concatenate([jnp.tile(tokens, (x.shape[0], 1, 1)), x], axis=1)
+        return nn.Dense(3)(x + self.param("position", draw, (1, 7, D)))
+
+
+class TwoTokensPort(nnx.Module):
+    def __init__(self, rows, rngs):
+        def draw(*shape):
+            return nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
+
+        self.first, self.second, self.position = draw(D), draw(D), draw(7, D)
+        self.head, self.rows = nnx.Linear(D, 3, rngs=rngs), rows
+
+    def __call__(self, x):
+        return self.head(self.rows(self, x))
+
+
+def stacked(self, x):
+    tokens = jnp.broadcast_to(jnp.stack([self.first[...], self.second[...]]), (B, 2, D))
+    return jnp.concatenate([tokens, x], axis=1) + self.position
+
+
+def each_repeated(self, x):
+    tokens = [jnp.broadcast_to(token[...], (B, 1, D)) for token in (self.first, self.second)]
+    return jnp.concatenate([*tokens, x], axis=1) + self.position
+
+
+def positions_first(self, x):
+    tokens = jnp.stack([self.first[...], self.second[...]]) + self.position[:2]
+    return jnp.concatenate([jnp.broadcast_to(tokens, (B, 2, D)), x + self.position[2:]], axis=1)
+
+
+def no_position_of_tokens(self, x):
+    tokens = jnp.broadcast_to(jnp.stack([self.first[...], self.second[...]]), (B, 2, D))
+    return jnp.concatenate([tokens, x + self.position[2:]], axis=1)
+
+
+def first_twice(self, x):
+    tokens = jnp.broadcast_to(jnp.stack([self.first[...], self.first[...]]), (B, 2, D))
+    return jnp.concatenate([tokens, x], axis=1) + self.position
+
+
+def of_two(rows):
+    return Pair(TwoTokens(), lambda rngs: TwoTokensPort(rows, rngs), X)
+
+
+@pytest.mark.parametrize("rows", [stacked, each_repeated, positions_first])
+def test_several_are_seen_through_too(rows):
+    found = verify(of_two(rows), CHECKS, samples=1)
+    assert found.verdict in PASSES, found
+    pairs = {row["linen"]: row["nnx"] for row in found.rows}
+    assert all(
+        pairs[f"params/{name}"] == f"params/{name}" for name in ("first", "second", "position")
+    )
+
+
+@pytest.mark.parametrize("rows", [no_position_of_tokens, first_twice])
+def test_a_mistake_with_several_is_a_difference_with_a_line(rows):
+    found = verify(of_two(rows), CHECKS, samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source

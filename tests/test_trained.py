@@ -126,6 +126,30 @@ def test_a_pin_says_that_it_is_meant():
     assert verify(pinned, checks=("forward",), samples=1).verdict in PASSES
 
 
+class OneNumber(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x * self.param("scale", nn.initializers.ones, ()))
+
+
+class Overwritten(nnx.Module):
+    """The attribute has held a variable: for NNX its number is data then."""
+
+    def __init__(self, rngs):
+        self.scale = nnx.Param(jnp.ones(()))
+        self.head = nnx.Linear(D, 2, rngs=rngs)
+        self.scale = 1.0
+
+    def __call__(self, x):
+        return self.head(x * self.scale)
+
+
+def test_a_param_that_is_overwritten_by_a_number_is_named():
+    found = verify(pair(Overwritten, OneNumber), checks=("structure",))
+    said = f"scale is a plain array {UNTRAINED}"
+    assert (found.verdict, found.remark) == ("different", said)
+
+
 class Layers(nn.Module):
     @nn.compact
     def __call__(self, x):
