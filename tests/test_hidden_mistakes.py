@@ -202,3 +202,35 @@ def test_another_epsilon_is_found_whatever_the_size_of_what_it_is_added_to(size,
     found = verify(Pair(Normed(), lambda rngs: PortNormed(epsilon, rngs), inputs))
     assert found.verdict == "different"
     assert found.divergence.reason == f"add: 1e-06 in Linen, {epsilon:g} in NNX"
+
+
+class Gated(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        gate = nn.Dense(5)(x)
+        is_open = (gate > 0).astype(x.dtype)
+        return nn.Dense(3)(x * gate * is_open)
+
+
+class GatedPort(nnx.Module):
+    """Stops the gradient of a comparison, which has none, and `stops` another one."""
+
+    def __init__(self, stops, rngs):
+        self.gate, self.head = nnx.Linear(5, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs)
+        self.stops = stops
+
+    def __call__(self, x):
+        gate = self.gate(x)
+        is_open = jax.lax.stop_gradient((gate > 0).astype(x.dtype))
+        if self.stops:
+            gate = jax.lax.stop_gradient(gate)
+        return self.head(x * gate * is_open)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_stop_that_stops_nothing_is_not_blamed(stops):
+    x = (jax.ShapeDtypeStruct((3, 5), "float32"),)
+    found = verify(Pair(Gated(), lambda rngs: GatedPort(stops, rngs), x), samples=1)
+    assert (found.verdict in PASSES) != stops
+    if stops:
+        assert found.divergence.nnx.source == "gate = jax.lax.stop_gradient(gate)"

@@ -146,3 +146,92 @@ def test_keys_that_a_loop_makes_in_two_ways_are_two_and_the_loop_is_named():
     assert found.verdict == "different"
     assert found.divergence.linen.line == found.divergence.nnx.line
     assert found.divergence.linen.op.startswith("while ")
+
+
+class CountedLinen(nn.Module):
+    """A layer that is applied four times, from zero on."""
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (D, D))
+
+        def turn(i, y):
+            y = jnp.tanh(y @ kernel)
+            return 0.5 * y + 0.5 * x
+
+        return jax.lax.fori_loop(0, 4, turn, jnp.zeros_like(x))
+
+
+class CountedPort(nnx.Module):
+    def __init__(self, loop, rngs):
+        self.layer = nnx.Linear(D, D, use_bias=False, rngs=rngs)
+        self.loop = loop
+
+    def __call__(self, x):
+        def turn(i, y):
+            y = nnx.tanh(self.layer(y))
+            return 0.5 * y + 0.5 * x
+
+        return self.loop(turn, x)
+
+
+class MaskedPort(CountedPort):
+    """What the first turn takes of outside of the loop is no start of it."""
+
+    def __call__(self, x):
+        def turn(i, y):
+            y = nnx.tanh(self.layer(y))
+            return 0.5 * y + 0.5 * jnp.abs(x)
+
+        return self.loop(turn, x)
+
+
+def as_it_is(turn, x):
+    return jax.lax.fori_loop(0, 4, turn, jnp.zeros_like(x))
+
+
+def a_turn_more(turn, x):
+    return jax.lax.fori_loop(0, 5, turn, jnp.zeros_like(x))
+
+
+def a_turn_less(turn, x):
+    return jax.lax.fori_loop(0, 3, turn, jnp.zeros_like(x))
+
+
+def from_one(turn, x):
+    return jax.lax.fori_loop(1, 4, turn, jnp.zeros_like(x))
+
+
+def from_the_input(turn, x):
+    return jax.lax.fori_loop(0, 4, turn, x)
+
+
+def scanned_a_turn_more(turn, x):
+    return jax.lax.scan(lambda y, i: (turn(i, y), None), jnp.zeros_like(x), jnp.arange(5))[0]
+
+
+def counted(loop, port=CountedPort):
+    x = (jax.ShapeDtypeStruct((3, D), "float32"),)
+    return verify(Pair(CountedLinen(), lambda rngs: port(loop, rngs), x), ("forward",), samples=1)
+
+
+def test_a_loop_that_is_counted_passes():
+    assert counted(as_it_is).verdict in PASSES
+
+
+@pytest.mark.parametrize(
+    "loop", [a_turn_more, a_turn_less, from_one, from_the_input, scanned_a_turn_more]
+)
+def test_what_a_loop_is_told_is_named_where_it_is_told(loop):
+    found = counted(loop)
+    assert found.verdict == "different"
+    where = "jax.lax.fori_loop(0, 4, turn, jnp.zeros_like(x))"
+    assert found.divergence.linen.source == f"return {where}"
+    assert found.divergence.nnx.source.startswith("return jax.lax.")
+    assert ("more turns" in found.divergence.reason) == (loop is not from_the_input)
+
+
+def test_a_mistake_in_a_turn_is_named_in_it():
+    found = counted(as_it_is, MaskedPort)
+    assert found.divergence.linen.source == "return 0.5 * y + 0.5 * x"
+    assert found.divergence.nnx.source == "return 0.5 * y + 0.5 * jnp.abs(x)"

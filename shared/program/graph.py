@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from shared.program.jax_programs import FLAT
 from shared.program.source import Place, Stack
 from shared.program.view import View
 
@@ -198,6 +200,22 @@ def depends_on_weights(graph: Graph, value: Node) -> bool:
             return True
         todo += [arg for arg, _ in node.args if arg not in seen]
         seen.update(arg for arg, _ in node.args)
+    return False
+
+
+def has_gradient(graph: Graph, value: Node) -> bool:
+    """Whether a value changes with weights as numbers do, not by steps as comparisons do."""
+    seen = {value}
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        if node in graph.views or node.op == "leaf":
+            return True
+        if node.op in FLAT or not jnp.issubdtype(node.avals[0].dtype, jnp.inexact):
+            continue
+        fresh = {arg for arg, _ in node.args} - seen
+        seen |= fresh
+        todo += fresh
     return False
 
 

@@ -50,6 +50,8 @@ CALLBACKS = {"pure_callback", "io_callback"}
 DRAWS = {"random_bits"}
 DRAWS_WITHIN = {"random_gamma"}
 RANDOM = {*DRAWS, *DRAWS_WITHIN, "threefry2x32", "rng_bit_generator"}
+# What changes by steps, if at all: its gradient is zero.
+FLAT = {"stop_gradient", "sign", "floor", "ceil", "round", "is_finite"}
 COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "and", "or", "xor", "eq", "ne"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 SAME_OPERATION = {"add_any": "add"}

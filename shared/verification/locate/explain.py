@@ -7,6 +7,7 @@ from shared.program.graph import (
     Node,
     Value,
     depends_on_weights,
+    has_gradient,
     is_made_of_constants,
     is_start,
 )
@@ -32,6 +33,7 @@ from shared.verification.locate.statement import (
     gap_in_rest,
     statement,
 )
+from shared.verification.locate.turns import longer
 
 
 def describe(
@@ -111,7 +113,11 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     one, other = found.linen_next, found.nnx_next
     # A helper may reshape what it is given.
     source = found.source and not_reshaped(found.source)
-    if found.lacking == "nnx":
+    if turns := longer(a, x, b) if found.lacking == "nnx" else longer(b, y, a):
+        places = turns if found.lacking == "nnx" else turns[::-1]
+        more, less = ("Linen", "NNX") if found.lacking == "nnx" else ("NNX", "Linen")
+        what = f"a loop of {more}'s has more turns than that of {less}"
+    elif found.lacking == "nnx":
         what = f"Linen computes {operation_of(x)}, NNX has nothing in its place"
         places = statement(x, one, source), _gap(b, x, one, source, other, y)
         if told := skipped_layer(a, b, found, counterpart) or other_axes(x, y):
@@ -183,13 +189,16 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
     """What shows in the gradients alone: one that is stopped, a constant that later values hide."""
 
     def unmatched(one: Side, other: Side) -> tuple[Node, Node] | None:
+        found = []
         for node in one.graph.nodes:
             stops = node.op == "stop_gradient" and node in one.compared
             if stops and node.args[0][0] in one.twin:
                 twin = one.twin[node.args[0][0]]
                 if not any(user.op == "stop_gradient" for user in other.users[twin]):
-                    return node, twin
-        return None
+                    found.append((node, twin))
+        # One that stops nothing, as of a comparison, is no difference beside another.
+        stopping = [pair for pair in found if has_gradient(one.graph, pair[0].args[0][0])]
+        return next(iter([*stopping, *found]), None)
 
     if found := unmatched(b, a):
         return Divergence(

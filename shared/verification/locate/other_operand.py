@@ -18,6 +18,7 @@ from shared.verification.locate.passed import passed
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.statement import above, call_that_passes, choice
+from shared.verification.locate.turns import started_with
 
 
 def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) -> Divergence:
@@ -46,6 +47,8 @@ def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) 
         return Divergence(what, spot(a, selected[0], places[0]), spot(b, selected[1], places[1]))
     if both.is_one_operation(p, q) and p.layer != q.layer and (told := directions(x, y)):
         return apart(a, x, b, y, *told)  # the same of another turn
+    if starts := started_with(x, p, a, y, q, b):
+        return apart(a, x, b, y, *starts)
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
     # Neither is passed in from further out than where the other is at hand as well.
     count = 0 if exchanged else min(passed(a, b, x, p), passed(b, a, y, q))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from shared.program.evaluate import Values, computed_again
-from shared.program.graph import Node, Turn, Value
+from shared.program.graph import Layer, Node, Turn, Value
 from shared.program.source import Place, users_place
 from shared.verification.locate.side import Side
 from shared.verification.locate.values import same_constant, same_in_place, size_of
@@ -152,3 +152,55 @@ def _again(side: Side, changed: Values, end: int | None = None) -> Values:
     """All values with those in `changed`, computed again up to the operation `end`."""
     again = computed_again(side.graph.nodes[:end], side.values, changed, side.casts)
     return {**side.values, **again}
+
+
+def started_with(
+    x: Node, p: Node, a: Side, y: Node, q: Node, b: Side
+) -> tuple[Place | None, Place | None] | None:
+    """The calls of the loops whose carries start with `p` and `q`, which `x` and `y` take first."""
+    if _is_carried(a, x, p) and _is_carried(b, y, q):
+        return x.layer[-1].place, y.layer[-1].place
+    return None
+
+
+def _is_carried(side: Side, node: Node, operand: Node) -> bool:
+    """Whether the same operation in the next turn takes what this turn computes for `operand`."""
+    at = next((i for i, (arg, _) in enumerate(node.args) if arg is operand), None)
+    if at is None or not node.layer or operand.layer == node.layer:
+        return False
+    *outer, turn = node.layer
+    following = turn._replace(number=turn.number + (-1 if turn.is_reversed else 1))
+    here, there = (
+        [each for each in side.graph.nodes if _is_there(each, node, (*outer, which))]
+        for which in (turn, following)
+    )
+    taken = there[here.index(node)].args[at][0] if len(here) == len(there) else None
+    return taken is not None and taken.layer == node.layer
+
+
+def _is_there(node: Node, like: Node, layer: Layer) -> bool:
+    """Whether it is what `like` is, in another turn."""
+    return node.op == like.op and node.stack == like.stack and node.layer == layer
+
+
+def longer(side: Side, node: Node, other: Side) -> tuple[Place | None, Place | None] | None:
+    """The loops of both sides, where `node` is in a turn of `side` that the other has none of."""
+    for depth, turn in enumerate(node.layer):
+        mine = [each for each in _in_loop(side, depth, turn.place) if each in side.twin]
+        twins = [side.twin[each] for each in mine if len(side.twin[each].layer) > depth]
+        places = [twin.layer[depth].place for twin in twins]
+        if places and turn.number >= _count(other, depth, places[0]):
+            return turn.place, places[0]
+    return None
+
+
+def _in_loop(side: Side, depth: int, place: Place | None) -> Iterator[Node]:
+    """The operations in a loop that is `depth` loops deep."""
+    for node in side.graph.nodes:
+        if len(node.layer) > depth and node.layer[depth].place == place:
+            yield node
+
+
+def _count(side: Side, depth: int, place: Place | None) -> int:
+    """How many turns a loop has."""
+    return len({node.layer[depth].number for node in _in_loop(side, depth, place)})
