@@ -235,3 +235,37 @@ def test_a_mistake_in_a_turn_is_named_in_it():
     found = counted(as_it_is, MaskedPort)
     assert found.divergence.linen.source == "return 0.5 * y + 0.5 * x"
     assert found.divergence.nnx.source == "return 0.5 * y + 0.5 * jnp.abs(x)"
+
+
+class BesideLinen(nn.Module):
+    """Each turn adds the input; what is made of it beside is added at the end."""
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (D, D))
+        beside = jnp.sin(x)
+
+        def turn(i, y):
+            y = jnp.tanh(y @ kernel)
+            return y + x
+
+        return jax.lax.fori_loop(0, 4, turn, x) + beside
+
+
+class BesidePort(CountedPort):
+    def __call__(self, x):
+        beside = jnp.sin(x)
+
+        def turn(i, y):
+            y = nnx.tanh(self.layer(y))
+            return y + beside
+
+        return self.loop(turn, x) + beside
+
+
+def test_what_every_turn_takes_is_no_start_of_the_loop():
+    x = (jax.ShapeDtypeStruct((3, D), "float32"),)
+    pair = Pair(BesideLinen(), lambda rngs: BesidePort(from_the_input, rngs), x)
+    found = verify(pair, ("forward",), samples=1)
+    assert found.divergence.linen.source == "return y + x"
+    assert found.divergence.nnx.source == "return y + beside"
