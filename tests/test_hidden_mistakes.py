@@ -234,3 +234,41 @@ def test_a_stop_that_stops_nothing_is_not_blamed(stops):
     assert (found.verdict in PASSES) != stops
     if stops:
         assert found.divergence.nnx.source == "gate = jax.lax.stop_gradient(gate)"
+
+
+class Quantised(nn.Module):
+    """The gradient goes around what has none."""
+
+    step: str = "sign"
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(5)(x)
+        q = h + jax.lax.stop_gradient(getattr(jnp, self.step)(h) - h)
+        return nn.Dense(3)(q)
+
+
+class QuantisedPort(nnx.Module):
+    def __init__(self, step, around, rngs):
+        self.hidden, self.head = nnx.Linear(5, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs)
+        self.step, self.around = step, around
+
+    def __call__(self, x):
+        h = self.hidden(x)
+        if self.around:
+            return self.head(h + jax.lax.stop_gradient(getattr(jnp, self.step)(h) - h))
+        q = getattr(jnp, self.step)(h)
+        return self.head(q)
+
+
+@pytest.mark.parametrize("step", ["sign", "round"])
+def test_a_gradient_that_is_not_led_around_a_step_is_named_at_the_step(step):
+    x = (jax.ShapeDtypeStruct((3, 5), "float32"),)
+    pairs = [
+        Pair(Quantised(step), lambda rngs, around=around: QuantisedPort(step, around, rngs), x)
+        for around in (True, False)
+    ]
+    assert verify(pairs[0], samples=1).verdict in PASSES
+    found = verify(pairs[1], samples=1)
+    assert found.divergence.linen.source.startswith("q = h + jax.lax.stop_gradient(")
+    assert found.divergence.nnx.source == "q = getattr(jnp, self.step)(h)"

@@ -7,7 +7,6 @@ from shared.program.graph import (
     Node,
     Value,
     depends_on_weights,
-    has_gradient,
     is_made_of_constants,
     is_start,
 )
@@ -183,43 +182,3 @@ def _axes_moved(x: Node, y: Node) -> tuple[Place, Place] | None:
         if places := other_axes(y, other):
             return places[1], places[0]
     return None
-
-
-def only_in_gradients(a: Side, b: Side) -> Divergence | None:
-    """What shows in the gradients alone: one that is stopped, a constant that later values hide."""
-
-    def unmatched(one: Side, other: Side) -> tuple[Node, Node] | None:
-        found = []
-        for node in one.graph.nodes:
-            stops = node.op == "stop_gradient" and node in one.compared
-            if stops and node.args[0][0] in one.twin:
-                twin = one.twin[node.args[0][0]]
-                if not any(user.op == "stop_gradient" for user in other.users[twin]):
-                    found.append((node, twin))
-        # One that stops nothing, as of a comparison, is no difference beside another.
-        stopping = [pair for pair in found if has_gradient(one.graph, pair[0].args[0][0])]
-        return next(iter([*stopping, *found]), None)
-
-    if found := unmatched(b, a):
-        return Divergence(
-            "NNX stops the gradient, Linen does not",
-            spot(a, found[1], _not_stopped(a, found[1], b, found[0])),
-            spot(b, found[0]),
-        )
-    if found := unmatched(a, b):
-        return Divergence(
-            "Linen stops the gradient, NNX does not",
-            spot(a, found[0]),
-            spot(b, found[1], _not_stopped(b, found[1], a, found[0])),
-        )
-    if a.suspects:
-        x, y = min(a.suspects, key=lambda pair: pair[0].number)
-        return apart(a, x, b, y)
-    return None
-
-
-def _not_stopped(side: Side, node: Node, other: Side, stopped: Node) -> Place | None:
-    """Where the gradient by a value is not stopped, as it is on the other side."""
-    behind = next(iter(other.users[stopped]), None)
-    taking = [user for user in side.users[node] if behind and user.op == behind.op]
-    return gap(stopped, behind, stopped.args[0][0], next(iter(taking), None), node)

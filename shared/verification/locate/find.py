@@ -13,7 +13,8 @@ from shared.verification.locate.choices import (
     other_conditions,
     other_guards,
 )
-from shared.verification.locate.explain import describe, only_in_gradients
+from shared.verification.locate.explain import describe
+from shared.verification.locate.gradients_alone import only_in_gradients
 from shared.verification.locate.side import Side
 from shared.verification.locate.turns import parted_turn, started
 from shared.verification.locate.values import (

@@ -1,0 +1,68 @@
+"""Where two programs part whose values are the same, and whose gradients are not."""
+
+from shared.program.graph import Node, has_gradient
+from shared.program.source import Place
+from shared.report.result import Divergence
+from shared.verification.locate.apart import apart
+from shared.verification.locate.side import Side
+from shared.verification.locate.spot import spot
+from shared.verification.locate.statement import gap
+
+
+def only_in_gradients(a: Side, b: Side) -> Divergence | None:
+    """What shows in the gradients alone: one that is stopped, a constant that later values hide."""
+
+    def unmatched(one: Side, other: Side) -> tuple[Node, Node] | None:
+        found = []
+        for node in one.graph.nodes:
+            stops = node.op == "stop_gradient" and node in one.compared
+            if stops and node.args[0][0] in one.twin:
+                twin = one.twin[node.args[0][0]]
+                if not any(user.op == "stop_gradient" for user in other.users[twin]):
+                    found.append((node, twin))
+        # One that stops nothing, as of a comparison, is no difference beside another.
+        stopping = [pair for pair in found if has_gradient(one.graph, pair[0].args[0][0])]
+        return next(iter([*stopping, *found]), None)
+
+    if found := unmatched(b, a):
+        return Divergence(
+            "NNX stops the gradient, Linen does not",
+            spot(a, found[1], _not_stopped(a, found[1], b, found[0])),
+            spot(b, found[0]),
+        )
+    if found := unmatched(a, b):
+        return Divergence(
+            "Linen stops the gradient, NNX does not",
+            spot(a, found[0]),
+            spot(b, found[1], _not_stopped(b, found[1], a, found[0])),
+        )
+    if found := _led_around(a, b):
+        what = "Linen leads the gradient around a value, NNX does not"
+        return Divergence(what, spot(a, found[0]), spot(b, found[1]))
+    if found := _led_around(b, a):
+        what = "NNX leads the gradient around a value, Linen does not"
+        return Divergence(what, spot(a, found[1]), spot(b, found[0]))
+    if a.suspects:
+        x, y = min(a.suspects, key=lambda pair: pair[0].number)
+        return apart(a, x, b, y)
+    return None
+
+
+def _led_around(side: Side, other: Side) -> tuple[Node, Node] | None:
+    """A stop as in `x + stop_gradient(f(x) - x)`, and the value that the other has of it."""
+    stops, fewer = (
+        [node for node in each.graph.nodes if node.op == "stop_gradient" and node in each.compared]
+        for each in (side, other)
+    )
+    for stop in stops if len(stops) > len(fewer) else ():
+        made = next((user for user in side.users[stop] if user in side.twin), None)
+        if made is not None and stop.args[0][0] not in side.twin:
+            return stop, side.twin[made]
+    return None
+
+
+def _not_stopped(side: Side, node: Node, other: Side, stopped: Node) -> Place | None:
+    """Where the gradient by a value is not stopped, as it is on the other side."""
+    behind = next(iter(other.users[stopped]), None)
+    taking = [user for user in side.users[node] if behind and user.op == behind.op]
+    return gap(stopped, behind, stopped.args[0][0], next(iter(taking), None), node)
