@@ -10,11 +10,12 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from flax import linen as nn
 from flax import nnx
 from flax.training import train_state
 from pair_states import NnxState, assert_same, held, restored, save
 
-from shared import find_weight_map
+from shared import Pair, find_weight_map
 from shared.checkpoint.compare import compare
 from shared.checkpoint.convert import convert
 from shared.checkpoint.options import Options
@@ -161,6 +162,31 @@ def test_the_manifest_knows_where_the_model_is(name, tmp_path):
     assert_same(tmp_path / "back", tmp_path / "source", empty=True)
     found = compare((str(tmp_path / "source"), str(tmp_path / "there")))
     assert found.is_equal, found.rows
+
+
+class WithTable(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        rates = self.variable("tables", "rates", lambda: jnp.ones(2))
+        return nn.Dense(3, name="dense")(x * rates.value)
+
+
+class WithTablePort(nnx.Module):
+    def __init__(self, rngs):
+        self.rates, self.dense = nnx.Variable(jnp.ones(2)), nnx.Linear(2, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dense(x * self.rates)
+
+
+def test_where_the_model_is_is_not_guessed_where_a_map_had_told(tmp_path):
+    inputs = (jax.ShapeDtypeStruct((1, 2), "float32"),)
+    weights = find_weight_map(Pair(WithTable(), WithTablePort, inputs))
+    save(tmp_path / "source", {"params": PARAMS, "tables": {"rates": jnp.ones(2)}})
+    convert(tmp_path / "source", tmp_path / "there", Options(weights=weights))
+    assert ("rates", "value") in held(tmp_path / "there")
+    convert(tmp_path / "there", tmp_path / "back", Options(rename={"dense": "top"}))
+    assert ("params", "top", "kernel") in held(tmp_path / "back")
 
 
 def test_of_one_layer_it_can_be_said_that_it_is_a_list(tmp_path):

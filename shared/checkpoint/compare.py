@@ -67,7 +67,7 @@ class _Side:
         reader, manifest = open_with_manifest(path, step)
         # Params alone may be of either: they are compared by the same names.
         api = manifest.layout if manifest else None
-        at = model_at(manifest)
+        at = model_at(manifest) if weights is None else None
         return cls(reader, manifest, roles_of(reader.leaves, path, api, weights, LINEN, at))
 
 

@@ -62,7 +62,8 @@ def planned(source_path: str, options: Options) -> Conversion:
     source, manifest = open_with_manifest(source_path, options.step, options.dtype)
     api = DIRECTIONS.get(options.direction) or (manifest.layout if manifest else None)
     with naming(os.fspath(source_path)):
-        likely, at = likely_api(source), model_at(manifest)
+        at = model_at(manifest) if options.weights is None else None
+        likely = likely_api(source)
         roles = roles_of(source.leaves, source_path, api, options.weights, likely, at)
         given = (source, roles, manifest, options)
         conversion = _one_of(_back(*given), *given)

@@ -11,7 +11,7 @@ from shared.checkpoint.planning.made import WHOLE, Made, Piece, Plan
 from shared.checkpoint.planning.sides import NnxSide
 from shared.checkpoint.stored import Leaves, Path
 from shared.checkpoint.tree.recognised import roles_of
-from shared.checkpoint.tree.roles import LINEN, NNX, Names
+from shared.checkpoint.tree.roles import LINEN, NNX, Names, names_of
 from shared.errors import CorruptFileError, InputError, first_line
 from shared.program.cover import overlaps, shape_of
 from shared.program.view import View
@@ -81,8 +81,9 @@ def way_back(manifest: Manifest, layout: str, checkpoint: str) -> Plan | None:
 def model_at(manifest: Manifest | None) -> Names | None:
     """Where the model is in a checkpoint of NNX that was made of one of Linen.
 
-    A module at the root may have an attribute `model`, and one below `model` another. None where it
-    was of no conversion, or what the manifest says cannot be, which `way_back` tells.
+    A module at the root may have an attribute `model`, and one below `model` another. None where
+    that is not known: it was of no conversion, a map had told what is a variable of the model, or
+    what the manifest says cannot be, which `way_back` tells.
     """
     origin = None if manifest is None else manifest.extra.get("origin")
     if manifest is None or origin is None or manifest.layout != NNX:
@@ -92,7 +93,8 @@ def model_at(manifest: Manifest | None) -> Names | None:
         made_of = roles_of(leaves, "", LINEN)
     except (AttributeError, InputError, KeyError, TypeError, ValueError):
         return None
-    return NnxSide({}, made_of.is_training, "").model
+    at = NnxSide({}, made_of.is_training, "").model
+    return at if any(names_of(path)[: len(at)] == at for path in manifest.leaves) else None
 
 
 def check_back(manifest: Manifest, sha256: Mapping[Path, str], checkpoint: str) -> None:
