@@ -164,27 +164,36 @@ def test_the_manifest_knows_where_the_model_is(name, tmp_path):
     assert found.is_equal, found.rows
 
 
+class Table(nn.Module):
+    """A module without params: by rule its variable is none of the model's."""
+
+    @nn.compact
+    def __call__(self):
+        return self.variable("tables", "rates", lambda: jnp.ones(2)).value
+
+
 class WithTable(nn.Module):
     @nn.compact
     def __call__(self, x):
-        rates = self.variable("tables", "rates", lambda: jnp.ones(2))
-        return nn.Dense(3, name="dense")(x * rates.value)
+        return nn.Dense(3, name="dense")(x * Table(name="table")())
 
 
 class WithTablePort(nnx.Module):
     def __init__(self, rngs):
-        self.rates, self.dense = nnx.Variable(jnp.ones(2)), nnx.Linear(2, 3, rngs=rngs)
+        self.table = nnx.Module()
+        self.table.rates = nnx.Variable(jnp.ones(2))
+        self.dense = nnx.Linear(2, 3, rngs=rngs)
 
     def __call__(self, x):
-        return self.dense(x * self.rates)
+        return self.dense(x * self.table.rates)
 
 
 def test_where_the_model_is_is_not_guessed_where_a_map_had_told(tmp_path):
     inputs = (jax.ShapeDtypeStruct((1, 2), "float32"),)
     weights = find_weight_map(Pair(WithTable(), WithTablePort, inputs))
-    save(tmp_path / "source", {"params": PARAMS, "tables": {"rates": jnp.ones(2)}})
+    save(tmp_path / "source", {"params": PARAMS, "tables": {"table": {"rates": jnp.ones(2)}}})
     convert(tmp_path / "source", tmp_path / "there", Options(weights=weights))
-    assert ("rates", "value") in held(tmp_path / "there")
+    assert ("table", "rates", "value") in held(tmp_path / "there")
     convert(tmp_path / "there", tmp_path / "back", Options(rename={"dense": "top"}))
     assert ("params", "top", "kernel") in held(tmp_path / "back")
 
