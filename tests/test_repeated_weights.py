@@ -7,7 +7,11 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
+from shared.program.graph import Graph
+from shared.program.view import View
 from shared.report.result import PASSES
+from shared.weights.pieces import Found
+from shared.weights.storage import paired_but_for_axes_of_one
 from tests.helpers import assert_identical, moved_there_and_back
 
 D, B = 6, 2
@@ -188,3 +192,20 @@ def test_a_mistake_with_several_is_a_difference_with_a_line(rows):
     found = verify(of_two(rows), CHECKS, samples=1)
     assert found.verdict == "different"
     assert found.divergence.nnx.source
+
+
+def test_of_many_layers_each_is_paired_with_its_own():
+    """In another order on the other side, and so many that each pair may not be looked at again."""
+    count = 300
+    linen = [View(f"params/layers_{i}/token") for i in range(count)]
+    nnx = [View(f"params/layers/{i}/token") for i in reversed(range(count))]
+    leaves = (
+        {view.leaf: jax.ShapeDtypeStruct((1, 1, D), "float32") for view in linen},
+        {view.leaf: jax.ShapeDtypeStruct((D,), "float32") for view in nnx},
+    )
+    found = Found((), tuple(linen), tuple(nnx), Graph([], [], {}), Graph([], [], {}))
+    made = paired_but_for_axes_of_one(found, leaves)
+    assert (made.linen_left, made.nnx_left) == ((), ())
+    assert {(entry.linen.leaf, entry.nnx.leaf) for entry in made.entries} == {
+        (f"params/layers_{i}/token", f"params/layers/{i}/token") for i in range(count)
+    }

@@ -1,5 +1,6 @@
 """What the words and numbers in the paths of two weights have in common."""
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -25,12 +26,14 @@ _FULL = {
 }
 
 
+@functools.cache  # each is asked for with each of the other side
 def words(path: str) -> frozenset[str]:
     """The words of `path`, without its numbers: "params/mlp_0/Dense_1" -> {params, mlp, dense}."""
     found = (word.lower() for word in _WORD.findall(path) if not word.isdigit())
     return frozenset(_FULL.get(word, word) for word in found)
 
 
+@functools.cache
 def numbers(path: str) -> tuple[int, ...]:
     """The numbers of `path`, in order."""
     return tuple(int(word) for word in _WORD.findall(path) if word.isdigit())

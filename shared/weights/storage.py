@@ -8,7 +8,7 @@ from shared.program.layout import Step
 from shared.program.view import View
 from shared.weights.entry import Entry
 from shared.weights.match import Matcher
-from shared.weights.names import shared_words
+from shared.weights.names import shared_words, similarity
 from shared.weights.pieces import Found, Leaves
 
 # Of how many weights it is said by name.
@@ -55,16 +55,18 @@ def paired_but_for_axes_of_one(found: Found, leaves: tuple[Leaves, Leaves]) -> F
         for views in (found.linen_left, found.nnx_left)
     ]
     candidates = sorted(
-        (-shared_words(_name(a), _name(b)), i, j)
+        (-similarity(_name(a), _name(b)), abs(i - j), i, j)
         for i, a in enumerate(left[0])
         for j, b in enumerate(left[1])
         if kind(0, a) == kind(1, b) and leaves[0][a.leaf].shape != leaves[1][b.leaf].shape
     )
+    choices = [collections.Counter(each[side] for each in candidates) for side in (2, 3)]
     known: tuple[dict[View, View], dict[View, View]] = ({}, {})
-    for likeness, i, j in candidates:
-        is_alone = [each[1:] for each in candidates if i == each[1] or j == each[2]] == [(i, j)]
+    for _, _, i, j in candidates:
+        is_alone = choices[0][i] == choices[1][j] == 1
         a, b = left[0][i], left[1][j]
-        if (likeness or is_alone) and a not in known[0] and b not in known[1]:
+        is_free = a not in known[0] and b not in known[1]
+        if is_free and (is_alone or shared_words(_name(a), _name(b))):
             known[0][a], known[1][b] = b, a
     pairs = (
         Entry(View(a.leaf, steps=(Step("reshape", tuple(leaves[1][b.leaf].shape)),)), b, "names")
