@@ -66,6 +66,9 @@ def pytest_configure(config):
         "in_turn(name): without --thorough, its parameters are combined in turn, not each with "
         "each, until each is run, or each of the one that is named",
     )
+    config.addinivalue_line(
+        "markers", "one_in(n): without --thorough, the first of each n of its parameters is run"
+    )
     rest, thorough = config.getoption("--rest"), config.getoption("--thorough")
     optimized = config.getoption("--optimized") or (thorough and not rest)
     config.option.thorough = thorough = thorough or rest
@@ -85,13 +88,19 @@ def pytest_sessionstart(session):
         shutil.rmtree(compiled)
 
 
+def pytest_sessionfinish():
+    """Pytest collects five times when it ends: of what one collection has left it finds nothing."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(config, items):
     """Leaves out what is one more of a kind, unless it is named, and counts it as deselected."""
     rest, optimized = config.getoption("--rest"), config.getoption("--optimized")
     is_whole = config.getoption("--thorough") and not rest
     if is_whole or any("::" in word for word in config.args):
         return
-    combined = in_turn(items)
+    combined = in_turn(items) | one_in(items)
     left = [item for item in items if is_one_more(item) or combined.get(item) is False]
     kept = [item for item in items if item not in left]
     # Where all of a test is left out, an id of its marker is none of its parameters.
@@ -129,12 +138,8 @@ def in_turn(items):
     Of parameters of n and m values those are run that are met in max(n, m) steps through both, or
     in as many steps as the one that is named has values.
     """
-    of_function = {}
-    for item in items:
-        if item.get_closest_marker("in_turn"):
-            of_function.setdefault(item.function, []).append(item)
     kept = {}
-    for those in of_function.values():
+    for those in marked(items, "in_turn"):
         values = {name: [] for name in those[0].callspec.params}
         places = [tuple(place_in(values[name], item, name) for name in values) for item in those]
         sizes = {name: len(found) for name, found in values.items()}
@@ -143,6 +148,24 @@ def in_turn(items):
         steps = {tuple(i % size for size in sizes.values()) for i in range(most)}
         kept |= {item: place in steps for item, place in zip(those, places, strict=True)}
     return kept
+
+
+def one_in(items):
+    """Of each test that is marked so, whether it is one of those of each run."""
+    return {
+        item: i % item.get_closest_marker("one_in").args[0] == 0
+        for those in marked(items, "one_in")
+        for i, item in enumerate(those)
+    }
+
+
+def marked(items, mark):
+    """The tests that have a mark, of each function a list."""
+    of_function = {}
+    for item in items:
+        if item.get_closest_marker(mark):
+            of_function.setdefault(item.function, []).append(item)
+    return of_function.values()
 
 
 def place_in(values, item, name):

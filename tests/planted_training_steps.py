@@ -149,7 +149,9 @@ OWN = with_(STEPS, linen_state=own_state, linen_step=step_of_own_state)
 
 RIGHT = [
     pytest.param(with_(STEPS, nnx_step=FUNCTIONAL), id="functional step"),
-    pytest.param(with_(GIVEN, nnx_optimizer=adamw(mask=by_axes)), id="mask of layers in a list"),
+    pytest.param(
+        with_(GIVEN, nnx_optimizer=adamw(mask=by_axes)), id="mask of layers in a list", marks=SLOW
+    ),
     pytest.param(with_(PLAIN, nnx_step=sharded(mean)), id="mean over shards"),
     pytest.param(LORA, id="low rank"),
     pytest.param(

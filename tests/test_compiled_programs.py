@@ -77,7 +77,7 @@ class Twins:
         return {name: compiled(each, *args) for name, each in self.functions[kind].items()}
 
 
-@pytest.mark.quick("shared", "remat", "tied_embedding", "while_loop")
+@pytest.mark.quick("shared", "while_loop")
 @pytest.mark.parametrize("case", each(case for case in CASES.values() if case.name in FORWARD))
 def test_the_three_are_one_program(linen, nnx, case):
     case = small(case)

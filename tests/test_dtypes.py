@@ -152,3 +152,27 @@ def test_results_of_another_type_are_named_where_it_begins(port, linen, nnx):
     assert found.remark == "output: bfloat16[3,6] in Linen, float32[3,6] in NNX"
     assert (found.divergence.linen.source, found.divergence.nnx.source) == (linen, nnx)
     assert found.divergence.reason.endswith("float32 in NNX")
+
+
+class Halved(nn.Module):
+    """Its loss is so steep that the steps of training are shortened."""
+
+    @nn.compact
+    def __call__(self, x):
+        return 300 * nn.Dense(D, dtype=HALF, param_dtype=HALF, name="dense")(x)
+
+
+class PortHalved(nnx.Module):
+    def __init__(self, rngs, factor=300):
+        self.dense = nnx.Linear(D, D, dtype=HALF, param_dtype=HALF, rngs=rngs)
+        self.factor = factor
+
+    def __call__(self, x):
+        return self.factor * self.dense(x)
+
+
+@pytest.mark.parametrize(("factor", "status"), [(300, "equal"), (-300, "different")])
+def test_params_in_half_precision_are_trained_in_it(factor, status):
+    found = verify(Pair(Halved(), lambda rngs: PortHalved(rngs, factor), X), ["training"])
+    (check,) = (check for check in found.checks if check.name == "training")
+    assert check.status == status

@@ -29,7 +29,21 @@ def check_gradients_equal(linen, nnx, case):
 
 
 @pytest.mark.optimized
-@pytest.mark.thorough("transformer_untied", "transformer_decode")
+@pytest.mark.quick(
+    "shared",
+    "ensemble",
+    "identical_copies",
+    "dropout",
+    "batch_norm",
+    "remat",
+    "layer_inputs_reverse",
+    "custom_vjp",
+    "scan_axis_1",
+    "tied_embedding",
+    "nested",
+    "mixed_precision",
+    "decode",
+)
 def test_gradients_are_equal(linen, nnx, case):
     check_gradients_equal(linen, nnx, case)
 

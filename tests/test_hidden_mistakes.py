@@ -192,7 +192,7 @@ class PortNormed(nnx.Module):
         return self.last(self.norm(self.first(x)))
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("epsilon")
 @pytest.mark.parametrize("size", [0.5, 1, 2, 4, 8, 64])
 @pytest.mark.parametrize("epsilon", [1e-5, 3e-6])
 def test_another_epsilon_is_found_whatever_the_size_of_what_it_is_added_to(size, epsilon):

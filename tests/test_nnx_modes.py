@@ -69,11 +69,8 @@ eager_and_jitted = pytest.mark.parametrize(
         for each in (
             "shared-(True, True)",
             "shared-(True, False)",
+            "ensemble-(False, True)",
             "reversed-(False, False)",
-            "ensemble-(True, False)",
-            "reversed_ensemble-(False, True)",
-            "identical_copies-(True, True)",
-            "confused-(False, False)",
         )
     )
 )

@@ -48,6 +48,26 @@ def check_same_program(linen, nnx, case):
         assert verify(pair, ["programs"]).verdict == "identical"
 
 
+@pytest.mark.quick(
+    "shared",
+    "reversed",
+    "reversed_ensemble",
+    "confused",
+    "dropout_shared_masks",
+    "auxiliary",
+    "remat_dots",
+    "remat_scan",
+    "layer_inputs",
+    "control_flow",
+    "while_loop",
+    "map_variables",
+    "layer_list",
+    "tied_layers",
+    "sharding",
+    "legacy",
+    "bridge",
+    "transformer_decode",
+)
 def test_programs_are_the_same(linen, nnx, case):
     check_same_program(linen, nnx, case)
 

@@ -265,6 +265,7 @@ PORTS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", PORTS)
 def test_a_right_port_passes(name):
     linen, build = PORTS[name]

@@ -1165,18 +1165,12 @@ PAIRS = {**BLOCKS, **WORDS, **KEYS, **SEVERAL, **STARTS, **STACKS, **NAMES, **TR
 @pytest.mark.filterwarnings("ignore:The 'split' argument of 'fork':DeprecationWarning")
 @pytest.mark.quick(
     "key split",
-    "mask of uniform numbers",
-    "branches in another order",
     "drawn at once",
     "lecun by hand",
-    "transposed kernel",
     "list for a stack",
     "drawn as a whole",
-    "shorter names",
     "train against attributes",
-    "train_kwargs",
     "batch norm in a scan",
-    "attention by attribute",
 )
 @pytest.mark.parametrize("name", PAIRS)
 def test_passes(name):

@@ -35,6 +35,16 @@ class Item:
         return next(iter(self.iter_markers(kind)), None)
 
 
+@dataclasses.dataclass(eq=False)
+class Marked:
+    """A test with a parameter, of which one in three is run."""
+
+    function: str
+
+    def get_closest_marker(self, kind):
+        return SimpleNamespace(args=[3]) if kind == "one_in" else None
+
+
 def selected(given, args=()):
     """The names of the tests that are run."""
     dropped = []
@@ -63,6 +73,12 @@ def test_what_claims_something_of_xla_is_run_alone():
 
 def test_all_are_run_where_it_is_asked_for_them():
     assert selected(["thorough"]) == selected([], ["tests/test_jit.py::test_init"]) == set(MARKS)
+
+
+def test_one_in_three_is_run_without_thorough():
+    items = [Marked(function) for function in ("a", "a", "b", "a", "a", "b")]
+    kept = conftest.one_in(items)
+    assert [kept[item] for item in items] == [True, False, True, False, True, False]
 
 
 @pytest.mark.parametrize(

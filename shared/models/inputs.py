@@ -61,9 +61,9 @@ def sample_inputs(
             return jnp.broadcast_to(jax.random.key(seed), x.shape) if is_spec else x
         if isinstance(x, jax.ShapeDtypeStruct):
             if jnp.issubdtype(x.dtype, jnp.floating):
-                return jnp.asarray(rng.standard_normal(x.shape), x.dtype)
+                return jax.device_put(rng.standard_normal(x.shape).astype(x.dtype))
             own = numbers.get(i, WholeNumbers())
-            return jnp.asarray(own.sample(rng, x.shape), x.dtype)
+            return jax.device_put(np.asarray(own.sample(rng, x.shape), x.dtype))
         if seed and jnp.size(x) == 1 and i in numbers:
             others = [n for n in numbers[i].telling if n != x] or [int(x)]
             return jnp.full(jnp.shape(x), others[seed % len(others)], jnp.result_type(x))

@@ -74,7 +74,7 @@ class LinenTrainee:
         Raises:
           InputError: `linen_state` returns something else.
         """
-        variables = unflatten({path: jnp.asarray(leaf) for path, leaf in leaves.items()})
+        variables = unflatten({path: jax.device_put(leaf) for path, leaf in leaves.items()})
         variables.setdefault("params", {})
         with during(self._where_made):
             state = self._make_state(variables, self._tx)

@@ -107,15 +107,16 @@ def _compute(
 
 def _by_jax(node: Node, args: list[Any], wide: bool) -> tuple[Any, ...]:
     """The results of an operation as JAX computes it, in float64 if it takes that."""
+    # Put there, and not made by `jnp.asarray`, which compiles a program for each shape.
     as_written = [
-        arg if _is_key(arg) else jnp.asarray(arg).astype(source.avals[which].dtype)
+        arg if _is_key(arg) else jax.device_put(np.asarray(arg).astype(source.avals[which].dtype))
         for arg, (source, which) in zip(args, node.args, strict=True)
     ]
     if not wide or node.op in CALLBACKS:
         results = node.primitive.bind(*as_written, **node.params)
     else:
         try:
-            results = node.primitive.bind(*map(jnp.asarray, args), **_wide_params(node.params))
+            results = node.primitive.bind(*map(jax.device_put, args), **_wide_params(node.params))
         except (TypeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
             # It insists on its own types: a bit pattern, say, or a program within the program.
             results = node.primitive.bind(*as_written, **node.params)

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from shared.program.canonical import only_reshapes
@@ -140,7 +139,7 @@ def _is_the_other_without(side: Side, end: Node, made: Node, source: Node, other
         return False
     value, shape = np.asarray(side.values[source][0]), made.avals[0].shape
     value = value.reshape(shape) if value.size == made.avals[0].size else value
-    instead = {made: (jnp.broadcast_to(value, shape),)}
+    instead = {made: (np.broadcast_to(value, shape),)}
     again = computed_again(nodes, side.values, instead, side.casts).get(end, ())
     return bool(again) and all(
         same_in_place(x, y, size_of(y)) and _is_nearer(x, y, before)
