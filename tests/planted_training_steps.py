@@ -163,6 +163,7 @@ RIGHT = [
     pytest.param(
         with_(GIVEN, optimizer=optax.contrib.schedule_free_adamw(1e-2)),
         id="weights that an optimizer keeps",
+        marks=SLOW,
     ),
     pytest.param(
         with_(GIVEN, optimizer=optax.masked(optax.adam(1e-2), trained.is_decayed)),

@@ -16,6 +16,7 @@ def check_shapes(implementation, case, variables):
     assert activation.dtype == np.float32
 
 
+@pytest.mark.one_in(2)
 def test_activation_has_the_shape_of_the_batch(linen, nnx, case):
     variables = random_variables(case)
     check_shapes(linen, case, variables)

@@ -44,7 +44,8 @@ def test_a_model_in_training_is_evaluated_by_another_field_of_linen_or_a_view_of
     assert np.any(logits != model(tokens, flax_nnx.Rngs(dropout=0)))
 
 
-@pytest.mark.quick("linen")
+# Of an attention alone it is in tests/test_decode.py.
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_step_by_step_is_the_whole_text_at_once(name, linen, nnx, request):
     implementation = request.getfixturevalue(name)
