@@ -219,6 +219,11 @@ OF_NO_MODEL = {
         "holds the state of an optimizer alone (count, mu, nu)",
     ),
     "a TrainState": ("nnx_to_linen", linen, "is a TrainState of Linen's"),
+    "an optimizer's state that is called one": (
+        "nnx_to_linen",
+        lambda: {"model": PARAMS, "optimizer": ADAM.init(PARAMS)},
+        "optimizer/0/mu/dense/bias is a moment of dense/bias, and no optimizer is found beside",
+    ),
     "an optimizer of NNX in a dict": (
         "auto",
         lambda: {

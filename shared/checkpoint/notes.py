@@ -27,6 +27,11 @@ def notes_on(conversion: Conversion, target: str, options: Options) -> Iterator[
             f"{conversion.source.path} has no manifest: whether its bytes are those written is not "
             f"known"
         )
+    if conversion.source.items:
+        yield (
+            f"{conversion.source.path}: the items {', '.join(conversion.source.items)} become one: "
+            f"{target} holds the whole state in one tree"
+        )
     aux = AUX[conversion.to]
     carried = [path for path in conversion.plan if path[0] == aux]
     if carried:
@@ -34,6 +39,11 @@ def notes_on(conversion: Conversion, target: str, options: Options) -> Iterator[
             f"{target}: `{aux}` holds {_count(carried)} that the other API has no place for "
             f"({written(carried[0])}); they come back; PyTreeRestore(partial_restore=True) leaves "
             f"them out"
+        )
+    if conversion.to == NNX and conversion.roles.optimizer and conversion.roles.step is None:
+        yield (
+            f"{target}: has no optimizer/step, for no step was saved: "
+            f"`del state['optimizer']['step']` before you restore into it"
         )
     unnamed = {names[0] for names in conversion.roles.variables} - NAMED
     if conversion.to == NNX and conversion.by == "rule" and unnamed:

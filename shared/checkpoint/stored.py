@@ -86,6 +86,11 @@ class Reader(Protocol):
         """The names of what else is in the directory of a step; none elsewhere."""
         ...
 
+    @property
+    def items(self) -> tuple[str, ...]:
+        """The names of the items that a state is in, where these are several."""
+        ...
+
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf: contiguous in C's order, in this machine's byte order.
 
@@ -114,6 +119,7 @@ class OfOneFile:
     path: str
     form: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
 
     @property
     def location(self) -> str:

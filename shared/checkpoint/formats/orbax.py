@@ -27,8 +27,10 @@ __all__ = ["OrbaxReader", "open_orbax", "write_orbax"]
 KEY_NUMBERS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}
 
 
-def open_orbax(path: str, step: int | None = None) -> "OrbaxReader":
+def open_orbax(path: str, step: int | None = None) -> "OrbaxReader | OrbaxItems":
     """Opens what is at `path`: a checkpoint of version 0 or 1, a step of it, a folder of steps.
+
+    A state whose params and optimizer are in items of their own is read as one tree of them.
 
     Args:
       path: a directory.
@@ -40,7 +42,8 @@ def open_orbax(path: str, step: int | None = None) -> "OrbaxReader":
       CorruptFileError: it is damaged.
       FileAccessError: the system refuses to read it.
     """
-    return OrbaxReader(path, place_of(path, step))
+    place = place_of(path, step)
+    return OrbaxItems(path, place) if place.items else OrbaxReader(path, place)
 
 
 class OrbaxReader:
@@ -53,6 +56,7 @@ class OrbaxReader:
     """
 
     format = "orbax"
+    items: tuple[str, ...] = ()
 
     def __init__(self, path: str, located: Place):
         """Reads what the checkpoint says of itself; raises what `open_orbax` does."""
@@ -105,6 +109,39 @@ class OrbaxReader:
           FileAccessError: the system refuses to read them.
         """
         return self._arrays[path].parts()
+
+
+class OrbaxItems:
+    """A `Reader` of several items of a step, each below its name."""
+
+    format = "orbax"
+
+    def __init__(self, path: str, located: Place):
+        """Reads what the items say of themselves; raises what `open_orbax` does."""
+        self.path = path
+        self.location, self.form, self.beside = located.directory, located.form, located.beside
+        self.items = located.items
+        self._readers = {
+            name: OrbaxReader(path, Place(os.path.join(located.directory, name), (), ()))
+            for name in located.items
+        }
+        self.leaves: Leaves = {
+            (name, *leaf): found
+            for name, item in self._readers.items()
+            for leaf, found in item.leaves.items()
+        }
+
+    def read(self, path: Path) -> np.ndarray:
+        """As `OrbaxReader.read`."""
+        return self._readers[str(path[0])].read(path[1:])
+
+    def is_in_parts(self, path: Path) -> bool:
+        """As `OrbaxReader.is_in_parts`."""
+        return self._readers[str(path[0])].is_in_parts(path[1:])
+
+    def parts(self, path: Path) -> Iterator[np.ndarray]:
+        """As `OrbaxReader.parts`."""
+        return self._readers[str(path[0])].parts(path[1:])
 
 
 def _values(directory: str, metadata: Metadata) -> Values:

@@ -12,6 +12,12 @@ UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp(-\d+)?$|\.partial_save$")
 STEP = re.compile(r"(?:.*[_-])?(\d{1,18})$")
 # Of these one at least is in a directory that arrays were written to.
 _SIGNS = ("_METADATA", "manifest.ocdbt", "ocdbt.process_0")
+# Items that are one state of training, whatever else is saved beside them.
+_OF_ONE_STATE = ({"params", "opt_state"}, {"params", "batch_stats"}, {"model", "optimizer"})
+# Where a `CheckpointManager` saves what is one item, without a name.
+_DEFAULT = "default"
+# What a step says of itself, by the names of its items.
+_OF_STEP = "_CHECKPOINT_METADATA"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +30,14 @@ class Place:
         `CheckpointManager`, () where the path is `directory` itself.
       beside: the names of what else is in the step's directory, the one that holds the last of
         `form`: other items, `_CHECKPOINT_METADATA`.
+      items: where a state is in several items, their names, of directories in `directory`; `form`
+        is then that of one item with all of it.
     """
 
     directory: str
     form: tuple[str, ...]
     beside: tuple[str, ...]
+    items: tuple[str, ...] = ()
 
 
 def place_of(path: str, step: int | None = None) -> Place:
@@ -50,7 +59,7 @@ def place_of(path: str, step: int | None = None) -> Place:
         _no_step(path, step)
         return Place(path, (), ())
     items = _items(path, names)
-    are_steps = "_CHECKPOINT_METADATA" not in names and all(map(STEP.match, items))
+    are_steps = _OF_STEP not in names and all(map(STEP.match, items))
     if items and not are_steps:
         _no_step(path, step)
         return _in_step(path, ())
@@ -64,12 +73,15 @@ def _in_step(path: str, form: tuple[str, ...]) -> Place:
     if _is_item(names):
         return Place(directory, form, ())
     items = _items(directory, names)
+    if len(items) > 1 and any(those <= set(items) for those in _OF_ONE_STATE):
+        beside = tuple(name for name in names if name not in items and name != _OF_STEP)
+        return Place(directory, (*form, _DEFAULT), beside, tuple(items))
     if len(items) > 1:
         likely = "params" if "params" in items else items[0]
         raise InputError(
             f"{printable(directory)}: holds arrays in several items, {_listed(items)}; give the "
             f"path of one of them, {printable(os.path.join(directory, likely))}: an optimizer goes "
-            f"along where one item holds it and its params"
+            f"along where it is beside params as `opt_state`, or in one item with them"
         )
     (item,) = items
     beside = tuple(name for name in names if name != item)

@@ -40,7 +40,8 @@ def _unwrapped(names: Names, wrapper: str) -> Names:
 def optimizers_in(paths: Iterable[Names], counts: Collection[Names]) -> list[Names]:
     """Where each `nnx.Optimizer` is: below the name that has `opt_state` and `step`.
 
-    One that keeps no state, as SGD without momentum, has `step` alone.
+    One that keeps no state, as SGD without momentum, has `step` alone; one that was made of an
+    optimizer of Linen's whose steps were not saved has `opt_state` alone.
 
     Args:
       paths: all names.
@@ -48,7 +49,11 @@ def optimizers_in(paths: Iterable[Names], counts: Collection[Names]) -> list[Nam
     """
     paths = list(paths)
     above = {path[: path.index("opt_state")] for path in paths if "opt_state" in path}
-    found = {at for at in above if any(path[: len(at) + 1] == (*at, "step") for path in paths)}
+    inner: dict[Names, set[str]] = {
+        at: {path[len(at)] for path in paths if path[: len(at)] == at and len(path) > len(at)}
+        for at in above
+    }
+    found = {at for at in above if "step" in inner[at] or (at and inner[at] == {"opt_state"})}
     tops = collections.Counter(path[0] for path in paths)
     if not above and len(tops) > 1:
         found = {path[:1] for path in counts if path[1:2] == ("step",) and tops[path[0]] == 1}
@@ -91,6 +96,8 @@ def nnx_roles(
     if found and len(found[0]) > 1:
         by_names, found = _below(found[0][:-1], by_names, source), [found[0][-1:]]
     if not found:
+        if at is None and not known:
+            _check_no_moments(by_names, source)
         variables, others = _parted(by_names, _at(by_names, known, source) if at is None else at)
         return Roles(NNX, variables, others=others, aux=aux), {}
     optimizer_at = found[0]
@@ -119,6 +126,24 @@ def nnx_roles(
         if "opt_state" in names
     }
     return Roles(NNX, variables, optimizer, step, others, aux), masked
+
+
+def _check_no_moments(by_names: Collection[Names], source: str) -> None:
+    """Stops at an optimizer's state that is not below `opt_state`: its moments are no variables."""
+    moments = {
+        names: names[names.index("mu") + 1 :]
+        for names in by_names
+        if "mu" in names[1:] and (*names[: names.index("mu")], "count") in by_names
+    }
+    others = [names for names in by_names if names not in moments]
+    ends = {names[i:] for names in others for i in range(len(names))}
+    for names, of in moments.items():
+        if of in ends:
+            raise InputError(
+                f"{source}: {'/'.join(names)} is a moment of {'/'.join(of)}, and no optimizer is "
+                f"found beside the model; save its state below `opt_state`, or nnx.state of a "
+                f"module that holds the model and its nnx.Optimizer"
+            )
 
 
 def _below(at: Names, by_names: Mapping[Names, Path], source: str) -> dict[Names, Path]:

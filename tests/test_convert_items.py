@@ -1,0 +1,108 @@
+"""A state of training in items of its own, as a `CheckpointManager` saves them, is one state."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from stored_trees import LinenLayers, NnxLayers, linen_state
+
+from shared.checkpoint.compare import compare
+from shared.checkpoint.convert import convert
+from shared.checkpoint.formats.orbax import open_orbax
+from shared.checkpoint.options import Options
+from shared.errors import InputError
+
+ADAM = optax.adamw(1e-3)
+
+
+def save_items(path, items, steps=(3,)):
+    """Each in an item, and a JSON beside them."""
+    run = ocp.args.JsonSave({"loss": 0.5})
+    with ocp.CheckpointManager(path) as manager:
+        for step in steps:
+            args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+            manager.save(step, args=ocp.args.Composite(**args, run=run))
+            manager.wait_until_finished()
+
+
+def linen_items():
+    state = linen_state(LinenLayers(), ADAM)
+    return {
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "opt_state": state.opt_state,
+        "rngs": {"dropout": jax.random.key(3)},
+        "progress": {"epoch": jnp.int32(4)},
+    }
+
+
+def nnx_items():
+    model = NnxLayers(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, ADAM, wrt=nnx.Param)
+    return {"model": nnx.state(model), "optimizer": nnx.state(optimizer)}
+
+
+@pytest.mark.parametrize(
+    ("items", "there"),
+    [
+        (linen_items, {"model", "optimizer", "rngs", "progress"}),
+        (nnx_items, {"params", "batch_stats", "opt_state", "step"}),
+    ],
+    ids=["linen", "nnx"],
+)
+def test_they_go_there_and_back_as_one(items, there, tmp_path):
+    save_items(tmp_path / "source", items())
+    notes = []
+    convert(tmp_path / "source", tmp_path / "there", told=notes.append)
+    names = ", ".join(sorted(items()))
+    assert any(f"the items {names} become one" in note for note in notes)
+    lacks_step = any("has no optimizer/step" in note for note in notes)
+    assert lacks_step == (items is linen_items)
+    assert (tmp_path / "there" / "3" / "run" / "metadata").exists()
+    with ocp.CheckpointManager(tmp_path / "there") as manager:
+        assert manager.restore(3, args=ocp.args.StandardRestore()).keys() == there
+    convert(tmp_path / "there", tmp_path / "back")
+    found = compare((tmp_path / "back", tmp_path / "source"))
+    assert {row.status for row in found.rows} == {"equal"}
+    stored = open_orbax(str(tmp_path / "source")).leaves.values()
+    assert len(found.rows) == sum(leaf.kind != "empty" for leaf in stored)
+    os.unlink(tmp_path / "there" / "3" / "default" / "MANIFEST.json")
+    convert(tmp_path / "there", tmp_path / "by rule")
+    assert compare((tmp_path / "by rule", tmp_path / "source")).is_equal
+
+
+def test_what_is_converted_of_them_is_what_one_item_makes(tmp_path):
+    save_items(tmp_path / "several", linen_items())
+    save_items(tmp_path / "one", {"state": linen_items()})
+    for name in ("several", "one"):
+        convert(tmp_path / name, tmp_path / f"{name} in nnx")
+    assert compare((tmp_path / "several in nnx", tmp_path / "one in nnx")).is_equal
+
+
+def test_one_of_them_is_converted_where_its_path_is_given(tmp_path):
+    save_items(tmp_path / "source", linen_items())
+    item = tmp_path / "source" / "3" / "params"
+    convert(item, tmp_path / "there", Options(direction="linen_to_nnx"))
+    assert {path[0] for path in open_orbax(str(tmp_path / "there")).leaves} == {
+        "layers",
+        "norm",
+        "head",
+    }
+
+
+def test_a_step_of_them_is_chosen(tmp_path):
+    save_items(tmp_path / "source", linen_items(), steps=(3, 4))
+    with pytest.raises(InputError, match="several steps, 3, 4; choose one with --step=4"):
+        convert(tmp_path / "source", tmp_path / "there")
+    convert(tmp_path / "source", tmp_path / "there", Options(step=4))
+    assert os.listdir(tmp_path / "there") == ["4"]
+
+
+def test_two_models_are_not_one_state(tmp_path):
+    save_items(tmp_path / "source", {"ema": {"a": jnp.ones(2)}, "state": linen_items()})
+    with pytest.raises(InputError, match="several items, ema, state; give the path of one of them"):
+        convert(tmp_path / "source", tmp_path / "there")
