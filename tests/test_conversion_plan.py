@@ -228,6 +228,21 @@ def test_layers_that_are_no_stack_are_refused():
     assert "none that can be told" in refused(leaves, Layout("unstacked"))
 
 
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        (7, "--param_scan_axis=7: params/layers/kernel is (3, 4, 5) and has no such axis"),
+        (-3, "--param_scan_axis=-3: params/layers/bias is (3, 5) and has no such axis"),
+        (1, "along it params/layers/kernel is 4 long and params/layers/bias 5, as layers are not"),
+    ],
+)
+def test_an_axis_along_which_there_are_no_layers_is_named(axis, said):
+    leaves = params(layers__kernel=(3, 4, 5), layers__bias=(3, 5))
+    found = refused(leaves, Layout("unstacked", axis))
+    assert said in found
+    assert found.endswith("give the axis of the layers of layers")
+
+
 def test_a_scalar_of_each_layer_is_stacked_along_the_first_axis_alone():
     leaves = params(layers_0__scale=(), layers_1__scale=())
     assert planned(leaves, Layout("stacked"))["layers", "scale", "value"].leaf.shape == (2,)

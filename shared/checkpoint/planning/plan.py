@@ -180,7 +180,7 @@ class _Planned:
                 raise InputError(
                     f"{self.source}: {written(stored[here.leaf])} is {leaf.shape}, its param "
                     f"{tuple(expected.shape)}: what it is where {name} is laid out otherwise is "
-                    f"not known; keep the layout, or convert the params alone"
+                    f"not known; keep the layout, or save the params alone and convert those"
                 )
             if (leaf.dtype, leaf.kind) != (first.dtype, first.kind):
                 raise InputError(

@@ -170,6 +170,8 @@ def stack_of_layers(variables: Mapping[Names, Leaf], layout: Layout) -> tuple[Na
         if (stack[-1] in _STACKS or "/".join(stack) == layout.stack)
     }
     lengths = {stack: length for stack, length in named.items() if length}
+    if layout.axis is not None and len(named) == 1 and not lengths:
+        _check_axis(*next((stack, below[stack]) for stack in named), layout)
     inner = {
         stack for stack in lengths for other in lengths if stack[: len(other)] == other != stack
     }
@@ -189,6 +191,30 @@ def _length(variables: Mapping[Names, Leaf], layout: Layout) -> int:
         axis = layout.axis_of(collection, len(leaf.shape))
         lengths.add(leaf.shape[axis] if 0 <= axis < len(leaf.shape) else 0)
     return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _check_axis(stack: Names, variables: Mapping[Names, Leaf], layout: Layout) -> None:
+    """Stops where the variables of the one module of layers are none along the axis that is given.
+
+    Raises:
+      InputError: one has no such axis, or two are not equally long along it.
+    """
+    along: dict[int, str] = {}
+    for (collection, *names), leaf in variables.items():
+        axis = layout.axis_of(collection, len(leaf.shape))
+        name = "/".join((collection, *names))
+        if not 0 <= axis < len(leaf.shape):
+            raise InputError(
+                f"--param_scan_axis={layout.axis}: {name} is {leaf.shape} and has no such axis; "
+                f"give the axis of the layers of {'/'.join(stack)}"
+            )
+        along.setdefault(leaf.shape[axis], name)
+    if len(along) > 1:
+        (one, first), (other, second), *_ = along.items()
+        raise InputError(
+            f"--param_scan_axis={layout.axis}: along it {first} is {one} long and {second} "
+            f"{other}, as layers are not; give the axis of the layers of {'/'.join(stack)}"
+        )
 
 
 def _check_one_axis(stack: Names, variables: Mapping[Names, Leaf], length: int) -> None:
