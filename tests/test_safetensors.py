@@ -13,6 +13,7 @@ from checkpoint_trees import arrays, in_memory, layouts, leaf_names, same_leaves
 from flax.traverse_util import flatten_dict
 from hypothesis import given
 
+from shared.checkpoint.convert import Options, convert
 from shared.checkpoint.formats.contents import DTYPES
 from shared.checkpoint.formats.safe_tensors import NAMES, open_safetensors, write_safetensors
 from shared.checkpoint.stored import Leaf
@@ -207,3 +208,16 @@ def test_a_hostile_file(name, tmp_path):
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("separator", ["/", "."])
+def test_flat_names_are_joined_as_those_of_the_source(separator, tmp_path):
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    names = {separator.join(("params", "dense", name)) for name in ("kernel", "bias")}
+    arrays = {name: np.ones((2, 2), np.float32) for name in names}
+    safetensors.numpy.save_file(arrays, tmp_path / "source.safetensors")
+    convert(tmp_path / "source.safetensors", there, Options(format="safetensors"))
+    expected = {separator.join(("dense", name)) for name in ("kernel", "bias")}
+    assert safetensors.numpy.load_file(there).keys() == expected
+    convert(there, back, Options(format="safetensors"))
+    assert safetensors.numpy.load_file(back).keys() == names

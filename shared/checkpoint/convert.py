@@ -14,6 +14,7 @@ from shared.checkpoint.formats.table import (
     check_can_hold,
     open_checkpoint,
     write_orbax,
+    write_safetensors,
 )
 from shared.checkpoint.integrity.manifest import Manifest, versions
 from shared.checkpoint.integrity.opened import open_with_manifest
@@ -206,6 +207,8 @@ def _written(
     if kind in IN_PARTS:
         there = {path: entry.values for path, entry in journal.entries.items()}
         write_orbax(location, conversion.leaves, read, there, on_disk)
+    elif kind == "safetensors":
+        write_safetensors(location, conversion.leaves, read, conversion.source.separator)
     else:
         WRITERS[kind](location, conversion.leaves, read)
     if conversion.by == MANIFEST and conversion.manifest is not None:

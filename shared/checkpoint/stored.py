@@ -91,6 +91,11 @@ class Reader(Protocol):
         """The names of the items that a state is in, where these are several."""
         ...
 
+    @property
+    def separator(self) -> str:
+        """What stands between the names in a path where a format has flat names only."""
+        ...
+
     def read(self, path: Path) -> np.ndarray:
         """The numbers of a leaf: contiguous in C's order, in this machine's byte order.
 
@@ -120,6 +125,7 @@ class OfOneFile:
     form: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
+    separator: str = ""
 
     @property
     def location(self) -> str:

@@ -55,7 +55,7 @@ class OrbaxReader:
       beside: the names of what else is in the directory of a step; none elsewhere.
     """
 
-    format = "orbax"
+    format, separator = "orbax", ""
     items: tuple[str, ...] = ()
 
     def __init__(self, path: str, located: Place):
@@ -114,7 +114,7 @@ class OrbaxReader:
 class OrbaxItems:
     """A `Reader` of several items of a step, each below its name."""
 
-    format = "orbax"
+    format, separator = "orbax", ""
 
     def __init__(self, path: str, located: Place):
         """Reads what the items say of themselves; raises what `open_orbax` does."""

@@ -34,7 +34,10 @@ DTYPES = {name: contents.DTYPES[dtype_name] for dtype_name, name in NAMES.items(
 class SafetensorsReader(OfOneFile):
     """The leaves of a safetensors file, each of kind "array" unless it is empty.
 
-    All names in a path are text. What separates them is `/` if any name holds it, else `.`.
+    All names in a path are text.
+
+    Attributes:
+      separator: what stands between them: `/` if any name holds it, else `.`.
     """
 
     format = "safetensors"
@@ -44,6 +47,7 @@ class SafetensorsReader(OfOneFile):
         header, start = _header(path)
         empty = _empty_leaves(header.pop("__metadata__", {}), path)
         names = [*header, *empty]
+        self.separator = _separator(names)
         contents.check_number_of_leaves(len(names), path)
         leaves: dict[Path, Leaf] = {}
         self._spans: dict[Path, tuple[contents.Span, ...]] = {}
@@ -78,14 +82,15 @@ def open_safetensors(path: str) -> SafetensorsReader:
     return SafetensorsReader(path)
 
 
-def write_safetensors(target: str, leaves: Leaves, read: Read) -> None:
+def write_safetensors(target: str, leaves: Leaves, read: Read, separator: str = "") -> None:
     """Writes a safetensors file, as `Writer` says.
 
-    The names in a path are joined by `.`, as users of Flax do, or by `/` where names hold a `.`.
-    A typed key is an array of uint32; what is empty is noted beside the arrays.
+    The names in a path are joined by `separator`, without one by `.`, as users of Flax do; where
+    names hold that, by the other of `.` and `/`. A typed key is an array of uint32; what is empty
+    is noted beside the arrays.
     """
     check_safetensors(leaves)
-    names = _names(leaves)
+    names = _names(leaves, separator)
     spans = _spans(leaves)
     metadata = {"format": "flax"}
     empty = {names[path]: leaf.empty for path, leaf in leaves.items() if leaf.kind == "empty"}
@@ -136,10 +141,10 @@ def _spans(leaves: Leaves) -> dict[Path, contents.Span]:
     return {path: (begins[path], leaf.nbytes) for path, leaf in stored.items()}
 
 
-def _names(leaves: Leaves) -> dict[Path, str]:
+def _names(leaves: Leaves, first: str = "") -> dict[Path, str]:
     """The flat names of leaves, from which their paths can be told again."""
     texts: list[Path] = [tuple(map(str, path)) for path in leaves]
-    for separator in (".", "/"):
+    for separator in ("/", ".") if first == "/" else (".", "/"):
         names = [separator.join(map(str, path)) for path in texts]
         if list(_paths(names)) == texts and "__metadata__" not in names:
             return dict(zip(leaves, names, strict=True))
@@ -152,8 +157,12 @@ def _names(leaves: Leaves) -> dict[Path, str]:
 
 def _paths(names: Iterable[str]) -> list[Path]:
     names = list(names)
-    separator = "/" if any("/" in name for name in names) else "."
+    separator = _separator(names)
     return [tuple(name.split(separator)) for name in names]
+
+
+def _separator(names: Iterable[str]) -> str:
+    return "/" if any("/" in name for name in names) else "."
 
 
 def _header(path: str) -> tuple[dict, int]:

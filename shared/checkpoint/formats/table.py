@@ -45,11 +45,11 @@ def open_safetensors(path: str) -> Reader:
     return safe_tensors.open_safetensors(path)
 
 
-def write_safetensors(target: str, leaves: Leaves, read: Read) -> None:
-    """The writer of safetensors."""
+def write_safetensors(target: str, leaves: Leaves, read: Read, separator: str = "") -> None:
+    """The writer of safetensors, whose names are joined by what is asked for."""
     from shared.checkpoint.formats import safe_tensors
 
-    safe_tensors.write_safetensors(target, leaves, read)
+    safe_tensors.write_safetensors(target, leaves, read, separator)
 
 
 FORMATS = ("orbax", "safetensors", "msgpack", "npz")

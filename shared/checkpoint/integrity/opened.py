@@ -20,7 +20,7 @@ class WithManifest:
         stop_at(list(problems_of_header(manifest, reader)), reader.path)
         self.format, self.path = reader.format, reader.path
         self.location, self.form, self.beside = reader.location, reader.form, reader.beside
-        self.items = reader.items
+        self.items, self.separator = reader.items, reader.separator
         self.leaves: Leaves = manifest.leaves
         self._reader = reader
         self._paths = {row: path for path, row in rows_of(manifest, reader).items()}
