@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from jax import lax
 
 from shared.program.graph import Iteration, Layer, Stack, Turn, Value
+from shared.program.indexing import known, taken
 from shared.program.jax_programs import CALLS
 from shared.program.source import users_place
 from shared.program.tracer import Handler, Tracer, opened
-from shared.program.view import View, any_layer
+from shared.program.view import any_layer
 
 # A scan is unrolled unless that would make more operations than this.
 MAX_UNROLLED = 100_000
@@ -48,7 +48,7 @@ def _unrolled(
     order = range(length)
     place = users_place(stack)
     for i in reversed(order) if params["reverse"] else order:
-        slices = [_index(tracer, x, i, stack, layer) for x in xs]
+        slices = [taken(tracer, x, i, stack, layer) for x in xs]
         inside = (*layer, Iteration(i, place, params["reverse"]))
         results = tracer.inline(body, consts, [*fixed, *carry, *slices], stack, inside)
         carry = results[:num_carry]
@@ -79,7 +79,7 @@ def _rolled(
     scan = {"depth": depth, "length": params["length"]}
     order = {**scan, "reverse": params["reverse"]}
     slices = [
-        _index(tracer, x, any_layer(depth), stack, layer) for x in args[num_consts + num_carry :]
+        taken(tracer, x, any_layer(depth), stack, layer) for x in args[num_consts + num_carry :]
     ]
     carry = _carries(tracer, first, order, stack, layer)
     tracer.depth = depth + 1
@@ -122,6 +122,8 @@ def selection(
     layer: Layer,
 ) -> list[Value] | None:
     """`jnp.where` with one condition for all elements as a choice; None with more than one."""
+    if (made := known(tracer, eqn, args, stack, layer)) is not None:
+        return made
     index, *cases = args
     while index[0].op == "broadcast_in_dim":
         index = index[0].args[0]
@@ -205,25 +207,6 @@ def _apart(
     aval = node.avals[which]
     params = {"new_sizes": aval.shape, "dimensions": None, "sharding": None}
     return tracer.node("reshape", [value], params, (aval,), stack, layer, lax.reshape_p), 0
-
-
-def _index(tracer: Tracer, value: Value, i: int, stack: Stack, layer: Layer) -> Value:
-    """`value[i]`; of a leaf, or of a leaf with one axis moved to the front, a view."""
-    node, which = value
-    if node.op == "stack":
-        return node.args[i]
-    if node.op == "collect" and i == any_layer(node.params["depth"]):
-        return node.args[0]
-    axis, source = 0, node
-    if node.op == "transpose" and node.args[0][0] in tracer.views:
-        first, *rest = node.params["permutation"]
-        if rest == sorted(rest):
-            axis, source = first, node.args[0][0]
-    aval = jax.ShapeDtypeStruct(node.avals[which].shape[1:], node.avals[which].dtype)
-    if source not in tracer.views:
-        return tracer.node("index", [value], {"i": i}, (aval,), stack, layer), 0
-    view = tracer.views[source]
-    return tracer.view(View(view.leaf, (*view.index, (view.axis(axis), i))), aval, stack)
 
 
 def _size(jaxpr: Any) -> int:

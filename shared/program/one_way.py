@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from shared.program.graph import Layer, Stack, Value
+from shared.program.indexing import taken_of_weight
 from shared.program.tracer import Handler, Tracer
 
 Shape = tuple[int, ...]
@@ -32,6 +33,8 @@ def split(tracer: Tracer, eqn: Any, args: list[Value], stack: Stack, layer: Laye
 def unstack(tracer: Tracer, eqn: Any, args: list[Value], stack: Stack, layer: Layer) -> list[Value]:
     """What is taken out of a stack as slices without its axis."""
     axis = eqn.params["axis"]
+    if args[0][0] in tracer.views:
+        return [taken_of_weight(tracer, args[0], {axis: i}, stack) for i in range(len(eqn.outvars))]
     return [
         _reshape(
             tracer,

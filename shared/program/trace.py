@@ -8,12 +8,12 @@ scan, one iteration stands for all of them.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.program import control_flow, one_way
+from shared.program import control_flow, indexing, one_way
 from shared.program.graph import Graph, Value
 from shared.program.traced_once import TracedOnce
 from shared.program.tracer import Tracer
 
-_HANDLERS = {**control_flow.HANDLERS, **one_way.HANDLERS}
+_HANDLERS = {**indexing.HANDLERS, **control_flow.HANDLERS, **one_way.HANDLERS}
 
 
 def trace(
