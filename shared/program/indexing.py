@@ -37,6 +37,9 @@ def taken(tracer: Tracer, value: Value, i: int, stack: Stack, layer: Layer) -> V
             axis, source = first, node.args[0]
     if source[0] in tracer.views:
         return taken_of_weight(tracer, source, {axis: i}, stack)
+    if node.op == "iota" and i >= 0 and node.avals[0].ndim == 1:
+        dtype = node.avals[0].dtype
+        return tracer.constant(np.asarray(i, dtype), jax.ShapeDtypeStruct((), dtype))
     aval = jax.ShapeDtypeStruct(node.avals[which].shape[1:], node.avals[which].dtype)
     return tracer.node("index", [value], {"i": i}, (aval,), stack, layer), 0
 
@@ -64,6 +67,26 @@ def squeeze(
     if any(size != whole for axis, (whole, size) in enumerate(sizes) if axis not in axes):
         return None
     return [taken_of_weight(tracer, node.args[0], {axis: starts[axis] for axis in axes}, stack)]
+
+
+def gather(
+    tracer: Tracer, eqn: Any, args: list[Value], stack: Stack, layer: Layer
+) -> list[Value] | None:
+    """What `jnp.take` takes of a weight at a known place along an axis as a view."""
+    (node, which), (index, _) = args
+    while index.op in ("broadcast_in_dim", "reshape"):
+        index = index.args[0][0]
+    numbers, params = _numbers([(index, 0)]), eqn.params
+    if node not in tracer.views or numbers is None:
+        return None
+    places, shape = params["dimension_numbers"], node.avals[which].shape
+    axes, (i,) = places.start_index_map, map(int, numbers)
+    rest = tuple(axis for axis in range(len(shape)) if axis not in axes)
+    is_one = len(axes) == 1 and places.collapsed_slice_dims == axes and 0 <= i < shape[axes[0]]
+    is_rest = [params["slice_sizes"][axis] for axis in rest] == [shape[axis] for axis in rest]
+    if not is_one or not is_rest or eqn.outvars[0].aval.ndim != len(rest):
+        return None
+    return [taken_of_weight(tracer, args[0], {axes[0]: i}, stack)]
 
 
 def known(
@@ -107,5 +130,6 @@ def _numbers(values: Sequence[Value]) -> list[np.ndarray] | None:
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_COUNTED, known),
     "dynamic_slice": slice_at,
+    "gather": gather,
     "squeeze": squeeze,
 }
