@@ -64,13 +64,13 @@ def test_they_go_there_and_back_as_one(items, there, tmp_path):
     assert lacks_step == (items is linen_items)
     assert (tmp_path / "there" / "3" / "run" / "metadata").exists()
     with ocp.CheckpointManager(tmp_path / "there") as manager:
-        assert manager.restore(3, args=ocp.args.StandardRestore()).keys() == there
+        assert manager.restore(3)["state"].keys() == there
     convert(tmp_path / "there", tmp_path / "back")
     found = compare((tmp_path / "back", tmp_path / "source"))
     assert {row.status for row in found.rows} == {"equal"}
     stored = open_orbax(str(tmp_path / "source")).leaves.values()
     assert len(found.rows) == sum(leaf.kind != "empty" for leaf in stored)
-    os.unlink(tmp_path / "there" / "3" / "default" / "MANIFEST.json")
+    os.unlink(tmp_path / "there" / "3" / "state" / "MANIFEST.json")
     convert(tmp_path / "there", tmp_path / "by rule")
     assert compare((tmp_path / "by rule", tmp_path / "source")).is_equal
 
@@ -106,3 +106,47 @@ def test_two_models_are_not_one_state(tmp_path):
     save_items(tmp_path / "source", {"ema": {"a": jnp.ones(2)}, "state": linen_items()})
     with pytest.raises(InputError, match="several items, ema, state; give the path of one of them"):
         convert(tmp_path / "source", tmp_path / "there")
+
+
+def test_one_array_is_an_item_of_its_own(tmp_path):
+    items = {**linen_items(), "step": {"step": jnp.int32(9)}}
+    del items["rngs"], items["progress"]
+    save_items(tmp_path / "source", items)
+    convert(tmp_path / "source", tmp_path / "there")
+    leaves = open_orbax(str(tmp_path / "there")).leaves
+    assert ("optimizer", "step", "value") in leaves
+
+
+def test_a_step_that_is_saved_as_an_array(tmp_path):
+    items = {name: linen_items()[name] for name in ("params", "opt_state")}
+    args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+    with ocp.CheckpointManager(tmp_path / "source") as manager:
+        manager.save(3, args=ocp.args.Composite(**args, step=ocp.args.ArraySave(jnp.int32(9))))
+    convert(tmp_path / "source", tmp_path / "there")
+    with ocp.CheckpointManager(tmp_path / "there") as manager:
+        assert manager.restore(3)["state"]["optimizer"]["step"]["value"] == 9
+
+
+def test_an_item_without_an_array_is_whole(tmp_path):
+    """Orbax makes no database for it."""
+    params = linen_items()["params"]
+    save_items(tmp_path / "source", {"params": params, "opt_state": optax.sgd(0.1).init(params)})
+    convert(tmp_path / "source", tmp_path / "there")
+    convert(tmp_path / "there", tmp_path / "back")
+    assert compare((tmp_path / "back", tmp_path / "source")).is_equal
+
+
+def test_what_a_step_says_of_itself_goes_along(tmp_path):
+    items = nnx_items()
+    args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+    with ocp.CheckpointManager(tmp_path / "source") as manager:
+        run = ocp.args.JsonSave({"loss": 0.5})
+        manager.save(
+            3, args=ocp.args.Composite(**args, run=run), custom_metadata={"tokenizer": "abc"}
+        )
+    convert(tmp_path / "source", tmp_path / "there")
+    with ocp.CheckpointManager(tmp_path / "there") as manager:
+        assert manager.metadata(3).custom_metadata == {"tokenizer": "abc"}
+        found = manager.restore(3)
+    assert found.keys() == {"state", "run"}
+    assert found["run"] == {"loss": 0.5}

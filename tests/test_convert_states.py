@@ -135,6 +135,33 @@ def test_a_state_goes_there_and_back_with_its_manifest_and_without(name, tmp_pat
     assert_same(tmp_path / "by rule", tmp_path / "source")
 
 
+@pytest.mark.parametrize("top", ["model", "state"])
+def test_what_is_saved_as_it_is_beside_a_state_of_nnx(top, tmp_path):
+    optimizer = nnx.state(nnx.Optimizer(Model(), ADAM, wrt=nnx.Param))
+    state = {top: nnx.state(Model()), "optimizer": optimizer, "epoch": jnp.int32(3)}
+    save(tmp_path / "source", state)
+    convert(tmp_path / "source", tmp_path / "there")
+    found = {"/".join(map(str, path)) for path in held(tmp_path / "there")}
+    assert {"params/dense/kernel", "opt_state/0/mu/dense/kernel", "step", "epoch"} <= found
+    convert(tmp_path / "there", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "source", empty=True)
+
+
+@pytest.mark.parametrize("top", ["optimizer", "opt"])
+def test_an_optimizer_of_linen_by_another_name_is_told_by_its_moments(top, tmp_path):
+    state = {"params": PARAMS, top: ADAM.init(PARAMS), "step": jnp.int32(1)}
+    save(tmp_path / "source", state)
+    said = []
+    convert(tmp_path / "source", tmp_path / "there", told=said.append)
+    assert any(f"`{top}` holds moments of params and is taken for the optimizer" in x for x in said)
+    found = {"/".join(map(str, path)) for path in held(tmp_path / "there")}
+    assert {"optimizer/opt_state/0/mu/dense/kernel", "optimizer/step"} <= {
+        name.removesuffix("/value") for name in found
+    }
+    convert(tmp_path / "there", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "source", empty=True)
+
+
 # Modules that are called as what the other API puts there.
 NAMED_AS_A_PLACE = {
     "model": lambda: {"params": {"model": PARAMS}},
@@ -222,7 +249,12 @@ OF_NO_MODEL = {
     "an optimizer's state that is called one": (
         "nnx_to_linen",
         lambda: {"model": PARAMS, "optimizer": ADAM.init(PARAMS)},
-        "optimizer/0/mu/dense/bias is a moment of dense/bias, and no optimizer is found beside",
+        "optimizer/0/mu/dense/bias is a moment of dense/bias, and no nnx.Optimizer is found beside",
+    ),
+    "another name beside a model": (
+        "linen_to_nnx",
+        lambda: {"model": PARAMS, "opt": ADAM.init(PARAMS)},
+        "params/opt/0/mu/dense/bias is a moment of dense/bias, and there is no `opt_state`",
     ),
     "an optimizer of NNX in a dict": (
         "auto",
@@ -286,6 +318,7 @@ REFUSED = {
     "another optimizer of a list": (
         lambda: {
             "params": {"gan": {"layers_0": PARAMS, "layers_1": PARAMS}},
+            "opt_state": ADAM.init({"gan": {"layers_0": PARAMS, "layers_1": PARAMS}}),
             "step": jnp.int32(1),
             "more": ADAM.init({"layers_0": PARAMS, "layers_1": PARAMS}),
         },
@@ -362,7 +395,8 @@ def test_what_the_other_side_does_not_keep_is_said_and_the_rest_restores(tmp_pat
 
     save(tmp_path / "masks", nnx.state(state))
     convert(tmp_path / "masks", tmp_path / "back", Options(), said.append)
-    assert "`nnx_aux` holds 2 leaves that the other API has no place for" in said[-1]
+    assert "`nnx_aux` holds 2 leaves that the other API has no place for" in said[-2]
+    assert "of what optax keeps empty, and a TrainState has a place for it: --pair" in said[-1]
     wanted = {"step": jnp.int32(0), "params": PARAMS}
     args = ocp.args.PyTreeRestore(
         wanted, ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True

@@ -52,7 +52,9 @@ NAMED = [name for name, dtype in contents.DTYPES.items() if dtype.isbuiltin == 1
 
 @given(
     st.dictionaries(
-        leaf_names.filter(lambda name: name and "/" not in name), arrays(tuple(NAMED)), min_size=1
+        leaf_names.filter(lambda name: name and not {"/", "."} & {*name}),
+        arrays(tuple(NAMED)),
+        min_size=1,
     ),
     layouts,
     st.sampled_from([np.savez, np.savez_compressed]),
@@ -191,3 +193,17 @@ def test_a_million_members_are_refused_before_they_are_listed(tmp_path, monkeypa
         path.write_bytes(content)
         with pytest.raises(InputError, match="too many members: the limit is 262,144"):
             open_npz(str(path))
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        (["params.head.bias", "step"], [("params", "head", "bias"), ("step",)]),
+        (["params/head.bias", "step"], [("params", "head.bias"), ("step",)]),
+        (["head", "head.bias"], [("head",), ("head.bias",)]),
+        (["head.", "bias"], [("head.",), ("bias",)]),
+    ],
+)
+def test_names_become_paths(names, paths, tmp_path):
+    np.savez(tmp_path / "x.npz", **{name: np.ones(1) for name in names})
+    assert list(open_npz(str(tmp_path / "x.npz")).leaves) == paths

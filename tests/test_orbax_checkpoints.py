@@ -89,7 +89,7 @@ def test_a_step_of_flax_training_is_chosen(tmp_path, count):
 
 def test_an_item_is_chosen(tmp_path):
     save_steps(tmp_path, [1], ("params", "state"), {"x": np.ones(3)})
-    with pytest.raises(InputError, match=rf"several items, params, state; .* {tmp_path}/1/params"):
+    with pytest.raises(InputError, match=rf"several items, params, state; .* {tmp_path}/1/state"):
         open_orbax(str(tmp_path))
     assert_leaves(tmp_path / "1" / "params", {("x",): leaf(np.ones(3), "numpy")})
 

@@ -8,7 +8,7 @@ from shared.checkpoint.integrity.verified import KEEP_KINDS
 from shared.checkpoint.naming import split, written
 from shared.checkpoint.options import Options
 from shared.checkpoint.tree.kinds import SOWN
-from shared.checkpoint.tree.roles import AUX, NNX, Names, names_of
+from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, names_of
 
 # Collections that the names of their variables tell, or that are carried along.
 NAMED = {"params", "batch_stats", "cache", *SOWN}
@@ -44,6 +44,17 @@ def notes_on(conversion: Conversion, target: str, options: Options) -> Iterator[
         yield (
             f"{target}: has no optimizer/step, for no step was saved: "
             f"`del state['optimizer']['step']` before you restore into it"
+        )
+    tops = {path[0] for path in conversion.roles.optimizer.values() if "opt_state" not in path}
+    if conversion.to == NNX and tops:
+        yield (
+            f"{conversion.source.path}: `{tops.pop()}` holds moments of params and is taken for "
+            f"the optimizer's state"
+        )
+    if conversion.to == LINEN and conversion.by == "rule" and conversion.roles.optimizer:
+        yield (
+            f"{target}: NNX stores nothing of what optax keeps empty, and a TrainState has a place "
+            f"for it: --pair with the optimizer (Pair(optimizer=...)) writes all places"
         )
     unnamed = {names[0] for names in conversion.roles.variables} - NAMED
     if conversion.to == NNX and conversion.by == "rule" and unnamed:

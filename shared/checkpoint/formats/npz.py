@@ -2,13 +2,13 @@
 
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
 
 from shared.checkpoint.formats import contents
-from shared.checkpoint.naming import written
+from shared.checkpoint.naming import separator_of, written
 from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path
 from shared.errors import CorruptFileError, InputError
 from shared.files.npy import read_header
@@ -21,7 +21,10 @@ _MOST_TO_A_BYTE = 1_100
 
 
 class NpzReader(OfOneFile):
-    """The leaves of a .npz archive: arrays of NumPy; the names in their paths are text."""
+    """The leaves of a .npz archive: arrays of NumPy; the names in their paths are text.
+
+    What separates them is `/`, or `.` if no name holds that and so they are a tree.
+    """
 
     format = "npz"
 
@@ -34,8 +37,10 @@ class NpzReader(OfOneFile):
             contents.opened(path) as (file, _),
             open_archive(file, path, contents.MAX_LEAVES) as archive,
         ):
-            for member in archive.infolist():
-                place = _path_of(member.filename, path)
+            members = archive.infolist()
+            separator = _separator(member.filename.removesuffix(".npy") for member in members)
+            for member in members:
+                place = _path_of(member.filename, separator, path)
                 if place in leaves:
                     raise InputError(f"{path}: {written(place)}: is there twice")
                 self._members[place] = member
@@ -112,9 +117,17 @@ def open_npz(path: str, void_as: str | None = None) -> NpzReader:
     return NpzReader(path, void_as)
 
 
-def _path_of(name: str, path: str) -> Path:
+def _separator(names: Iterable[str]) -> str:
+    names = list(names)
+    apart = [tuple(name.split(".")) for name in names]
+    above = {path[:i] for path in apart for i in range(1, len(path))}
+    is_tree = all(all(path) for path in apart) and not above & {*apart}
+    return separator_of(names) if is_tree else "/"
+
+
+def _path_of(name: str, separator: str, path: str) -> Path:
     contents.check_name(name, path)
-    return tuple(name.removesuffix(".npy").split("/"))
+    return tuple(name.removesuffix(".npy").split(separator))
 
 
 def _checked(member: zipfile.ZipInfo, path: str) -> zipfile.ZipInfo:

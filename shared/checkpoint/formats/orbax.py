@@ -121,34 +121,39 @@ class OrbaxItems:
         self.path = path
         self.location, self.form, self.beside = located.directory, located.form, located.beside
         self.items = located.items
-        self._readers = {
-            name: OrbaxReader(path, Place(os.path.join(located.directory, name), (), ()))
-            for name in located.items
-        }
-        self.leaves: Leaves = {
-            (name, *leaf): found
-            for name, item in self._readers.items()
-            for leaf, found in item.leaves.items()
-        }
+        leaves: dict[Path, Leaf] = {}
+        self.leaves: Leaves = leaves
+        self._places: dict[Path, tuple[OrbaxReader, Path]] = {}
+        for name in located.items:
+            item = OrbaxReader(path, Place(os.path.join(located.directory, name), (), ()))
+            # One array is an item of its own (`ArraySave` calls it so), or the only one in a dict.
+            is_one = list(item.leaves) in ([("checkpoint",)], [(name,)])
+            for leaf, found in item.leaves.items():
+                whole = (name,) if is_one else (name, *leaf)
+                leaves[whole], self._places[whole] = found, (item, leaf)
 
     def read(self, path: Path) -> np.ndarray:
         """As `OrbaxReader.read`."""
-        return self._readers[str(path[0])].read(path[1:])
+        item, leaf = self._places[path]
+        return item.read(leaf)
 
     def is_in_parts(self, path: Path) -> bool:
         """As `OrbaxReader.is_in_parts`."""
-        return self._readers[str(path[0])].is_in_parts(path[1:])
+        item, leaf = self._places[path]
+        return item.is_in_parts(leaf)
 
     def parts(self, path: Path) -> Iterator[np.ndarray]:
         """As `OrbaxReader.parts`."""
-        return self._readers[str(path[0])].parts(path[1:])
+        item, leaf = self._places[path]
+        return item.parts(leaf)
 
 
 def _values(directory: str, metadata: Metadata) -> Values:
-    if metadata.use_ocdbt:
+    names = [each.name for each in metadata.entries.values() if each.kind != "empty"]
+    # Where nothing is held, as of SGD without momentum, Orbax makes no database.
+    if metadata.use_ocdbt and names:
         return values_of_database(directory)
-    entries = metadata.entries.values()
-    return values_of_files(directory, [each.name for each in entries if each.kind != "empty"])
+    return values_of_files(directory, names)
 
 
 def _header(leaf: str, entry: Entry, impl: str, values: Values, use_zarr3: bool) -> Header:

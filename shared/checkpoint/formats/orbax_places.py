@@ -14,10 +14,10 @@ STEP = re.compile(r"(?:.*[_-])?(\d{1,18})$")
 _SIGNS = ("_METADATA", "manifest.ocdbt", "ocdbt.process_0")
 # Items that are one state of training, whatever else is saved beside them.
 _OF_ONE_STATE = ({"params", "opt_state"}, {"params", "batch_stats"}, {"model", "optimizer"})
-# Where a `CheckpointManager` saves what is one item, without a name.
-_DEFAULT = "default"
-# What a step says of itself, by the names of its items.
-_OF_STEP = "_CHECKPOINT_METADATA"
+# The item that they become.
+STATE = "state"
+# What a step says of itself, and of its items by their names.
+OF_STEP = "_CHECKPOINT_METADATA"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def place_of(path: str, step: int | None = None) -> Place:
         _no_step(path, step)
         return Place(path, (), ())
     items = _items(path, names)
-    are_steps = _OF_STEP not in names and all(map(STEP.match, items))
+    are_steps = OF_STEP not in names and all(map(STEP.match, items))
     if items and not are_steps:
         _no_step(path, step)
         return _in_step(path, ())
@@ -74,10 +74,10 @@ def _in_step(path: str, form: tuple[str, ...]) -> Place:
         return Place(directory, form, ())
     items = _items(directory, names)
     if len(items) > 1 and any(those <= set(items) for those in _OF_ONE_STATE):
-        beside = tuple(name for name in names if name not in items and name != _OF_STEP)
-        return Place(directory, (*form, _DEFAULT), beside, tuple(items))
+        beside = tuple(name for name in names if name not in items)
+        return Place(directory, (*form, STATE), beside, tuple(items))
     if len(items) > 1:
-        likely = "params" if "params" in items else items[0]
+        likely = next((name for name in (STATE, "params", "model") if name in items), items[0])
         raise InputError(
             f"{printable(directory)}: holds arrays in several items, {_listed(items)}; give the "
             f"path of one of them, {printable(os.path.join(directory, likely))}: an optimizer goes "

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from shared.checkpoint.formats import contents
-from shared.checkpoint.naming import written
+from shared.checkpoint.naming import separator_of, written
 from shared.checkpoint.stored import Leaf, Leaves, OfOneFile, Path, Read, nothing
 from shared.errors import CorruptFileError, InputError, first_line
 
@@ -47,7 +47,7 @@ class SafetensorsReader(OfOneFile):
         header, start = _header(path)
         empty = _empty_leaves(header.pop("__metadata__", {}), path)
         names = [*header, *empty]
-        self.separator = _separator(names)
+        self.separator = separator_of(names)
         contents.check_number_of_leaves(len(names), path)
         leaves: dict[Path, Leaf] = {}
         self._spans: dict[Path, tuple[contents.Span, ...]] = {}
@@ -157,12 +157,8 @@ def _names(leaves: Leaves, first: str = "") -> dict[Path, str]:
 
 def _paths(names: Iterable[str]) -> list[Path]:
     names = list(names)
-    separator = _separator(names)
+    separator = separator_of(names)
     return [tuple(name.split(separator)) for name in names]
-
-
-def _separator(names: Iterable[str]) -> str:
-    return "/" if any("/" in name for name in names) else "."
 
 
 def _header(path: str) -> tuple[dict, int]:

@@ -1,9 +1,11 @@
 """What stands beside the arrays in the directory of a step: a run's JSON, other items."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 
 from shared.checkpoint.conversion import Conversion
+from shared.checkpoint.formats.orbax_places import OF_STEP, STATE
 from shared.checkpoint.stored import Reader
 from shared.errors import FileAccessError, InputError
 
@@ -49,8 +51,22 @@ def carry(
         os.makedirs(os.path.dirname(os.path.join(there, name)), exist_ok=True)
         with open(path, "rb") as file:
             data = rewritten(name, file.read(), conversion)
+        if name == OF_STEP and source.items:
+            data = _of_one_item(data, source.items)
         with open(os.path.join(there, name), "xb") as file:
             file.write(data)
+
+
+def _of_one_item(data: bytes, items: tuple[str, ...]) -> bytes:
+    """What a step says of itself, of items that have become one."""
+    try:
+        found = json.loads(data)
+        handlers = found["item_handlers"]
+        one = {STATE: handlers["params" if "params" in items else "model"]}
+        kept = {name: each for name, each in handlers.items() if name not in items}
+        return json.dumps({**found, "item_handlers": kept | one}).encode()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return data  # another version of Orbax says it otherwise, or nothing
 
 
 def _files(directory: str, names: tuple[str, ...]) -> Iterator[str]:

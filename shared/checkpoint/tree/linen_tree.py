@@ -1,9 +1,9 @@
 """What the leaves of a checkpoint of Linen are for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.stored import Path
-from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles, is_number
+from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles, is_number, moment_among
 from shared.errors import InputError
 
 _COLLECTIONS = {"batch_stats", "cache", "intermediates", "losses", "perturbations"}
@@ -79,6 +79,7 @@ def linen_roles(
     # Beside an optimizer a single array of an unknown name is the user's, not a variable.
     first = 1 if tops & _STATE else 0
     modules = {names[:i] for names in params for i in range(first, len(names))}
+    opt_state = _optimizer_at(inside, tops)
     for names, path in inside.items():
         top, *below = names
         if top == AUX[LINEN]:
@@ -87,7 +88,7 @@ def linen_roles(
             variables["params", *unboxed(names)] = path
         elif top == "params":
             variables[unboxed(tuple(below) if nested else names)] = path
-        elif top == "opt_state":
+        elif top == opt_state:
             optimizer[unboxed(tuple(below))] = path
         elif names == ("step",):
             step = path
@@ -97,12 +98,37 @@ def linen_roles(
             variables[unboxed(names)] = path
         else:
             others[unboxed(names)] = path
+    if bare and not known:
+        _check_no_moments(variables, source)
     masked = {
         names[len(at) + 1 :]: path
         for names, path in empty.items()
-        if names[: len(at) + 1] == (*at, "opt_state")
+        if names[: len(at) + 1] == (*at, opt_state)
     }
     return Roles(LINEN, variables, optimizer, step, others, aux, nested), masked
+
+
+def _optimizer_at(inside: Iterable[Names], tops: Collection[str]) -> str:
+    """What the state of the optimizer is called: one name beside params has moments of them."""
+    if "opt_state" in tops or "params" not in tops:
+        return "opt_state"
+    params = [each for each in inside if each[0] == "params"]
+    likely = {each[0] for each in inside if "mu" in each[1:-1]} - {"params"}
+    if len(likely) != 1:
+        return "opt_state"
+    (top,) = likely
+    return top if moment_among([*params, *(e for e in inside if e[0] == top)]) else "opt_state"
+
+
+def _check_no_moments(variables: Collection[Names], source: str) -> None:
+    """Stops at an optimizer's state among params."""
+    found = moment_among(variables)
+    if found is not None:
+        moment, of = map("/".join, found)
+        raise InputError(
+            f"{source}: {moment} is a moment of {of}, and there is no `opt_state`; save what optax "
+            f"keeps as `opt_state` beside `params`"
+        )
 
 
 class _Unboxed:

@@ -5,10 +5,12 @@ from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Path
-from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles, is_number
+from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles, is_number, moment_among
 from shared.errors import InputError
 
 WRAPPERS = ("value", "raw_value")
+# What people call a model that they save beside something else.
+_MODELS = ("model", "state")
 
 
 def wrapper_of(paths: Iterable[Names]) -> str:
@@ -18,6 +20,11 @@ def wrapper_of(paths: Iterable[Names]) -> str:
     optimizer kept counts that were no variables.
     """
     told = [path for path in paths if "opt_state" not in path[:2]]
+    # Beside a model an epoch or a key may be saved as it is.
+    plain = {path for path in told if len(path) <= 2 and not {*WRAPPERS} & {*path}}
+    if not any(path[0] in _MODELS for path in told) or any(path[0] in _MODELS for path in plain):
+        plain = set()
+    told = [path for path in told if path not in plain]
     for wrapper in WRAPPERS:
         if told and all(wrapper in path[1:] and _inside(path, wrapper) for path in told):
             return wrapper
@@ -130,20 +137,14 @@ def nnx_roles(
 
 def _check_no_moments(by_names: Collection[Names], source: str) -> None:
     """Stops at an optimizer's state that is not below `opt_state`: its moments are no variables."""
-    moments = {
-        names: names[names.index("mu") + 1 :]
-        for names in by_names
-        if "mu" in names[1:] and (*names[: names.index("mu")], "count") in by_names
-    }
-    others = [names for names in by_names if names not in moments]
-    ends = {names[i:] for names in others for i in range(len(names))}
-    for names, of in moments.items():
-        if of in ends:
-            raise InputError(
-                f"{source}: {'/'.join(names)} is a moment of {'/'.join(of)}, and no optimizer is "
-                f"found beside the model; save its state below `opt_state`, or nnx.state of a "
-                f"module that holds the model and its nnx.Optimizer"
-            )
+    found = moment_among(by_names)
+    if found is not None:
+        moment, of = map("/".join, found)
+        raise InputError(
+            f"{source}: {moment} is a moment of {of}, and no nnx.Optimizer is found beside the "
+            f"model; save nnx.state of a module that holds both, or what optax keeps below "
+            f"`optimizer/opt_state`"
+        )
 
 
 def _below(at: Names, by_names: Mapping[Names, Path], source: str) -> dict[Names, Path]:
@@ -171,7 +172,9 @@ def _at(by_names: Mapping[Names, Path], known: frozenset[Names], source: str) ->
     if known:
         return _holding(by_names, known, source)
     tops = {names[0] for names in by_names}
-    found = "params" if "params" in tops else "model" if tops == {"model"} else ""
+    beside = {names[0] for names in by_names if len(names) > 2} - {"model"}
+    is_model = "model" in tops and not beside
+    found = "params" if "params" in tops else "model" if is_model else ""
     if found:
         names, path = next((n, path) for n, path in by_names.items() if n[0] == found)
         raise InputError(

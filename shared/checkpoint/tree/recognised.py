@@ -12,7 +12,7 @@ from shared.checkpoint.naming import split
 from shared.checkpoint.stored import Leaf, Leaves, Reader
 from shared.checkpoint.tree.linen_tree import linen_roles, state_at
 from shared.checkpoint.tree.nnx_tree import WRAPPERS, nnx_roles, optimizers_in, wrapper_of
-from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, Roles, names_of
+from shared.checkpoint.tree.roles import AUX, LINEN, NNX, Names, Roles, is_number, names_of
 from shared.errors import InputError
 from shared.trees import place_of
 from shared.weights.weight_map import WeightMap
@@ -64,8 +64,18 @@ def roles_of(
 
 
 def likely_api(reader: Reader) -> str | None:
-    """The API that writes a format: an `nnx.State` is not written as msgpack, nor as .npz."""
-    return LINEN if reader.format in ("msgpack", "npz") else None
+    """The API that writes a format: an `nnx.State` is not written as msgpack, nor as .npz.
+
+    A pure dict of one may be: Linen has no modules that are called by a number, and keeps mean and
+    variance elsewhere than params.
+    """
+    if reader.format not in ("msgpack", "npz"):
+        return None
+    names = [names_of(path) for path in reader.leaves]
+    below = {path[:-1] for path in names if path[-1] == "mean"}
+    below &= {path[:-1] for path in names if path[-1] == "var"}
+    in_lists = any(is_number(name) for path in names for name in path[:-1])
+    return None if below or in_lists else LINEN
 
 
 def _linen_names(weights: WeightMap | None) -> frozenset[Names]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from shared.checkpoint.stored import Path
 
@@ -56,3 +56,15 @@ def depth_of(path: Path) -> int:
 def names_of(path: Path) -> Names:
     """The names of a path, numbers of a sequence as text."""
     return tuple(map(str, path))
+
+
+def moment_among(names: Iterable[Names]) -> tuple[Names, Names] | None:
+    """A moment that Adam keeps, beside its count, and the variable that it is of; None without."""
+    names = {*names}
+    ends = {each[i:] for each in names for i in range(len(each)) if "mu" not in each[:-1]}
+    for each in sorted(names):
+        if "mu" in each[1:-1]:
+            at = each.index("mu", 1)
+            if (*each[:at], "count") in names and each[at + 1 :] in ends:
+                return each, each[at + 1 :]
+    return None
