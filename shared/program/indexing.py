@@ -18,7 +18,7 @@ from shared.program.view import View, any_layer
 
 # What a loop counts with, and what indexing makes of a number.
 _COUNTED = (
-    *("add", "sub", "mul", "neg", "rem", "div", "max", "min", "clamp", "convert_element_type"),
+    *("add", "sub", "mul", "neg", "rem", "div", "max", "min", "clamp"),
     *("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"),
 )
 
