@@ -135,6 +135,17 @@ def test_a_state_goes_there_and_back_with_its_manifest_and_without(name, tmp_pat
     assert_same(tmp_path / "by rule", tmp_path / "source")
 
 
+def test_a_module_may_have_a_model_and_params_of_its_own(tmp_path):
+    module = nnx.Module()
+    module.model, module.scale = Model(), nnx.Param(jnp.ones(2))
+    save(tmp_path / "source", nnx.state(module))
+    convert(tmp_path / "source", tmp_path / "there")
+    assert {path[:2] for path in held(tmp_path / "there")} == {
+        ("params", "model"),
+        ("params", "scale"),
+    }
+
+
 @pytest.mark.parametrize("top", ["model", "state"])
 def test_what_is_saved_as_it_is_beside_a_state_of_nnx(top, tmp_path):
     optimizer = nnx.state(nnx.Optimizer(Model(), ADAM, wrt=nnx.Param))
@@ -323,6 +334,10 @@ REFUSED = {
             "more": ADAM.init({"layers_0": PARAMS, "layers_1": PARAMS}),
         },
         "more/0/mu/layers_0/dense/bias may be of params/gan/layers_",
+    ),
+    "a model beside an epoch": (
+        lambda: {"model": nnx.state(Model()), "epoch": jnp.int32(3)},
+        "model/dense/bias/value may be dense/bias of a model that was saved as `model`, or of a",
     ),
     "a module that is named as a param": (
         lambda: {"params": {"dense": {"kernel": jnp.ones(2)}, "scale": {"value": jnp.ones(2)}}},

@@ -105,7 +105,10 @@ def nnx_roles(
     if not found:
         if at is None and not known:
             _check_no_moments(by_names, source)
-        variables, others = _parted(by_names, _at(by_names, known, source) if at is None else at)
+        plain = {names for names in own if wrapper and wrapper not in names}
+        if at is None:
+            at = _at(by_names, known, source, plain)
+        variables, others = _parted(by_names, at)
         return Roles(NNX, variables, others=others, aux=aux), {}
     optimizer_at = found[0]
     optimizer, step = {}, None
@@ -167,13 +170,17 @@ def _parted(
     return inner, {names: path for names, path in by_names.items() if names not in below}
 
 
-def _at(by_names: Mapping[Names, Path], known: frozenset[Names], source: str) -> Names:
-    """Where the model is in a state that holds no optimizer: at the root, if no map tells."""
+def _at(
+    by_names: Mapping[Names, Path], known: frozenset[Names], source: str, plain: Collection[Names]
+) -> Names:
+    """Where the model is in a state that holds no optimizer: at the root, if no map tells.
+
+    Beside a model there may be what is `plain`, no variable.
+    """
     if known:
         return _holding(by_names, known, source)
     tops = {names[0] for names in by_names}
-    beside = {names[0] for names in by_names if len(names) > 2} - {"model"}
-    is_model = "model" in tops and not beside
+    is_model = tops - {names[0] for names in plain} == {"model"}
     found = "params" if "params" in tops else "model" if is_model else ""
     if found:
         names, path = next((n, path) for n, path in by_names.items() if n[0] == found)
