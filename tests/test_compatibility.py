@@ -20,6 +20,7 @@ def written(request):
         yield request.param, folder
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", WRITTEN_BY)
 def test_what_an_old_version_has_written_goes_there_and_back(name, written):
     version, folder = written

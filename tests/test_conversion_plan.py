@@ -59,7 +59,7 @@ def states(model, optimizer):
     )
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("model")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_written_is_what_nnx_has(model, optimizer):
@@ -93,7 +93,7 @@ def assert_same_bits(made, expected):
         np.testing.assert_array_equal(made[path], expected[path], strict=True, err_msg=str(path))
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("model")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
 def test_there_and_back_by_rule_is_the_same(model, optimizer):

@@ -66,6 +66,7 @@ def states(tmp_path_factory):
     return of
 
 
+@pytest.mark.in_turn
 @each_api
 @each_pair
 def test_what_is_written_is_what_the_other_api_saves_after_the_same_steps(

@@ -122,6 +122,7 @@ CONVERTED = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CONVERTED)
 def test_a_state_goes_there_and_back_with_its_manifest_and_without(name, tmp_path):
     make, expected = CONVERTED[name]

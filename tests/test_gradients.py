@@ -32,7 +32,6 @@ def check_gradients_equal(linen, nnx, case):
 @pytest.mark.quick(
     "shared",
     "ensemble",
-    "identical_copies",
     "dropout",
     "batch_norm",
     "remat",
@@ -42,7 +41,6 @@ def check_gradients_equal(linen, nnx, case):
     "tied_embedding",
     "nested",
     "mixed_precision",
-    "decode",
 )
 def test_gradients_are_equal(linen, nnx, case):
     check_gradients_equal(linen, nnx, case)

@@ -142,6 +142,7 @@ UNLIKE = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", ALIKE)
 def test_one_distribution_written_in_two_ways(way):
     found = of_kernels(*ALIKE[way])
@@ -302,6 +303,7 @@ def of_stacks(port, own=True, kernel=LECUN):
     return verify(pair, ("programs", "initial"), samples=1)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", OWN)
 def test_layers_with_numbers_of_their_own(way):
     assert of_stacks(OWN[way]).verdict in PASSES

@@ -102,6 +102,7 @@ def test_another_seed_is_another_run():
     assert first[0] != linen_trajectory(1)[0][0]
 
 
+@pytest.mark.quick("nnx")
 @pytest.mark.parametrize("trainer", [linen_training, nnx_training], ids=["linen", "nnx"])
 def test_a_second_run_in_a_process_compiles_no_step(trainer):
     windows = batch(TEXT.validation, SMALL.seed, 0, SMALL.batch_size, SMALL.length)
