@@ -289,7 +289,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.quick("a bit of the leaves", "another number")
+@pytest.mark.quick("a bit of the leaves")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told_and_which_one_is_whole(whole_run, ended, damage):
     directory = ended("nnx", 11)

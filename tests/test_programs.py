@@ -60,7 +60,6 @@ def check_same_program(linen, nnx, case):
     "layer_list",
     "sharding",
     "bridge",
-    "transformer_decode",
 )
 def test_programs_are_the_same(linen, nnx, case):
     check_same_program(linen, nnx, case)

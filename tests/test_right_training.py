@@ -1166,7 +1166,6 @@ PAIRS = {**BLOCKS, **WORDS, **KEYS, **SEVERAL, **STARTS, **STACKS, **NAMES, **TR
 @pytest.mark.quick(
     "key split",
     "drawn at once",
-    "lecun by hand",
     "list for a stack",
     "drawn as a whole",
     "train against attributes",
