@@ -290,6 +290,30 @@ def test_what_a_direction_does_not_make_a_model_is_refused(name, tmp_path):
     assert os.listdir(tmp_path) == ["source"]
 
 
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (Model, ("params", "layers_0", "dense", "kernel")),
+        (lambda: nnx.BatchNorm(2, rngs=nnx.Rngs(0)), ("params", "scale")),
+    ],
+    ids=["list", "norm"],
+)
+@pytest.mark.parametrize("form", ["msgpack", "npz"])
+def test_a_pure_dict_of_nnx_is_not_taken_for_linens(form, module, expected, tmp_path):
+    """Told by a list, or by the mean and the variance of a norm."""
+    state = nnx.to_pure_dict(nnx.state(module()))
+    tree = state if "mean" in state else {"layers": {"0": state}}
+    path = tmp_path / f"model.{form}"
+    if form == "msgpack":
+        path.write_bytes(flax.serialization.msgpack_serialize(jax.tree.map(np.asarray, tree)))
+    else:
+        np.savez(path, **flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, tree), sep="/"))
+    with pytest.raises(InputError, match="say what it is with --direction"):
+        convert(path, tmp_path / "there")
+    convert(path, tmp_path / "there", Options(direction="nnx_to_linen"))
+    assert expected in held(tmp_path / "there")
+
+
 def gan(*optimizers):
     state = nnx.Module()
     state.generator, state.discriminator = Model(), Model()

@@ -180,3 +180,27 @@ def test_matrices_of_one_weight_are_told_apart_by_their_use(order):
     assert verify(pair, checks, samples=1).verdict in PASSES
     wrong = Pair(Attention(), lambda rngs: PortAttention(rngs, order, 0.5), X)
     assert verify(wrong, checks, samples=1).verdict == "different"
+
+
+def noisy(x):
+    keys = jax.random.key(1), jax.random.key(2)
+    chosen = jax.jit(lambda first: jnp.where(first, *keys))(True)
+    return x + jax.random.normal(chosen, x.shape)
+
+
+class Noisy(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return noisy(nn.Dense(3, name="dense")(x))
+
+
+class PortNoisy(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(F, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return noisy(self.dense(x))
+
+
+def test_a_key_that_a_known_condition_chooses_is_no_number():
+    assert verify(Pair(Noisy(), PortNoisy, X), samples=1).verdict in PASSES

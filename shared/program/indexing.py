@@ -95,7 +95,7 @@ def known(
     """The result of an operation on known whole numbers in an iteration; None of another one."""
     (aval,) = (var.aval for var in eqn.outvars)
     numbers = _numbers(args)
-    if not layer or numbers is None or aval.shape != () or aval.dtype.kind not in "iub":
+    if not layer or numbers is None or not _is_whole(aval):
         return None
     made = numpy_operations.compute(eqn.primitive.name, numbers, eqn.params, aval)
     return None if made is None else [tracer.constant(made.astype(aval.dtype), aval)]
@@ -120,11 +120,14 @@ def slice_at(
 
 def _numbers(values: Sequence[Value]) -> list[np.ndarray] | None:
     """Whole numbers, if all of them are known."""
-    for node, which in values:
-        aval = node.avals[which]
-        if node.op != "constant" or aval.shape != () or np.dtype(aval.dtype).kind not in "iub":
-            return None
+    if not all(node.op == "constant" and _is_whole(node.avals[which]) for node, which in values):
+        return None
     return [constant_value(node) for node, _ in values]
+
+
+def _is_whole(aval: Any) -> bool:
+    """Whether it is that of one whole number, or of a truth value; that of a key is not."""
+    return aval.shape == () and isinstance(aval.dtype, np.dtype) and aval.dtype.kind in "iub"
 
 
 HANDLERS: dict[str, Handler] = {

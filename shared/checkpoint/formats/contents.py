@@ -5,14 +5,14 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
 
 from shared.checkpoint.naming import written
-from shared.checkpoint.stored import Leaf, Leaves, Path, Read
+from shared.checkpoint.stored import Leaf, Path, Read
 from shared.errors import CorruptFileError, FileAccessError, InputError
 
 # Of a mixture of experts in layers by themselves, with its optimizer's moments, 150,000 are used.
@@ -188,8 +188,8 @@ def numbers_of(path: Path, leaf: Leaf, read: Read) -> np.ndarray:
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
-def nested(leaves: Leaves, source: str = "") -> dict[str, Any]:
-    """The dicts that leaves stand in, their paths in place of the leaves; keys are text.
+def nested(leaves: Iterable[Path], source: str = "") -> dict[str, Any]:
+    """The dicts that leaves stand in, by their paths, which are in place of them; keys are text.
 
     Raises:
       InputError: two leaves have one place; or one stands where another's dict does.

@@ -3,7 +3,7 @@
 import math
 import zipfile
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -119,22 +119,12 @@ def open_npz(path: str, void_as: str | None = None) -> NpzReader:
 
 def _separator(names: Iterable[str]) -> str:
     names = list(names)
-    return separator_of(names) if _are_a_tree(name.split(".") for name in names) else "/"
-
-
-def _are_a_tree(paths: Iterable[list[str]]) -> bool:
-    """Whether no path goes on below another one, and no name in them is empty."""
-    root: dict[str, Any] = {}
-    for *above, last in paths:
-        inner: Any = root
-        for name in above:
-            inner = inner.setdefault(name, {}) if name else None
-            if inner is None:
-                return False
-        if not last or last in inner:
-            return False
-        inner[last] = None
-    return True
+    paths = [tuple(name.split(".")) for name in names]
+    try:
+        contents.nested(paths)
+    except InputError:
+        return "/"
+    return separator_of(names) if all(map(all, paths)) else "/"
 
 
 def _path_of(name: str, separator: str, path: str) -> Path:

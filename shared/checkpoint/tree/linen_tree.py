@@ -3,7 +3,15 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.stored import Path
-from shared.checkpoint.tree.roles import AUX, LINEN, Names, Roles, is_number, moment_among
+from shared.checkpoint.tree.roles import (
+    AUX,
+    LINEN,
+    Names,
+    Roles,
+    check_no_moments,
+    is_number,
+    moment_among,
+)
 from shared.errors import InputError
 
 _COLLECTIONS = {"batch_stats", "cache", "intermediates", "losses", "perturbations"}
@@ -99,7 +107,8 @@ def linen_roles(
         else:
             others[unboxed(names)] = path
     if bare and not known:
-        _check_no_moments(variables, source)
+        what_to_do = "there is no `opt_state`; save what optax keeps as `opt_state` beside `params`"
+        check_no_moments(variables, source, what_to_do)
     masked = {
         names[len(at) + 1 :]: path
         for names, path in empty.items()
@@ -118,17 +127,6 @@ def _optimizer_at(inside: Iterable[Names], tops: Collection[str]) -> str:
         return "opt_state"
     (top,) = likely
     return top if moment_among([*params, *(e for e in inside if e[0] == top)]) else "opt_state"
-
-
-def _check_no_moments(variables: Collection[Names], source: str) -> None:
-    """Stops at an optimizer's state among params."""
-    found = moment_among(variables)
-    if found is not None:
-        moment, of = map("/".join, found)
-        raise InputError(
-            f"{source}: {moment} is a moment of {of}, and there is no `opt_state`; save what optax "
-            f"keeps as `opt_state` beside `params`"
-        )
 
 
 class _Unboxed:

@@ -5,12 +5,16 @@ from collections.abc import Collection, Iterable, Mapping
 
 from shared.checkpoint.naming import written
 from shared.checkpoint.stored import Path
-from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles, is_number, moment_among
+from shared.checkpoint.tree.roles import AUX, NNX, Names, Roles, check_no_moments, is_number
 from shared.errors import InputError
 
 WRAPPERS = ("value", "raw_value")
 # What people call a model that they save beside something else.
-_MODELS = ("model", "state")
+_MODELS = {"model", "state"}
+_NO_OPTIMIZER = (
+    "no nnx.Optimizer is found beside the model; save nnx.state of a module that holds both, or "
+    "what optax keeps below `optimizer/opt_state`"
+)
 
 
 def wrapper_of(paths: Iterable[Names]) -> str:
@@ -22,7 +26,7 @@ def wrapper_of(paths: Iterable[Names]) -> str:
     told = [path for path in paths if "opt_state" not in path[:2]]
     # Beside a model an epoch or a key may be saved as it is.
     plain = {path for path in told if len(path) <= 2 and not {*WRAPPERS} & {*path}}
-    if not any(path[0] in _MODELS for path in told) or any(path[0] in _MODELS for path in plain):
+    if not _MODELS & ({path[0] for path in told} - {path[0] for path in plain}):
         plain = set()
     told = [path for path in told if path not in plain]
     for wrapper in WRAPPERS:
@@ -104,7 +108,7 @@ def nnx_roles(
         by_names, found = _below(found[0][:-1], by_names, source), [found[0][-1:]]
     if not found:
         if at is None and not known:
-            _check_no_moments(by_names, source)
+            check_no_moments(by_names, source, _NO_OPTIMIZER)
         plain = {names for names in own if wrapper and wrapper not in names}
         if at is None:
             at = _at(by_names, known, source, plain)
@@ -136,18 +140,6 @@ def nnx_roles(
         if "opt_state" in names
     }
     return Roles(NNX, variables, optimizer, step, others, aux), masked
-
-
-def _check_no_moments(by_names: Collection[Names], source: str) -> None:
-    """Stops at an optimizer's state that is not below `opt_state`: its moments are no variables."""
-    found = moment_among(by_names)
-    if found is not None:
-        moment, of = map("/".join, found)
-        raise InputError(
-            f"{source}: {moment} is a moment of {of}, and no nnx.Optimizer is found beside the "
-            f"model; save nnx.state of a module that holds both, or what optax keeps below "
-            f"`optimizer/opt_state`"
-        )
 
 
 def _below(at: Names, by_names: Mapping[Names, Path], source: str) -> dict[Names, Path]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from shared.checkpoint.stored import Path
+from shared.errors import InputError
 
 Names = tuple[str, ...]
 
@@ -68,3 +69,15 @@ def moment_among(names: Iterable[Names]) -> tuple[Names, Names] | None:
             if (*each[:at], "count") in names and each[at + 1 :] in ends:
                 return each, each[at + 1 :]
     return None
+
+
+def check_no_moments(names: Iterable[Names], source: str, what_to_do: str) -> None:
+    """Stops at an optimizer's state among variables.
+
+    Raises:
+      InputError: it names a moment, and says what to do.
+    """
+    found = moment_among(names)
+    if found is not None:
+        moment, of = map("/".join, found)
+        raise InputError(f"{source}: {moment} is a moment of {of}, and {what_to_do}")
