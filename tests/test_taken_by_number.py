@@ -184,7 +184,7 @@ def test_matrices_of_one_weight_are_told_apart_by_their_use(order):
 
 def noisy(x):
     keys = jax.random.key(1), jax.random.key(2)
-    chosen = jax.jit(lambda first: jnp.where(first, *keys))(True)
+    chosen = jax.jit(lambda first: lax.select(first, *keys))(True)
     return x + jax.random.normal(chosen, x.shape)
 
 
