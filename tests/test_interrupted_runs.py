@@ -18,7 +18,8 @@ from training_runs import (
     wait_for_step,
 )
 
-from shared.cli.stopping import SIGNALS, stopping
+from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS
+from shared.cli.stopping import stopping
 from shared.errors import InterruptedRunError
 from shared.interface import IMPLEMENTATIONS
 from shared.training.run_directory import UNFINISHED, steps_in
@@ -84,6 +85,19 @@ def test_a_second_signal_ends_the_process_at_once(number):
         os.kill(os.getpid(), number)
         assert [signal.getsignal(each) for each in SIGNALS] == [signal.SIG_DFL, signal.SIG_DFL]
     assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_at_once_is_the_same_request(number, monkeypatch):
+    """As of `timeout`, which sends one to the process and one to its group."""
+    came = []
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: came.append(seconds) or os.kill(os.getpid(), number)
+    )
+    with stopping() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.number == number
+    assert came == [SAME_REQUEST_SECONDS]
 
 
 @pytest.mark.quick("9")

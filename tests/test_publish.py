@@ -17,7 +17,7 @@ from shared.checkpoint.publishing.file_system import check_room, exchange, place
 from shared.checkpoint.publishing.lock import locked
 from shared.checkpoint.publishing.publish import publishing
 from shared.checkpoint.publishing.siblings import Sibling, beside, late_manifest
-from shared.checkpoint.publishing.signals import SIGNALS
+from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS
 from shared.errors import FileAccessError, InputError, InterruptedRunError, UsageError
 
 OLD, NEW = "old", "new"
@@ -291,6 +291,17 @@ def test_a_signal_leaves_nothing(tmp_path, number):
     finally:
         signal.signal(number, before)
     assert caught.value.exit_code == 128 + number
+    assert names_in(tmp_path) == []
+
+
+def test_a_second_signal_at_once_is_the_same_request(tmp_path, monkeypatch):
+    came = []
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: came.append(seconds) or os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(InterruptedRunError):
+        publish_new(tmp_path / "a", then=lambda path: os.kill(os.getpid(), signal.SIGTERM))
+    assert came == [SAME_REQUEST_SECONDS]
     assert names_in(tmp_path) == []
 
 

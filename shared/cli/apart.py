@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
+from shared.cli.asking_child import blocked, listen, passing_on
 from shared.errors import ComposedLiftsError, CorruptFileError, FileAccessError
 
 # A header that lies makes TensorStore ask for memory that is not there, which ends the process.
 _ABORTED = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
-
-
 # PR_SET_PDEATHSIG of prctl(2): what no longer has who waits for it is not to go on.
 _ENDS_WITH_PARENT = 1
 
@@ -43,20 +43,16 @@ def apart(call: Callable[[], int], what: str) -> int:
         return call()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            ctypes.CDLL(None).prctl(_ENDS_WITH_PARENT, signal.SIGKILL)
-            code = call()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-    _, status = _waited(child)
+    with blocked() as before:
+        child = os.fork()
+        if child == 0:
+            _end_with(call)
+        with passing_on(child) as killed_for:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
-    number = os.WTERMSIG(status)
+    number = killed_for[0] if killed_for else os.WTERMSIG(status)
     if number in _ABORTED:
         raise CorruptFileError(
             f"{what} is damaged: the library that reads it was ended by {_name(number)}; take "
@@ -67,18 +63,17 @@ def apart(call: Callable[[], int], what: str) -> int:
     raise EndedError(f"ended by {_name(number)}", number)
 
 
-def _waited(child: int) -> tuple[int, int]:
-    """Waits for a child; what asks this process to end is for the child to do first."""
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number)),
-        # A terminal sends it to both.
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    }
+def _end_with(call: Callable[[], int]) -> NoReturn:
+    code = 70
     try:
-        return os.waitpid(child, 0)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_ENDS_WITH_PARENT, signal.SIGKILL)
+        listen()
+        code = call()
+        sys.stdout.flush()
+        sys.stderr.flush()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        os._exit(code)
 
 
 def _name(number: int) -> str:

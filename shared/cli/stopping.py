@@ -4,11 +4,12 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
+from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS
 from shared.errors import InterruptedRunError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -40,11 +41,14 @@ def stopping() -> Iterator[Stop]:
     stop = Stop()
 
     def asked(number, frame):
+        if stop.number is not None:
+            return
         stop.number = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
         if sys.stderr.isatty():  # the progress bar has hidden it, and may not come to its end
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+        time.sleep(SAME_REQUEST_SECONDS)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
 
     before = {each: signal.signal(each, asked) for each in SIGNALS}
     try:

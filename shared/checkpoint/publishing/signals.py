@@ -4,11 +4,14 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from shared.errors import InterruptedRunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# GNU `timeout` sends a signal to a process and at once to its group: that is asked once.
+SAME_REQUEST_SECONDS = 0.1
 
 
 class _InterruptedError(BaseException):
@@ -40,9 +43,12 @@ def interruptible(target: str) -> Iterator[Signals]:
         return
 
     def asked(number: int, frame: object) -> None:
+        if signals.number is not None:
+            return
+        signals.number = number
+        time.sleep(SAME_REQUEST_SECONDS)
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        signals.number = number
         if not signals.is_held:
             raise _InterruptedError
 
