@@ -95,7 +95,7 @@ def test_the_second_time_ends_it(number):
 
 
 @pytest.mark.parametrize(
-    "number, error", zip(SIGNALS, ("interrupted\n", "ended by SIGTERM\n"), strict=True)
+    ("number", "error"), zip(SIGNALS, ("interrupted\n", "ended by SIGTERM\n"), strict=True)
 )
 def test_where_nothing_is_written_yet_it_ends(number, error):
     with waiting("wait") as process:
