@@ -32,7 +32,7 @@ def listen() -> None:
         handler = signal.getsignal(asked)
         if callable(handler):
             handler(asked, frame)
-        elif handler == signal.SIG_DFL:
+        else:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [asked])
             signal.raise_signal(asked)
 
