@@ -87,6 +87,7 @@ def linen_roles(
     # Beside an optimizer a single array of an unknown name is the user's, not a variable.
     first = 1 if tops & _STATE else 0
     modules = {names[:i] for names in params for i in range(first, len(names))}
+    collected = _collected_at(inside, tops, collections)
     opt_state = _optimizer_at(inside, tops)
     for names, path in inside.items():
         top, *below = names
@@ -96,6 +97,8 @@ def linen_roles(
             variables["params", *unboxed(names)] = path
         elif top == "params":
             variables[unboxed(tuple(below) if nested else names)] = path
+        elif top == collected:
+            variables[unboxed(tuple(below))] = path
         elif top == opt_state:
             optimizer[unboxed(tuple(below))] = path
         elif names == ("step",):
@@ -115,6 +118,18 @@ def linen_roles(
         if names[: len(at) + 1] == (*at, opt_state)
     }
     return Roles(LINEN, variables, optimizer, step, others, aux, nested), masked
+
+
+def _collected_at(
+    inside: Iterable[Names], tops: Collection[str], collections: Collection[str]
+) -> str:
+    """What holds the collections other than params, as `model_state` does; "" if none does."""
+    below: dict[str, set[str]] = {}
+    for top, *rest in inside:
+        below.setdefault(top, set()).add(rest[0] if len(rest) > 1 else "")
+    held = [top for top, inner in below.items() if inner <= set(collections)]
+    held = [top for top in held if "batch_stats" in below[top] and not below[top] & set(tops)]
+    return held[0] if len(held) == 1 and "params" in tops else ""
 
 
 def _optimizer_at(inside: Iterable[Names], tops: Collection[str]) -> str:
