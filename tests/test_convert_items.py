@@ -14,7 +14,7 @@ from shared.checkpoint.compare import compare
 from shared.checkpoint.convert import convert
 from shared.checkpoint.formats.orbax import open_orbax
 from shared.checkpoint.options import Options
-from shared.errors import InputError
+from shared.errors import FileAccessError, InputError
 
 ADAM = optax.adamw(1e-3)
 
@@ -150,3 +150,35 @@ def test_what_a_step_says_of_itself_goes_along(tmp_path):
         found = manager.restore(3)
     assert found.keys() == {"state", "run"}
     assert found["run"] == {"loss": 0.5}
+
+
+def test_what_a_manager_says_of_its_run_goes_along(tmp_path):
+    said = {"data": "books"}
+    with ocp.CheckpointManager(tmp_path / "source", metadata=said) as manager:
+        manager.save(3, args=ocp.args.StandardSave(linen_items()["params"]))
+    convert(tmp_path / "source", tmp_path / "there", Options(direction="linen_to_nnx"))
+    with ocp.CheckpointManager(tmp_path / "there") as manager:
+        assert manager.metadata().custom_metadata == said
+    os.rename(tmp_path / "source" / "metadata", tmp_path / "metadata")
+    os.symlink(tmp_path / "metadata", tmp_path / "source" / "metadata")
+    with pytest.raises(InputError, match=r"source/metadata: is a symbolic link, which is not foll"):
+        convert(tmp_path / "source", tmp_path / "again", Options(direction="linen_to_nnx"))
+    assert not (tmp_path / "again").exists()
+
+
+def test_one_step_after_another_gets_beside_those_that_are_there(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "there"
+    save_items(source, nnx_items(), steps=(3, 10))
+    convert(source, target, Options(step=3))
+    with pytest.raises(FileAccessError) as refused:
+        convert(source, target, Options(step=10))
+    assert str(refused.value) == (
+        f"{target}: is there already, with other steps; 10 gets beside them by "
+        f"--source_path={source}/10 --target_path={target}/10"
+    )
+    convert(source / "10", target / "10")
+    with ocp.CheckpointManager(target) as manager:
+        assert manager.all_steps() == [3, 10]
+        assert manager.restore(10)["state"].keys() == manager.restore(3)["state"].keys()
+    with pytest.raises(FileAccessError, match="there: is there already; choose another target"):
+        convert(source, target, Options(step=10))

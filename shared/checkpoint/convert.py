@@ -34,7 +34,7 @@ from shared.checkpoint.planning.origin import (
 )
 from shared.checkpoint.planning.plan import plan_of
 from shared.checkpoint.planning.rules import map_by_rule
-from shared.checkpoint.publishing.beside import carry, form_of
+from shared.checkpoint.publishing.beside import carry, check_no_steps, form_of
 from shared.checkpoint.publishing.file_system import check_room
 from shared.checkpoint.publishing.journal import Journal, identity_of
 from shared.checkpoint.publishing.publish import publishing
@@ -151,6 +151,8 @@ def convert(
     form = form_of(conversion.source) if options.format == "orbax" else ()
     what = repr((dict(versions()), options.format, conversion.plan))
     identity = identity_of(conversion.source.location, what)
+    if not options.overwrite:
+        check_no_steps(conversion.source, target_path)
 
     notes: list[str] = []
 

@@ -1,11 +1,11 @@
-"""What stands beside the arrays in the directory of a step: a run's JSON, other items."""
+"""What stands beside the arrays of a step, and beside the step: JSON, other items, other steps."""
 
 import json
 import os
 from collections.abc import Callable, Iterator
 
 from shared.checkpoint.conversion import Conversion
-from shared.checkpoint.formats.orbax_places import OF_STEP, STATE
+from shared.checkpoint.formats.orbax_places import OF_STEP, STATE, STEP
 from shared.checkpoint.stored import Reader
 from shared.errors import FileAccessError, InputError
 
@@ -13,11 +13,31 @@ from shared.errors import FileAccessError, InputError
 _V1 = "orbax.checkpoint"
 # Beside arrays there are documents; a larger file is none.
 LARGEST_BYTES = 2**28
+# What a `CheckpointManager` says of its run, beside the steps.
+_OF_RUN = os.path.join("metadata", "_ROOT_METADATA")
 
 
 def form_of(source: Reader) -> tuple[str, ...]:
     """The directories from the path of a target down to its arrays."""
     return source.form[:-1] if _V1 in source.beside else source.form
+
+
+def check_no_steps(source: Reader, target: str) -> None:
+    """Stops where the target is a folder of steps, and the step that is made is none of them.
+
+    Raises:
+      FileAccessError: it says how the step gets there.
+    """
+    step = source.form[0] if source.form else ""
+    is_read = os.path.isdir(target) and os.access(target, os.R_OK)
+    if not STEP.match(step) or not is_read or step in (names := os.listdir(target)):
+        return
+    if any(STEP.match(name) and os.path.isdir(os.path.join(target, name)) for name in names):
+        own, new = os.path.join(source.path, step), os.path.join(target, step)
+        raise FileAccessError(
+            f"{target}: is there already, with other steps; {step} gets beside them by "
+            f"--source_path={own} --target_path={new}"
+        )
 
 
 def carry(
@@ -41,20 +61,31 @@ def carry(
         return
     here, there = (os.path.join(root, *source.form[:-1]) for root in (source.path, target))
     for name in _files(here, source.beside):
-        path = os.path.join(here, name)
-        if os.path.islink(path):
-            raise InputError(f"{path}: is a symbolic link, which is not followed; copy the file")
-        if not os.path.isfile(path):  # what is a pipe would be waited for
-            raise InputError(f"{path}: is not a file; move it elsewhere")
-        if os.path.getsize(path) > LARGEST_BYTES:
-            raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; move it elsewhere")
-        os.makedirs(os.path.dirname(os.path.join(there, name)), exist_ok=True)
-        with open(path, "rb") as file:
-            data = rewritten(name, file.read(), conversion)
+        data = rewritten(name, _bytes_of(os.path.join(here, name)), conversion)
         if name == OF_STEP and source.items:
             data = _of_one_item(data, source.items)
-        with open(os.path.join(there, name), "xb") as file:
-            file.write(data)
+        _write(os.path.join(there, name), data)
+    is_step = bool(source.form) and STEP.match(source.form[0]) is not None
+    if is_step and os.path.exists(os.path.join(source.path, _OF_RUN)):
+        for name in _files(source.path, (os.path.dirname(_OF_RUN),)):
+            _write(os.path.join(target, name), _bytes_of(os.path.join(source.path, name)))
+
+
+def _bytes_of(path: str) -> bytes:
+    if os.path.islink(path):
+        raise InputError(f"{path}: is a symbolic link, which is not followed; copy the file")
+    if not os.path.isfile(path):  # what is a pipe would be waited for
+        raise InputError(f"{path}: is not a file; move it elsewhere")
+    if os.path.getsize(path) > LARGEST_BYTES:
+        raise InputError(f"{path}: is of more than {LARGEST_BYTES:,} bytes; move it elsewhere")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, data: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(data)
 
 
 def _of_one_item(data: bytes, items: tuple[str, ...]) -> bytes:
