@@ -167,14 +167,14 @@ def test_what_a_manager_says_of_its_run_goes_along(tmp_path):
 
 
 def test_one_step_after_another_gets_beside_those_that_are_there(tmp_path):
-    source, target = tmp_path / "source", tmp_path / "there"
+    source, target = tmp_path / "a source", tmp_path / "there"
     save_items(source, nnx_items(), steps=(3, 10))
     convert(source, target, Options(step=3))
     with pytest.raises(FileAccessError) as refused:
         convert(source, target, Options(step=10))
     assert str(refused.value) == (
-        f"{target}: is there already, with other steps; 10 gets beside them by "
-        f"--source_path={source}/10 --target_path={target}/10"
+        f"{target}: is there already, with other steps; 10 gets beside them without --step, by "
+        f"'--source_path={source}/10' --target_path={target}/10"
     )
     convert(source / "10", target / "10")
     with ocp.CheckpointManager(target) as manager:

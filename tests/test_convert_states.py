@@ -25,6 +25,8 @@ from tests.ports.trained import LORA
 ADAM = optax.adam(1e-3)
 PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}
 MOMENTS = {"count": jnp.int32(1), "mu": PARAMS, "nu": PARAMS}
+NORMED = {**PARAMS, "norm": {"scale": jnp.ones(2)}}
+ONE = jnp.int32(1)
 STATS = {"norm": {"mean": jnp.ones(2), "var": jnp.ones(2)}}
 
 

@@ -87,6 +87,20 @@ def test_a_second_signal_ends_the_process_at_once(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
+def test_a_signal_that_is_ignored_stays_so():
+    """As in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.check("after step 3")
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_at_once_is_the_same_request(number, monkeypatch):
     """As of `timeout`, which sends one to the process and one to its group."""

@@ -11,7 +11,7 @@ from shared.program.graph import Graph
 from shared.program.view import View
 from shared.report.result import PASSES
 from shared.weights.pieces import Found
-from shared.weights.storage import paired_but_for_axes_of_one
+from shared.weights.storage import paired_but_for_axes
 from tests.helpers import assert_identical, moved_there_and_back
 
 D, B = 6, 2
@@ -205,7 +205,7 @@ def test_of_many_layers_each_is_paired_with_its_own():
         {view.leaf: jax.ShapeDtypeStruct((D,), "float32") for view in nnx},
     )
     found = Found((), tuple(linen), tuple(nnx), Graph([], [], {}), Graph([], [], {}))
-    made = paired_but_for_axes_of_one(found, leaves)
+    made = paired_but_for_axes(found, leaves)
     assert (made.linen_left, made.nnx_left) == ((), ())
     assert {(entry.linen.leaf, entry.nnx.leaf) for entry in made.entries} == {
         (f"params/layers_{i}/token", f"params/layers/{i}/token") for i in range(count)

@@ -36,6 +36,9 @@ def listen() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [asked])
             signal.raise_signal(asked)
 
+    # An exception while C++ is imported, or calls back, is lost there, or ends in a crash.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for number in _PASSED_ON_AS.values():
         signal.signal(number, passed_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON_AS.values())

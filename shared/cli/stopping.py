@@ -47,10 +47,14 @@ def stopping() -> Iterator[Stop]:
         if sys.stderr.isatty():  # the progress bar has hidden it, and may not come to its end
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
         time.sleep(SAME_REQUEST_SECONDS)
-        for each in SIGNALS:
+        for each in before:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {each: signal.signal(each, asked) for each in SIGNALS}
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    # What is ignored, as under nohup, stays so.
+    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, asked)
     try:
         yield stop
     finally:

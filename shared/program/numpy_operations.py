@@ -127,9 +127,9 @@ def _product(x: Array, y: Array, *, params: Mapping[str, Any], aval: Any) -> Arr
     batch = [x.shape[a] for a in batch_x]
     inner = math.prod(x.shape[a] for a in sum_x)
     rows, columns = [x.shape[a] for a in free_x], [y.shape[a] for a in free_y]
-    left = x.transpose(*batch_x, *free_x, *sum_x).reshape(*batch, math.prod(rows), inner)
-    right = y.transpose(*batch_y, *sum_y, *free_y).reshape(*batch, inner, math.prod(columns))
-    return (left @ right).reshape(*batch, *rows, *columns)
+    left = x.transpose((*batch_x, *free_x, *sum_x)).reshape(*batch, math.prod(rows), inner)
+    right = y.transpose((*batch_y, *sum_y, *free_y)).reshape(*batch, inner, math.prod(columns))
+    return (left @ right).reshape((*batch, *rows, *columns))
 
 
 def _power(x: Array, y: Array) -> Array:

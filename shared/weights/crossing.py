@@ -31,7 +31,13 @@ _NUMBERED_AS_MADE = {
     *("GRUCell", "LSTMCell", "OptimizedLSTMCell", "RNN", "SimpleCell"),
     *("MultiHeadAttention", "MultiHeadDotProductAttention", "SelfAttention"),
 }
-_TELLS_LAYERS = ("dataflow", "dataflow and names", "dataflow and order", "values")
+_TELLS_LAYERS = (
+    "dataflow",
+    "dataflow and names",
+    "dataflow and order",
+    "names and order",
+    "values",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from shared.weights.pieces import (
 )
 from shared.weights.pins import Pins, as_pinned, check_pinned, in_ranges, read_pins
 from shared.weights.regular import regular_pairs, sibling_pairs
-from shared.weights.storage import paired_across_kinds, paired_but_for_axes_of_one
+from shared.weights.storage import paired_across_kinds, paired_but_for_axes
 
 
 def find(
@@ -57,7 +57,7 @@ def find(
         other = _find(linen, nnx, leaves, as_ranges)
         best = min(best, other, key=lambda found: len(left_over(found)))
     check_pinned(best.entries, leaves)
-    return paired_but_for_axes_of_one(paired_across_kinds(best), leaves)
+    return paired_but_for_axes(paired_across_kinds(best), leaves)
 
 
 def find_again(

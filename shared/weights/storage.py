@@ -1,7 +1,10 @@
-"""Weights that are the same but for what they are kept as: dtype, collection, axes of length 1."""
+"""Weights that are the same but for what they are kept as: dtype, collection, how axes are cut."""
 
 import collections
 import dataclasses
+import itertools
+import math
+import operator
 from collections.abc import Sequence
 
 from shared.program.layout import Step
@@ -39,16 +42,21 @@ def _paired(found: Found, any_collection: bool) -> Found:
     )
 
 
-def paired_but_for_axes_of_one(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
-    """`found` with the weights paired that differ in axes of length 1 alone: a token, (1, 1, 6).
+def paired_but_for_axes(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
+    """`found` with the weights paired that differ in their axes alone, not in the order of numbers.
 
-    Of several by their names. How they are repeated and joined may hide that they are the same.
+    In axes of length 1, as a token (1, 1, 6) has: how it is repeated and joined may hide that it is
+    the same. Or in neighbours that are one axis elsewhere: the kernel of a convolution of patches,
+    (4, 4, 3, 8), is that of a Linear. Of several by their names.
     """
 
     def kind(side: int, view: View) -> tuple:
         leaf = leaves[side][view.leaf]
-        shape = tuple(size for size in leaf.shape if size != 1)
-        return shape, str(leaf.dtype), _signature(view.leaf)
+        return math.prod(leaf.shape), str(leaf.dtype), _signature(view.leaf)
+
+    def may_be(a: View, b: View) -> bool:
+        shapes = leaves[0][a.leaf].shape, leaves[1][b.leaf].shape
+        return kind(0, a) == kind(1, b) and shapes[0] != shapes[1] and _are_merged(*shapes)
 
     left = [
         [view for view in views if view == View(view.leaf)]
@@ -58,7 +66,7 @@ def paired_but_for_axes_of_one(found: Found, leaves: tuple[Leaves, Leaves]) -> F
         (-similarity(_name(a), _name(b)), abs(i - j), i, j)
         for i, a in enumerate(left[0])
         for j, b in enumerate(left[1])
-        if kind(0, a) == kind(1, b) and leaves[0][a.leaf].shape != leaves[1][b.leaf].shape
+        if may_be(a, b)
     )
     choices = [collections.Counter(each[side] for each in candidates) for side in (2, 3)]
     known: tuple[dict[View, View], dict[View, View]] = ({}, {})
@@ -78,6 +86,15 @@ def paired_but_for_axes_of_one(found: Found, leaves: tuple[Leaves, Leaves]) -> F
         linen_left=tuple(view for view in found.linen_left if view not in known[0]),
         nnx_left=tuple(view for view in found.nnx_left if view not in known[1]),
     )
+
+
+def _are_merged(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether each axis of the shape that has fewer is one or more neighbours of the other's."""
+    ends = [
+        {*itertools.accumulate((size for size in shape if size != 1), operator.mul)}
+        for shape in (one, other)
+    ]
+    return ends[0] <= ends[1] or ends[1] <= ends[0]
 
 
 def _name(view: View) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 
 from shared.checkpoint.conversion import Conversion
@@ -35,8 +36,9 @@ def check_no_steps(source: Reader, target: str) -> None:
     if any(STEP.match(name) and os.path.isdir(os.path.join(target, name)) for name in names):
         own, new = os.path.join(source.path, step), os.path.join(target, step)
         raise FileAccessError(
-            f"{target}: is there already, with other steps; {step} gets beside them by "
-            f"--source_path={own} --target_path={new}"
+            f"{target}: is there already, with other steps; {step} gets beside them without "
+            f"--step, by {shlex.quote(f'--source_path={own}')} "
+            f"{shlex.quote(f'--target_path={new}')}"
         )
 
 

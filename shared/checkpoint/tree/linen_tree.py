@@ -87,7 +87,7 @@ def linen_roles(
     # Beside an optimizer a single array of an unknown name is the user's, not a variable.
     first = 1 if tops & _STATE else 0
     modules = {names[:i] for names in params for i in range(first, len(names))}
-    collected = _collected_at(inside, tops, collections)
+    collected = _collected_at(inside, collections, modules)
     opt_state = _optimizer_at(inside, tops)
     for names, path in inside.items():
         top, *below = names
@@ -121,15 +121,18 @@ def linen_roles(
 
 
 def _collected_at(
-    inside: Iterable[Names], tops: Collection[str], collections: Collection[str]
+    inside: Iterable[Names], collections: Collection[str], modules: Collection[Names]
 ) -> str:
-    """What holds the collections other than params, as `model_state` does; "" if none does."""
+    """What holds the collections beside params, as `model_state` does; "" if none does.
+
+    Statistics of modules that have no params are another model's.
+    """
     below: dict[str, set[str]] = {}
     for top, *rest in inside:
         below.setdefault(top, set()).add(rest[0] if len(rest) > 1 else "")
-    held = [top for top, inner in below.items() if inner <= set(collections)]
-    held = [top for top in held if "batch_stats" in below[top] and not below[top] & set(tops)]
-    return held[0] if len(held) == 1 and "params" in tops else ""
+    own = {each[0] for each in inside if each[1:2] == ("batch_stats",) and each[2:-1] in modules}
+    held = [top for top, inner in below.items() if inner <= set(collections) and top in own]
+    return held[0] if len(held) == 1 and "batch_stats" not in below else ""
 
 
 def _optimizer_at(inside: Iterable[Names], tops: Collection[str]) -> str:
