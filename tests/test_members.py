@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -18,6 +19,7 @@ from shared.verification.ported import Ported
 from shared.verification.programs import program
 from tests.ports import ensemble, experts, members
 
+EXPERTS, D, F = 4, 6, 8
 SAME = {
     "members": members.LISTED_MEMBERS,
     "members and layers": members.LISTED_LAYERS,
@@ -148,3 +150,55 @@ class PortOne(nnx.Module):
 def test_a_stack_of_one_member_is_a_list_of_one():
     inputs = (jax.ShapeDtypeStruct((5, 8), "float32"),)
     assert verify(Pair(OneStacked(), lambda rngs: PortOne(rngs), inputs)).verdict in PASSES
+
+
+class Experts(nn.Module):
+    """Each row by all experts, each as the router weighs it."""
+
+    @nn.compact
+    def __call__(self, x):
+        weights = nn.softmax(nn.Dense(EXPERTS, use_bias=False, name="router")(x))
+        up = self.param("up", nn.initializers.normal(), (EXPERTS, D, F))
+        down = self.param("down", nn.initializers.normal(), (EXPERTS, F, D))
+        hidden = nn.gelu(jnp.einsum("td,edf->tef", x, up))
+        return x + jnp.einsum("ted,te->td", jnp.einsum("tef,efd->ted", hidden, down), weights)
+
+
+class ListedExperts(nnx.Module):
+    def __init__(self, rngs, order):
+        draw = nnx.initializers.normal()
+        self.router = nnx.Linear(D, EXPERTS, use_bias=False, rngs=rngs)
+        self.up = nnx.List(nnx.Param(draw(rngs.params(), (D, F))) for _ in order)
+        self.down = nnx.List(nnx.Param(draw(rngs.params(), (F, D))) for _ in order)
+        self.order = order
+
+    def __call__(self, x):
+        weights, y = nnx.softmax(self.router(x)), x
+        for i, other in enumerate(self.order):
+            hidden = nnx.gelu(x @ self.up[i])
+            y = y + weights[:, i : i + 1] * (hidden @ self.down[other])
+        return y
+
+
+class Layers(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Experts(name="second")(Experts(name="first")(x))
+
+
+class ListedLayers(nnx.Module):
+    def __init__(self, rngs, order):
+        self.first, self.second = (ListedExperts(rngs, order) for _ in range(2))
+
+    def __call__(self, x):
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0)], ids=["right", "backwards"])
+def test_a_part_of_each_member_of_another_one_is_a_mistake(order):
+    """In two layers, of which neither tells how its members are paired."""
+    x = (jax.ShapeDtypeStruct((3, D), "float32"),)
+    found = verify(Pair(Layers(), lambda rngs: ListedLayers(rngs, order), x), ["forward"])
+    assert (found.verdict in PASSES) == (order == (0, 1, 2, 3))
+    if order != (0, 1, 2, 3):
+        assert found.remark == "equal if the layer axis were reversed"

@@ -106,6 +106,8 @@ CASES = [
     ("dot_general", product(((2,), (2,)), ((0,), (0,))), (CUBE, CUBE[:, ::-1].copy())),
     ("dot_general", product(((0, 2), (0, 2)), ((), ())), (CUBE, CUBE * 2)),
     ("dot_general", product(((1,), (0,)), ((), ())), (WHOLE, OTHER.T.copy())),
+    ("dot_general", product(((0,), (0,)), ((), ())), (X[0], Y[0])),
+    ("dot_general", product(((), ()), ((), ())), (X[0, 0], Y[0, 0])),
 ]
 
 

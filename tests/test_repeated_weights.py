@@ -210,3 +210,55 @@ def test_of_many_layers_each_is_paired_with_its_own():
     assert {(entry.linen.leaf, entry.nnx.leaf) for entry in made.entries} == {
         (f"params/layers_{i}/token", f"params/layers/{i}/token") for i in range(count)
     }
+
+
+class Patches(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(D, (2, 4), strides=(2, 4), padding="VALID", name="embed")(x)
+        return nn.Dense(3, name="head")(nn.gelu(x.reshape(x.shape[0], -1, D)))
+
+
+class LinearPatches(nnx.Module):
+    """The rows, columns and channels of a patch are one axis, in some order."""
+
+    def __init__(self, rngs, order):
+        self.embed = nnx.Linear(2 * 4 * 3, D, rngs=rngs)
+        self.head = nnx.Linear(D, 3, rngs=rngs)
+        self.order = order
+
+    def __call__(self, x):
+        count, rows, columns, channels = x.shape
+        x = x.reshape(count, rows // 2, 2, columns // 4, 4, channels)
+        x = x.transpose(0, 1, 3, *self.order)
+        return self.head(nnx.gelu(self.embed(x.reshape(count, -1, 2 * 4 * channels))))
+
+
+@pytest.mark.parametrize("order", [(2, 4, 5), (4, 2, 5), (5, 2, 4)], ids=["right", "turned", "hwc"])
+def test_a_convolution_of_patches_is_a_linear_of_them(order):
+    x = (jax.ShapeDtypeStruct((B, 6, 8, 3), "float32"),)
+    found = verify(Pair(Patches(), lambda rngs: LinearPatches(rngs, order), x), CHECKS)
+    assert (found.verdict in PASSES) == (order == (2, 4, 5))
+    (row,) = (row for row in found.rows if row["linen"] == "params/embed/kernel")
+    assert row["transform"] == "reshape 24,6"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are"),
+    [
+        ((4, 4, 3, 8), (48, 8), True),
+        ((48, 8), (4, 4, 3, 8), True),
+        ((1, 6, 8), (6, 8), True),
+        ((1, 6, 8), (48,), True),
+        ((4, 6), (6, 4), False),
+        ((2, 6, 2), (4, 6), False),
+        ((), (1, 1), True),
+    ],
+)
+def test_what_is_one_axis_elsewhere(one, other, are):
+    linen, nnx = View("params/a/kernel"), View("params/a/kernel")
+    leaves = tuple(
+        {"params/a/kernel": jax.ShapeDtypeStruct(each, "float32")} for each in (one, other)
+    )
+    found = Found((), (linen,), (nnx,), Graph([], [], {}), Graph([], [], {}))
+    assert bool(paired_but_for_axes(found, leaves).entries) == are
