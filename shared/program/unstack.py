@@ -53,6 +53,8 @@ class _Unstacker(GraphBuilder):
             made = None if axis is None else self._apart(node, axis)
             if axis is not None and made is not None:
                 self._members[node, 0] = _Members(axis, made)
+            elif (total := self._summed(node)) is not None:
+                self._wholes[node, 0] = total
             else:
                 args = [self.whole(arg) for arg in node.args]
                 whole = self._like(node, args, node.params, node.avals)
@@ -121,6 +123,37 @@ class _Unstacker(GraphBuilder):
         return [
             (self._like(node, args, params, (aval,)), 0) for args in zip(*operands, strict=True)
         ]
+
+    def _summed(self, node: Node) -> Value | None:
+        """Of a product that sums over the members the products of each, added up; else None."""
+        if node.op != "dot_general":
+            return None
+        contracted, batched = node.params["dimension_numbers"]
+        for axes in zip(*contracted, strict=True):
+            if not any(self._is_apart(arg, a) for arg, a in zip(node.args, axes, strict=True)):
+                continue
+            params = dict(node.params)
+            params["dimension_numbers"] = tuple(
+                tuple(_shifted([a for a in group[i] if a != axes[i]], axes[i]) for i in (0, 1))
+                for group in (contracted, batched)
+            )
+            operands = [
+                self._members[arg].parts
+                if self._is_apart(arg, a)
+                else [self._row(node, arg, a, k) for k in range(_shape(arg)[a])]
+                for arg, a in zip(node.args, axes, strict=True)
+            ]
+            first, *rest = (
+                (self._like(node, args, params, node.avals), 0)
+                for args in zip(*operands, strict=True)
+            )
+            for each in rest:
+                first = self._op(node, lax.add_p, [first, each], {}, node.avals[0].shape)
+            return first
+        return None
+
+    def _is_apart(self, value: Value, axis: int) -> bool:
+        return value in self._members and self._members[value].axis == axis
 
     def _row(self, node: Node, value: Value, axis: int, k: int) -> Value:
         """Row `k` of a value that all members have, along `axis`."""
