@@ -221,3 +221,57 @@ def test_the_direction_of_time_is_named_where_it_is_told():
     assert said.verdict == "different"
     assert said.divergence.linen.source.startswith("scan = nn.scan(Cell")
     assert said.divergence.nnx.source.startswith("@nnx.scan(in_axes=(None, nnx.Carry, 0)")
+
+
+class Recurrence(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        def turn(h, at):
+            h = at[0] * h + at[1]
+            return h, h
+
+        kept, added = nn.sigmoid(nn.Dense(D)(x)), nn.Dense(D)(x) * x
+        _, ys = jax.lax.scan(turn, jnp.zeros(D), (kept, added))
+        return nn.Dense(3)(ys)
+
+
+class PortByNumber(nnx.Module):
+    """Takes the rows by their number, and multiplies them in the turn."""
+
+    def __init__(self, rngs, reverse, wrong):
+        self.kept, self.added = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+        self.head = nnx.Linear(D, 3, rngs=rngs)
+        self.reverse, self.wrong = reverse, wrong
+
+    def __call__(self, x):
+        kept, added = nnx.sigmoid(self.kept(x)), self.added(x)
+
+        def turn(h, t):
+            h = kept[t] * h + added[t] * (jnp.abs(x[t]) if self.wrong else x[t])
+            return h, h
+
+        _, ys = jax.lax.scan(turn, jnp.zeros(D), jnp.arange(len(x)), reverse=self.reverse)
+        return self.head(ys)
+
+
+@pytest.mark.parametrize(
+    ("reverse", "wrong", "lines"),
+    [
+        (True, False, ("_, ys = jax.lax.scan(turn, ", "_, ys = jax.lax.scan(turn, ")),
+        (False, True, ("kept, added = nn.sigmoid(", "h = kept[t] * h + added[t]")),
+    ],
+    ids=["reversed", "in the turn"],
+)
+def test_a_recurrence_by_number_is_named_where_it_is_wrong(reverse, wrong, lines):
+    x = (jax.ShapeDtypeStruct((5, D), "float32"),)
+
+    def checked(reverse, wrong):
+        pair = Pair(Recurrence(), lambda rngs: PortByNumber(rngs, reverse, wrong), x)
+        return verify(pair, samples=1, checks=("forward",))
+
+    assert checked(False, False).verdict in PASSES
+    result = checked(reverse, wrong)
+    assert result.verdict == "different"
+    named = (result.divergence.linen.source, result.divergence.nnx.source)
+    for source, line in zip(named, lines, strict=True):
+        assert line in source

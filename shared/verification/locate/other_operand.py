@@ -45,8 +45,8 @@ def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) 
         what = reason(*selected) if i == k else f"{p.op}: result {i} in Linen, {k} in NNX"
         places = directions(x, y) or (None, None)
         return Divergence(what, spot(a, selected[0], places[0]), spot(b, selected[1], places[1]))
-    if both.is_one_operation(p, q) and p.layer != q.layer and (told := directions(x, y)):
-        return apart(a, x, b, y, *told)  # the same of another turn
+    if _is_of_another_turn(both, p, y, q) and (told := directions(x, y)):
+        return apart(a, x, b, y, *told)
     if starts := started_with(x, p, a, y, q, b):
         return apart(a, x, b, y, *starts)
     exchanged = any(both.same(arg, (q, k)) for arg in x.args)
@@ -58,6 +58,14 @@ def other_operand(both: Both, found: Parting, counterpart: Mapping[View, View]) 
     if computed and not _is_made_beside(both, *computed):
         return apart(a, computed[0], b, computed[1])
     return apart(a, x, b, y, above(x, count), above(y, count))
+
+
+def _is_of_another_turn(both: Both, p: Node, y: Node, q: Node) -> bool:
+    """Whether NNX has `p` in another turn of a scan than that of `y`, which takes `q`."""
+    if both.is_one_operation(p, q):
+        return p.layer != q.layer
+    twin = both.a.twin.get(p)
+    return twin is not None and bool(twin.layer) and twin.layer != y.layer
 
 
 def _other_form(a: Side, x: Node, p: Node, b: Side, y: Node, q: Node) -> Divergence:
