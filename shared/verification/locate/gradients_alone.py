@@ -1,5 +1,10 @@
 """Where two programs part whose values are the same, and whose gradients are not."""
 
+from typing import Any
+
+import numpy as np
+
+from shared.program.canonical import not_reshaped, only_reshapes
 from shared.program.graph import Node, has_gradient
 from shared.program.source import Place
 from shared.report.result import Divergence
@@ -7,6 +12,7 @@ from shared.verification.locate.apart import apart
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import spot
 from shared.verification.locate.statement import gap
+from shared.verification.locate.values import SAME
 
 
 def only_in_gradients(a: Side, b: Side) -> Divergence | None:
@@ -18,11 +24,11 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
             stops = node.op == "stop_gradient" and node in one.compared
             if stops and node.args[0][0] in one.twin:
                 twin = one.twin[node.args[0][0]]
-                if not any(user.op == "stop_gradient" for user in other.users[twin]):
+                if not (_is_stopped(other, twin) or _stops(other, one.marks[node])):
                     found.append((node, twin))
         # One that stops nothing, as of a comparison, is no difference beside another.
         stopping = [pair for pair in found if has_gradient(one.graph, pair[0].args[0][0])]
-        return next(iter([*stopping, *found]), None)
+        return next(iter(sorted([*stopping, *found], key=_is_of_softmax)), None)
 
     if found := unmatched(b, a):
         return Divergence(
@@ -48,6 +54,33 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
     return None
 
 
+def _is_stopped(side: Side, node: Node) -> bool:
+    """Whether the gradient of a value is stopped somewhere, however it is reshaped before."""
+    forms = [not_reshaped(node)]
+    for form in forms:
+        if any(user.op == "stop_gradient" for user in side.users[form]):
+            return True
+        forms += [user for user in side.users[form] if only_reshapes(user)]
+    return False
+
+
+def _stops(side: Side, marks: list[Any]) -> bool:
+    """Whether a gradient is stopped by a value of these marks, which may be computed twice."""
+    stopped = [side.marks[node] for node in side.graph.nodes if node.op == "stop_gradient"]
+    return any(_are_near(marks[0], each[0]) for each in stopped)
+
+
+def _are_near(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return False
+    return one[0] == other[0] and np.allclose(one[1], other[1], rtol=SAME, atol=0)
+
+
+def _is_of_softmax(pair: tuple[Node, Node]) -> bool:
+    """Whether a maximum is stopped, as where a softmax subtracts it: that changes nothing."""
+    return not_reshaped(pair[0].args[0][0]).op == "reduce_max"
+
+
 def _led_around(side: Side, other: Side) -> tuple[Node, Node] | None:
     """A stop as in `x + stop_gradient(f(x) - x)`, and the value that the other has of it."""
     stops, fewer = (
@@ -64,5 +97,9 @@ def _led_around(side: Side, other: Side) -> tuple[Node, Node] | None:
 def _not_stopped(side: Side, node: Node, other: Side, stopped: Node) -> Place | None:
     """Where the gradient by a value is not stopped, as it is on the other side."""
     behind = next(iter(other.users[stopped]), None)
+    beside = (
+        {other.twin.get(arg) for arg, _ in behind.args if arg is not stopped} if behind else set()
+    )
     taking = [user for user in side.users[node] if behind and user.op == behind.op]
+    taking.sort(key=lambda user: beside.isdisjoint(arg for arg, _ in user.args))
     return gap(stopped, behind, stopped.args[0][0], next(iter(taking), None), node)
