@@ -28,7 +28,7 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
                     found.append((node, twin))
         # One that stops nothing, as of a comparison, is no difference beside another.
         stopping = [pair for pair in found if has_gradient(one.graph, pair[0].args[0][0])]
-        return next(iter(sorted([*stopping, *found], key=_is_of_softmax)), None)
+        return next(iter([*stopping, *found]), None)
 
     if found := unmatched(b, a):
         return Divergence(
@@ -74,11 +74,6 @@ def _are_near(one: Any, other: Any) -> bool:
     if one is None or other is None:
         return False
     return one[0] == other[0] and np.allclose(one[1], other[1], rtol=SAME, atol=0)
-
-
-def _is_of_softmax(pair: tuple[Node, Node]) -> bool:
-    """Whether a maximum is stopped, as where a softmax subtracts it: that changes nothing."""
-    return not_reshaped(pair[0].args[0][0]).op == "reduce_max"
 
 
 def _led_around(side: Side, other: Side) -> tuple[Node, Node] | None:
