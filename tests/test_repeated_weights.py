@@ -244,6 +244,24 @@ def test_a_convolution_of_patches_is_a_linear_of_them(order):
 
 
 @pytest.mark.parametrize(
+    ("linen", "nnx", "are"),
+    [
+        ("stem/kernel", "embed/kernel", True),
+        ("stem/bias", "embed/kernel", False),
+        ("embed/bias", "embed/kernel", False),
+    ],
+)
+def test_what_is_one_axis_elsewhere_is_called_alike(linen, nnx, are):
+    leaves = (
+        {f"params/{linen}": jax.ShapeDtypeStruct((48,), "float32")},
+        {f"params/{nnx}": jax.ShapeDtypeStruct((6, 8), "float32")},
+    )
+    views = View(f"params/{linen}"), View(f"params/{nnx}")
+    found = Found((), views[:1], views[1:], Graph([], [], {}), Graph([], [], {}))
+    assert bool(paired_but_for_axes(found, leaves).entries) == are
+
+
+@pytest.mark.parametrize(
     ("one", "other", "are"),
     [
         ((4, 4, 3, 8), (48, 8), True),

@@ -56,7 +56,12 @@ def paired_but_for_axes(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
 
     def may_be(a: View, b: View) -> bool:
         shapes = leaves[0][a.leaf].shape, leaves[1][b.leaf].shape
-        return kind(0, a) == kind(1, b) and shapes[0] != shapes[1] and _are_merged(*shapes)
+        if kind(0, a) != kind(1, b) or shapes[0] == shapes[1]:
+            return False
+        called_alike = a.leaf.split("/")[-1] == b.leaf.split("/")[-1]
+        return _without_ones(shapes[0]) == _without_ones(shapes[1]) or (
+            called_alike and _are_merged(*shapes)
+        )
 
     left = [
         [view for view in views if view == View(view.leaf)]
@@ -71,8 +76,8 @@ def paired_but_for_axes(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
     choices = [collections.Counter(each[side] for each in candidates) for side in (2, 3)]
     known: tuple[dict[View, View], dict[View, View]] = ({}, {})
     for _, _, i, j in candidates:
-        is_alone = choices[0][i] == choices[1][j] == 1
         a, b = left[0][i], left[1][j]
+        is_alone = choices[0][i] == choices[1][j] == 1
         is_free = a not in known[0] and b not in known[1]
         if is_free and (is_alone or shared_words(_name(a), _name(b))):
             known[0][a], known[1][b] = b, a
@@ -90,11 +95,12 @@ def paired_but_for_axes(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
 
 def _are_merged(one: Sequence[int], other: Sequence[int]) -> bool:
     """Whether each axis of the shape that has fewer is one or more neighbours of the other's."""
-    ends = [
-        {*itertools.accumulate((size for size in shape if size != 1), operator.mul)}
-        for shape in (one, other)
-    ]
+    ends = [{*itertools.accumulate(_without_ones(shape), operator.mul)} for shape in (one, other)]
     return ends[0] <= ends[1] or ends[1] <= ends[0]
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _name(view: View) -> str:

@@ -66,8 +66,11 @@ def _is_stopped(side: Side, node: Node) -> bool:
 
 def _stops(side: Side, marks: list[Any]) -> bool:
     """Whether a gradient is stopped by a value of these marks, which may be computed twice."""
-    stopped = [side.marks[node] for node in side.graph.nodes if node.op == "stop_gradient"]
-    return any(_are_near(marks[0], each[0]) for each in stopped)
+    return any(
+        node.op == "stop_gradient" and _are_near(marks[0], side.marks[node][0])
+        for node in side.graph.nodes
+        if node in side.compared
+    )
 
 
 def _are_near(one: Any, other: Any) -> bool:
