@@ -31,6 +31,19 @@ def write():
             time.sleep({takes})
             print("took back", flush=True)
 
+def keep():
+    with interruptible("it") as signals:
+        signals.hold()
+        print("waits", flush=True)
+        while signals.number is None:
+            time.sleep(0.01)
+        print("keeps", flush=True)
+    print("goes on", flush=True)
+
+def compute():
+    print("waits", flush=True)
+    sum(range(10**11))
+
 asking_child.SAME_REQUEST_SECONDS = {same_request}
 sys.exit(guarded(lambda: apart(lambda: guarded({work}, False), "it"), False))
 """
@@ -95,9 +108,17 @@ def test_the_second_time_ends_it(number):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_where_nothing_is_written_yet_it_ends(number):
-    """At once: KeyboardInterrupt would be lost in a library that calls back."""
-    with waiting("wait") as process:
+def test_what_waited_until_the_names_were_changed_ends_it_then(number):
+    with waiting("keep") as process:
+        process.send_signal(number)
+        assert ended(process) == (128 + number, ["keeps"], f"ended by {number.name}\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("work", ["wait", "compute"])
+def test_where_nothing_is_written_yet_it_ends(work, number):
+    """At once, in the middle of C: KeyboardInterrupt would wait, or be lost in a callback."""
+    with waiting(work) as process:
         process.send_signal(number)
         assert ended(process) == (128 + number, [], f"ended by {number.name}\n")
 

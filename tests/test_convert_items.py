@@ -182,3 +182,13 @@ def test_one_step_after_another_gets_beside_those_that_are_there(tmp_path):
         assert manager.restore(10)["state"].keys() == manager.restore(3)["state"].keys()
     with pytest.raises(FileAccessError, match="there: is there already; choose another target"):
         convert(source, target, Options(step=10))
+
+
+def test_folders_that_are_no_steps_are_none(tmp_path):
+    save_items(tmp_path / "source", nnx_items(), steps=(3, 10))
+    (tmp_path / "there" / "run_1").mkdir(parents=True)
+    with pytest.raises(FileAccessError, match="there: is there already; choose another target"):
+        convert(tmp_path / "source", tmp_path / "there", Options(step=10))
+    convert(tmp_path / "source", tmp_path / "steps", Options(step=3))
+    with pytest.raises(FileAccessError, match="steps: is there already; choose another target"):
+        convert(tmp_path / "source", tmp_path / "steps", Options(step=10, format="safetensors"))

@@ -92,6 +92,22 @@ CONVERTED = {
         lambda: linen(batch_stats=STATS, more=STATS),
         ["model/norm/mean/value", "more/norm/mean/value"],
     ),
+    "collections in a field": (
+        lambda: linen(NORMED, more={"batch_stats": STATS, "cache": {"dense": {"index": ONE}}}),
+        ["model/norm/mean/value", "model/dense/index/value"],
+    ),
+    "averages of collections": (
+        lambda: linen(NORMED, batch_stats=STATS, more={"batch_stats": STATS}),
+        ["model/norm/mean/value", "more/batch_stats/norm/mean/value"],
+    ),
+    "collections and what is none": (
+        lambda: linen(NORMED, more={"batch_stats": STATS, "seen": ONE}),
+        ["more/batch_stats/norm/mean/value", "more/seen/value"],
+    ),
+    "statistics of another model": (
+        lambda: linen(more={"batch_stats": STATS}),
+        ["more/batch_stats/norm/mean/value"],
+    ),
     "metrics": (lambda: linen(more={"loss": jnp.ones(()), "seen": [jnp.int32(1)] * 2}), []),
     "a loop's own optimizer": (
         lambda: linen(more=ADAM.init(PARAMS)),

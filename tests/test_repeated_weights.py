@@ -234,13 +234,38 @@ class LinearPatches(nnx.Module):
         return self.head(nnx.gelu(self.embed(x.reshape(count, -1, 2 * 4 * channels))))
 
 
-@pytest.mark.parametrize("order", [(2, 4, 5), (4, 2, 5), (5, 2, 4)], ids=["right", "turned", "hwc"])
+@pytest.mark.parametrize(
+    "order", [(2, 4, 5), (4, 2, 5), (5, 2, 4)], ids=["right", "turned", "channels first"]
+)
 def test_a_convolution_of_patches_is_a_linear_of_them(order):
     x = (jax.ShapeDtypeStruct((B, 6, 8, 3), "float32"),)
     found = verify(Pair(Patches(), lambda rngs: LinearPatches(rngs, order), x), CHECKS)
     assert (found.verdict in PASSES) == (order == (2, 4, 5))
     (row,) = (row for row in found.rows if row["linen"] == "params/embed/kernel")
     assert row["transform"] == "reshape 24,6"
+
+
+def test_of_several_whose_names_say_nothing_none_is_guessed():
+    def paired(*names):
+        leaves = (
+            {
+                f"params/{name}/kernel": jax.ShapeDtypeStruct((2, 4, 3, 6), "float32")
+                for name in names
+            },
+            {
+                f"params/{n}/kernel": jax.ShapeDtypeStruct((24, 6), "float32")
+                for n in ("stem", "proj")
+            },
+        )
+        views = [tuple(map(View, side)) for side in leaves]
+        made = paired_but_for_axes(Found((), *views, Graph([], [], {}), Graph([], [], {})), leaves)
+        return {(entry.linen.leaf, entry.nnx.leaf) for entry in made.entries}
+
+    assert paired("Conv_0", "Conv_1") == set()
+    assert paired("proj", "stem") == {
+        ("params/proj/kernel", "params/proj/kernel"),
+        ("params/stem/kernel", "params/stem/kernel"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_port_that_stops_what_linen_stops_passes():
     [
         ("commit", "commit = jnp.mean((stop", "commit = jnp.mean(jnp.square(z - "),
         ("pull", "pull = jnp.mean((q - stop", "pull = jnp.mean(jnp.square(q - "),
-        ("out", "q = z + stop_gradient(q - z)", ""),
+        ("out", "q = z + stop_gradient(q - z)", None),  # what NNX lacks has no statement there
     ],
 )
 def test_one_that_is_not_stopped_is_named_where_linen_stops_it(which, linen, nnx):
@@ -78,7 +78,7 @@ def test_one_that_is_not_stopped_is_named_where_linen_stops_it(which, linen, nnx
     assert found.verdict == "different"
     assert found.divergence.reason == "Linen stops the gradient, NNX does not"
     assert found.divergence.linen.source.startswith(linen)
-    assert found.divergence.nnx.source.startswith(nnx)
+    assert nnx is None or found.divergence.nnx.source.startswith(nnx)
 
 
 class Contrast(nn.Module):

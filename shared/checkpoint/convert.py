@@ -151,7 +151,7 @@ def convert(
     form = form_of(conversion.source) if options.format == "orbax" else ()
     what = repr((dict(versions()), options.format, conversion.plan))
     identity = identity_of(conversion.source.location, what)
-    if not options.overwrite:
+    if form and not options.overwrite:
         check_no_steps(conversion.source, target_path)
 
     notes: list[str] = []

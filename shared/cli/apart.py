@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from shared.cli.asking_child import blocked, listen, passing_on
+from shared.cli.asking_child import asked_by, blocked, listen, passing_on
 from shared.errors import ComposedLiftsError, CorruptFileError, FileAccessError
 
 # A header that lies makes TensorStore ask for memory that is not there, which ends the process.
@@ -52,7 +52,7 @@ def apart(call: Callable[[], int], what: str) -> int:
             _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
-    number = killed_for[0] if killed_for else os.WTERMSIG(status)
+    number = killed_for[0] if killed_for else asked_by(os.WTERMSIG(status))
     if number in _ABORTED:
         raise CorruptFileError(
             f"{what} is damaged: the library that reads it was ended by {_name(number)}; take "

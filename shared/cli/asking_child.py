@@ -3,15 +3,24 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
 
-from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS
+from shared.checkpoint.publishing.signals import (
+    SAME_REQUEST_SECONDS,
+    SIGNALS,
+    heard,
+    listen_for,
+)
 
-# By another number, while the child blocks the first: a terminal or a scheduler asks all of a
-# group, and what is asked by its parent as well takes that for the second time, which ends it.
-_PASSED_ON_AS = {signal.SIGINT: signal.SIGUSR1, signal.SIGTERM: signal.SIGUSR2}
+# By numbers that nobody else sends: a terminal or a scheduler asks all of a group, and what is
+# asked by its parent as well would take that for the second time, which ends it.
+if sys.platform == "linux":
+    _PASSED_ON_AS = {signal.SIGINT: signal.SIGRTMIN + 5, signal.SIGTERM: signal.SIGRTMIN + 6}
+else:
+    _PASSED_ON_AS = {signal.SIGINT: int(signal.SIGUSR1), signal.SIGTERM: int(signal.SIGUSR2)}
 
 
 @contextlib.contextmanager
@@ -25,23 +34,19 @@ def blocked() -> Iterator[set[int | signal.Signals]]:
 
 
 def listen() -> None:
-    """In the child: what is passed on does what the signal itself would do."""
+    """In the child: it is asked by its parent alone."""
+    for asked, number in _PASSED_ON_AS.items():
+        if signal.getsignal(asked) != signal.SIG_IGN:
+            # Not ignored, which what it starts would be as well.
+            signal.signal(asked, lambda number, frame: None)
+        signal.signal(number, signal.SIG_DFL)
+    listen_for(_PASSED_ON_AS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*SIGNALS, *_PASSED_ON_AS.values()})
 
-    def passed_on(number: int, frame: FrameType | None) -> None:
-        (asked,) = (each for each in _PASSED_ON_AS if _PASSED_ON_AS[each] == number)
-        handler = signal.getsignal(asked)
-        if callable(handler):
-            handler(asked, frame)
-        else:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [asked])
-            signal.raise_signal(asked)
 
-    # An exception while C++ is imported, or calls back, is lost there, or ends in a crash.
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for number in _PASSED_ON_AS.values():
-        signal.signal(number, passed_on)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON_AS.values())
+def asked_by(number: int) -> int:
+    """What a parent was asked by, whose child was ended by a signal of this number."""
+    return next((asked for asked, each in _PASSED_ON_AS.items() if each == number), number)
 
 
 @contextlib.contextmanager
@@ -67,13 +72,5 @@ def passing_on(child: int) -> Iterator[list[int]]:
             killed_for.append(number)
             send(signal.SIGKILL)
 
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    # What is ignored, as under nohup, stays so.
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
-    for each in before:
-        signal.signal(each, asked)
-    try:
+    with heard(SIGNALS, asked):
         yield killed_for
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

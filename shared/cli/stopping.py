@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS
+from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS, heard
 from shared.errors import InterruptedRunError
 
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -47,16 +47,8 @@ def stopping() -> Iterator[Stop]:
         if sys.stderr.isatty():  # the progress bar has hidden it, and may not come to its end
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
         time.sleep(SAME_REQUEST_SECONDS)
-        for each in before:
+        for each in listened:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    # What is ignored, as under nohup, stays so.
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
-    for each in before:
-        signal.signal(each, asked)
-    try:
+    with heard(SIGNALS, asked) as listened:
         yield stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -18,13 +18,19 @@ from shared.program.flow import LeafName, by_downstream, by_flow, by_neighbourho
 from shared.program.graph import Graph, Node
 from shared.program.view import View
 from shared.weights.entry import Entry
-from shared.weights.names import layer_of, likenesses, shared_words, similarity, template, words
+from shared.weights.names import (
+    SAY_NOTHING,
+    layer_of,
+    likenesses,
+    shared_words,
+    similarity,
+    template,
+    words,
+)
 
 Naming = Callable[[Names, Graph, LeafName], Mapping[Node, Hashable]]
 _NAMINGS: tuple[Naming, ...] = (by_flow, by_upstream, by_downstream)
 _ROUNDS = (12, 8, 5, 3, 2, 1)
-# Words that leaves of any layer have.
-_SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
 _COLLECTIONS = ("params", "batch_stats", "cache", "draws")
 
 
@@ -147,7 +153,7 @@ class Matcher:
         def key(side: int) -> Any:
             def name(node: Node) -> Hashable:
                 own = words(self.view(side, node).leaf) & common
-                return (self.colour(side)(node), own) if own - _SAY_NOTHING else node
+                return (self.colour(side)(node), own) if own - SAY_NOTHING else node
 
             return name
 

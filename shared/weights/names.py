@@ -24,6 +24,8 @@ _FULL = {
     "layernorm": "norm",
     "attn": "attention",
 }
+# Words that leaves of any layer have.
+SAY_NOTHING = {*("params", "batch", "stats", "cache"), *("kernel", "bias", "scale", "embedding")}
 
 
 @functools.cache  # each is asked for with each of the other side

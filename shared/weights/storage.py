@@ -11,7 +11,7 @@ from shared.program.layout import Step
 from shared.program.view import View
 from shared.weights.entry import Entry
 from shared.weights.match import Matcher
-from shared.weights.names import shared_words, similarity
+from shared.weights.names import SAY_NOTHING, shared_words, similarity, words
 from shared.weights.pieces import Found, Leaves
 
 # Of how many weights it is said by name.
@@ -58,10 +58,12 @@ def paired_but_for_axes(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
         shapes = leaves[0][a.leaf].shape, leaves[1][b.leaf].shape
         if kind(0, a) != kind(1, b) or shapes[0] == shapes[1]:
             return False
-        called_alike = a.leaf.split("/")[-1] == b.leaf.split("/")[-1]
-        return _without_ones(shapes[0]) == _without_ones(shapes[1]) or (
-            called_alike and _are_merged(*shapes)
+        return differ_in_ones(a, b) or (
+            a.leaf.split("/")[-1] == b.leaf.split("/")[-1] and _are_merged(*shapes)
         )
+
+    def differ_in_ones(a: View, b: View) -> bool:
+        return _without_ones(leaves[0][a.leaf].shape) == _without_ones(leaves[1][b.leaf].shape)
 
     left = [
         [view for view in views if view == View(view.leaf)]
@@ -79,7 +81,10 @@ def paired_but_for_axes(found: Found, leaves: tuple[Leaves, Leaves]) -> Found:
         a, b = left[0][i], left[1][j]
         is_alone = choices[0][i] == choices[1][j] == 1
         is_free = a not in known[0] and b not in known[1]
-        if is_free and (is_alone or shared_words(_name(a), _name(b))):
+        known_by_name = shared_words(_name(a), _name(b)) and (
+            differ_in_ones(a, b) or (words(a.leaf) & words(b.leaf)) - SAY_NOTHING
+        )
+        if is_free and (is_alone or known_by_name):
             known[0][a], known[1][b] = b, a
     pairs = (
         Entry(View(a.leaf, steps=(Step("reshape", tuple(leaves[1][b.leaf].shape)),)), b, "names")

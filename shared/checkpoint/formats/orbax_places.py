@@ -95,7 +95,7 @@ def _step(path: str, names: list[str], step: int | None) -> str:
         for name in names
         if not UNFINISHED.search(name)
         and (found := STEP.match(name))
-        and _is_step(os.path.join(path, name))
+        and is_step(os.path.join(path, name))
     }
     if not steps:
         unfinished = [name for name in names if UNFINISHED.search(name)]
@@ -146,7 +146,8 @@ def _items(path: str, names: list[str]) -> list[str]:
     ]
 
 
-def _is_step(path: str) -> bool:
+def is_step(path: str) -> bool:
+    """Whether a directory of that kind of name holds arrays, or items that do."""
     if not os.path.isdir(path):
         return False
     names = _names(path)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from shared.checkpoint.conversion import Conversion
-from shared.checkpoint.formats.orbax_places import OF_STEP, STATE, STEP
+from shared.checkpoint.formats.orbax_places import OF_STEP, STATE, STEP, is_step
 from shared.checkpoint.stored import Reader
 from shared.errors import FileAccessError, InputError
 
@@ -29,11 +29,11 @@ def check_no_steps(source: Reader, target: str) -> None:
     Raises:
       FileAccessError: it says how the step gets there.
     """
-    step = source.form[0] if source.form else ""
+    step = _step_of(source)
     is_read = os.path.isdir(target) and os.access(target, os.R_OK)
-    if not STEP.match(step) or not is_read or step in (names := os.listdir(target)):
+    if not step or not is_read or step in (names := os.listdir(target)):
         return
-    if any(STEP.match(name) and os.path.isdir(os.path.join(target, name)) for name in names):
+    if any(STEP.match(name) and is_step(os.path.join(target, name)) for name in names):
         own, new = os.path.join(source.path, step), os.path.join(target, step)
         raise FileAccessError(
             f"{target}: is there already, with other steps; {step} gets beside them without "
@@ -67,10 +67,16 @@ def carry(
         if name == OF_STEP and source.items:
             data = _of_one_item(data, source.items)
         _write(os.path.join(there, name), data)
-    is_step = bool(source.form) and STEP.match(source.form[0]) is not None
-    if is_step and os.path.exists(os.path.join(source.path, _OF_RUN)):
+    if _step_of(source) and os.path.lexists(os.path.join(source.path, _OF_RUN)):
         for name in _files(source.path, (os.path.dirname(_OF_RUN),)):
             _write(os.path.join(target, name), _bytes_of(os.path.join(source.path, name)))
+
+
+def _step_of(source: Reader) -> str:
+    """The name of the directory of the step that was chosen; "" where there are no steps."""
+    of_items = len(source.form) == 1 and bool(source.beside)
+    name = source.form[0] if source.form and not of_items else ""
+    return name if STEP.match(name) else ""
 
 
 def _bytes_of(path: str) -> bytes:

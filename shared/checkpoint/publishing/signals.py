@@ -5,7 +5,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType
 
 from shared.errors import InterruptedRunError
 
@@ -31,6 +32,32 @@ class Signals:
             raise _InterruptedError
 
 
+# By which number each comes to this process.
+_comes_as: dict[signal.Signals, int] = {each: each for each in SIGNALS}
+
+
+def listen_for(numbers: Mapping[signal.Signals, int]) -> None:
+    """Has `interruptible` take other signals for those that ask to end: {signal: its number}."""
+    _comes_as.update(numbers)
+
+
+@contextlib.contextmanager
+def heard(
+    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[list[int]]:
+    """Has `handler` called at signals; yields which. What is ignored, as under nohup, stays so."""
+    before = {each: signal.getsignal(each) for each in numbers}
+    # None: a library's own, which Python could not put back.
+    before = {n: each for n, each in before.items() if each not in (signal.SIG_IGN, None)}
+    for each in before:
+        signal.signal(each, handler)
+    try:
+        yield list(before)
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)
+
+
 @contextlib.contextmanager
 def interruptible(target: str) -> Iterator[Signals]:
     """A signal raises InterruptedRunError, or waits until the end; a second one ends the process.
@@ -41,29 +68,24 @@ def interruptible(target: str) -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
+    known = {number: each for each, number in _comes_as.items()}
 
-    def asked(number: int, frame: object) -> None:
+    def asked(number: int, frame: FrameType | None) -> None:
         if signals.number is not None:
             return
         signals.number = number
         time.sleep(SAME_REQUEST_SECONDS)
-        for each in before:
+        for each in listened:
             signal.signal(each, signal.SIG_DFL)
         if not signals.is_held:
             raise _InterruptedError
 
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    # What is ignored, as under nohup, stays so.
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
-    for each in before:
-        signal.signal(each, asked)
     try:
-        yield signals
+        with heard(known, asked) as listened:
+            yield signals
     except _InterruptedError as error:
-        number = signals.number or 0
-        raise InterruptedRunError(f"interrupted; {target} is as it was", number) from error
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        assert signals.number is not None
+        message = f"interrupted; {target} is as it was"
+        raise InterruptedRunError(message, known[signals.number]) from error
     if signals.number is not None:
         os.kill(os.getpid(), signals.number)

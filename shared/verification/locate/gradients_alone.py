@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from shared.program.canonical import not_reshaped, only_reshapes
 from shared.program.graph import Node, has_gradient
 from shared.program.source import Place
@@ -12,7 +10,6 @@ from shared.verification.locate.apart import apart
 from shared.verification.locate.side import Side
 from shared.verification.locate.spot import spot
 from shared.verification.locate.statement import gap
-from shared.verification.locate.values import SAME
 
 
 def only_in_gradients(a: Side, b: Side) -> Divergence | None:
@@ -66,17 +63,9 @@ def _is_stopped(side: Side, node: Node) -> bool:
 
 def _stops(side: Side, marks: list[Any]) -> bool:
     """Whether a gradient is stopped by a value of these marks, which may be computed twice."""
-    return any(
-        node.op == "stop_gradient" and _are_near(marks[0], side.marks[node][0])
-        for node in side.graph.nodes
-        if node in side.compared
-    )
-
-
-def _are_near(one: Any, other: Any) -> bool:
-    if one is None or other is None:
-        return False
-    return one[0] == other[0] and np.allclose(one[1], other[1], rtol=SAME, atol=0)
+    stops = [n for n in side.graph.nodes if n.op == "stop_gradient" and n in side.compared]
+    pairs = [(marks[0], side.marks[node][0]) for node in stops]
+    return any(one and other and side.near_marks(one, other) for one, other in pairs)
 
 
 def _led_around(side: Side, other: Side) -> tuple[Node, Node] | None:
