@@ -92,10 +92,6 @@ CONVERTED = {
         lambda: linen(batch_stats=STATS, more=STATS),
         ["model/norm/mean/value", "more/norm/mean/value"],
     ),
-    "collections in a field": (
-        lambda: linen(NORMED, more={"batch_stats": STATS, "cache": {"dense": {"index": ONE}}}),
-        ["model/norm/mean/value", "model/dense/index/value"],
-    ),
     "averages of collections": (
         lambda: linen(NORMED, batch_stats=STATS, more={"batch_stats": STATS}),
         ["model/norm/mean/value", "more/batch_stats/norm/mean/value"],
@@ -152,6 +148,22 @@ def test_a_state_goes_there_and_back_with_its_manifest_and_without(name, tmp_pat
     os.unlink(tmp_path / "there" / "MANIFEST.json")
     convert(tmp_path / "there", tmp_path / "by rule")
     assert_same(tmp_path / "by rule", tmp_path / "source")
+
+
+def test_collections_in_a_field_are_those_of_the_model(tmp_path):
+    sown = {"dense": {"kernel": (jnp.ones(2),)}}
+    save(tmp_path / "source", linen(NORMED, more={"batch_stats": STATS, "intermediates": sown}))
+    convert(tmp_path / "source", tmp_path / "there")
+    found = {"/".join(map(str, path)) for path in held(tmp_path / "there")}
+    assert {"model/norm/mean/value", "model/norm/var/value"} <= found
+    assert "linen_aux/more/intermediates/dense/kernel/0" in found
+    assert not [path for path in found if path.startswith("more")]
+    convert(tmp_path / "there", tmp_path / "by manifest")
+    assert_same(tmp_path / "by manifest", tmp_path / "source", empty=True)
+    # Of which field they were a manifest alone says.
+    os.unlink(tmp_path / "there" / "MANIFEST.json")
+    convert(tmp_path / "there", tmp_path / "by rule")
+    assert ("batch_stats", "norm", "mean") in held(tmp_path / "by rule")
 
 
 def test_a_module_may_have_a_model_and_params_of_its_own(tmp_path):
