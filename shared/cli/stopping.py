@@ -2,12 +2,10 @@
 
 import contextlib
 import os
-import signal
 import sys
-import time
 from collections.abc import Iterator
 
-from shared.checkpoint.publishing.signals import SAME_REQUEST_SECONDS, SIGNALS, heard
+from shared.checkpoint.publishing.signals import SIGNALS, end_at_next, heard
 from shared.errors import InterruptedRunError
 
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -46,9 +44,7 @@ def stopping() -> Iterator[Stop]:
         stop.number = number
         if sys.stderr.isatty():  # the progress bar has hidden it, and may not come to its end
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
-        time.sleep(SAME_REQUEST_SECONDS)
-        for each in listened:
-            signal.signal(each, signal.SIG_DFL)
+        end_at_next(SIGNALS, asked)
 
-    with heard(SIGNALS, asked) as listened:
+    with heard(SIGNALS, asked):
         yield stop

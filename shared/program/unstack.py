@@ -143,13 +143,13 @@ class _Unstacker(GraphBuilder):
                 else [self._row(node, arg, a, k) for k in range(_shape(arg)[a])]
                 for arg, a in zip(node.args, axes, strict=True)
             ]
-            first, *rest = (
+            total, *rest = (
                 (self._like(node, args, params, node.avals), 0)
                 for args in zip(*operands, strict=True)
             )
             for each in rest:
-                first = self._op(node, lax.add_p, [first, each], {}, node.avals[0].shape)
-            return first
+                total = self._op(node, lax.add_p, [total, each], {}, node.avals[0].shape)
+            return total
         return None
 
     def _is_apart(self, value: Value, axis: int) -> bool:

@@ -41,21 +41,30 @@ def listen_for(numbers: Mapping[signal.Signals, int]) -> None:
     _comes_as.update(numbers)
 
 
+Handler = Callable[[int, FrameType | None], None]
+
+
 @contextlib.contextmanager
-def heard(
-    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]
-) -> Iterator[list[int]]:
-    """Has `handler` called at signals; yields which. What is ignored, as under nohup, stays so."""
+def heard(numbers: Iterable[int], handler: Handler) -> Iterator[None]:
+    """Has `handler` called at signals. What is ignored, as under nohup, stays so."""
     before = {each: signal.getsignal(each) for each in numbers}
     # None: a library's own, which Python could not put back.
     before = {n: each for n, each in before.items() if each not in (signal.SIG_IGN, None)}
-    for each in before:
-        signal.signal(each, handler)
     try:
-        yield list(before)
+        for each in before:
+            signal.signal(each, handler)
+        yield
     finally:
         for number, own in before.items():
             signal.signal(number, own)
+
+
+def end_at_next(numbers: Iterable[int], handler: Handler) -> None:
+    """Has the next of those signals that `handler` hears end the process; one at once does not."""
+    time.sleep(SAME_REQUEST_SECONDS)
+    for each in numbers:
+        if signal.getsignal(each) is handler:
+            signal.signal(each, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -74,14 +83,12 @@ def interruptible(target: str) -> Iterator[Signals]:
         if signals.number is not None:
             return
         signals.number = number
-        time.sleep(SAME_REQUEST_SECONDS)
-        for each in listened:
-            signal.signal(each, signal.SIG_DFL)
+        end_at_next(known, asked)
         if not signals.is_held:
             raise _InterruptedError
 
     try:
-        with heard(known, asked) as listened:
+        with heard(known, asked):
             yield signals
     except _InterruptedError as error:
         assert signals.number is not None
