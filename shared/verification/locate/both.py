@@ -44,11 +44,13 @@ class Both:
         if p in self.a.numbers and q in self.b.numbers:
             return bool(np.allclose(x, y, rtol=SAME_CONSTANT, atol=0))
         if self.other_layout(one, other):
-            return np.shape(x) != np.shape(y)
+            return np.squeeze(x).shape != np.squeeze(y).shape
         return self._in_place(one, other)
 
     def _in_place(self, one: Value, other: Value) -> bool:
         x, y = self.a.values[one[0]][one[1]], self.b.values[other[0]][other[1]]
+        if np.squeeze(x).shape == np.squeeze(y).shape:
+            x, y = np.squeeze(x), np.squeeze(y)
         floats = np.asarray(x).dtype.kind == np.asarray(y).dtype.kind == "f"
         if floats and np.shape(x) == np.shape(y):
             # What masks is as good as what masks: -1e9 as the smallest number there is.

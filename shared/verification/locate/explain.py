@@ -64,12 +64,17 @@ def describe(
     x, y = functions or (found.linen, found.nnx)
     if drawn := drawn_otherwise(both, x, y):
         return drawn_apart(both, *drawn)
-    places = statement(x, found.linen_next), statement(y, found.nnx_next)
+    places = _place(x, found.linen_next), _place(y, found.nnx_next)
     if taken := _where_taken(a, x, b, y, found):
         return apart(a, x, b, y, taken[0] or places[0], taken[1] or places[1])
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
         places = None, None  # in a function of their own on both sides: it is in that function
     return apart(a, x, b, y, *places)
+
+
+def _place(node: Node, behind: Node | None) -> Place | None:
+    # What is made of no value of the model, as positions are, is wrong where it is made.
+    return statement(node, None if is_made_of_constants(node) else behind)
 
 
 def _where_taken(

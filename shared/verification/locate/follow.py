@@ -168,7 +168,7 @@ def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | Non
     if alike:
         return _at(both, p, q)
     x, y = _first_of_one_value(both, p, q) or (_first(both.a, p), _first(both.b, q))
-    are_others = (x, y) != (p, q) and both.label(x) == both.label(y)
+    are_others = (x, y) != (p, q) and both.is_one_operation(x, y)
     if are_others and any(both.same(*pair) for pair in both.operands(x, y)):
         return _at(both, x, y)
     return Parting("operation", x, y, "", u, v)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from shared.program.graph import Node, Value, is_start
-from shared.program.jax_programs import ELEMENTWISE
+from shared.program.jax_programs import ELEMENTWISE, SELECTIONS
 from shared.verification.locate.both import Both
 from shared.verification.locate.side import Side
 from shared.verification.locate.values import is_key, same_in_place, size_of
@@ -44,6 +44,8 @@ def _moved(
                 return behind
     if not _is_one(both, linen[-1], nnx[-1]):
         x, y = linen[-1][0], nnx[-1][0]
+        if x.op in SELECTIONS and y.op in SELECTIONS and both.same(x.args[0], y.args[0]):
+            return x, y  # rows of a table, by positions
         return other_order(both, x, y) if x.op in ELEMENTWISE else None
     first, second = (each[max(len(each) - 2, 0)][0] for each in (linen, nnx))
     return first, second
