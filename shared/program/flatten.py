@@ -75,11 +75,17 @@ class _Flattener(GraphBuilder):
     def _reshaped(self, value: Value, shape: Shape) -> Value:
         if _shape(value) == shape:
             return value
-        if self._is_weight(value):
-            return self._laid_out(value, (Step("reshape", shape),))
         node, which = value
         if node.op == "reshape":
             return self._reshaped(node.args[0], shape)
+        if self._is_weight(value):
+            # One weight may be taken in several shapes that axes of length one tell apart.
+            without = tuple(size for size in shape if size > 1)
+            if _shape(value) != without:
+                value = self._laid_out(value, (Step("reshape", without),))
+            if shape == without:
+                return value
+            node, which = value
         aval = jax.ShapeDtypeStruct(shape, node.avals[which].dtype)
         params = {"new_sizes": shape, "dimensions": None, "sharding": None}
         made = self.node("reshape", [value], params, (aval,), node.stack, node.layer, lax.reshape_p)
