@@ -5,6 +5,9 @@ import functools
 import linecache
 
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
 @functools.cache
 def tree(file: str) -> ast.Module:
     """The syntax tree of a source; an empty one of what is no plain Python."""
@@ -32,3 +35,14 @@ def are_one_statement(file: str, line: int, other: int) -> bool:
         first <= min(line, other) and max(line, other) <= last
         for first, last in lines_of(file, simple)
     )
+
+
+def functions_around(file: str, line: int) -> list[Function]:
+    """The functions of a source that a line is in, inner ones behind those that they are in."""
+    return [each for each in _functions(file) if each.lineno <= line <= (each.end_lineno or line)]
+
+
+@functools.cache
+def _functions(file: str) -> list[Function]:
+    found = [each for each in ast.walk(tree(file)) if isinstance(each, Function)]
+    return sorted(found, key=lambda each: each.lineno)

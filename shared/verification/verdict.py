@@ -13,6 +13,7 @@ from shared.verification.drawn import of_one_key
 from shared.verification.locate import drawn_at, layers_exchanged, not_finite, use_of
 from shared.verification.locate.left_behind import place_of_what_is_left, remark_of_what_is_left
 from shared.verification.locate.result_types import result_types_apart
+from shared.verification.locate.returned import with_returned
 from shared.verification.mapping import Mapped
 from shared.weights.storage import in_other_collections
 
@@ -39,7 +40,7 @@ def conclude(mapped: Mapped, made: Sequence[Check], place: Divergence | None) ->
                 "both models draw of keys that are made of weights; make the call deterministic"
             )
         else:
-            divergence = _place(mapped, place)
+            divergence = with_returned(_place(mapped, place), ported)
     if any(check.name == "updates" for check in made) and (
         verdict in PASSES or ported.outputs.lost or ported.outputs.changed
     ):
