@@ -19,6 +19,7 @@ from shared.verification.locate.both import Both
 from shared.verification.locate.follow import Parting, part
 from shared.verification.locate.layers import skipped_layer
 from shared.verification.locate.lifted import other_axes
+from shared.verification.locate.never_sown import never_sown
 from shared.verification.locate.other_draw import drawn_otherwise
 from shared.verification.locate.other_operand import drawn_apart, other_operand
 from shared.verification.locate.passed import at_hand
@@ -117,6 +118,9 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     one, other = found.linen_next, found.nnx_next
     # A helper may reshape what it is given.
     source = found.source and not_reshaped(found.source)
+    sides = (a, x, found.source, b) if found.lacking == "nnx" else (b, y, found.source, a)
+    if told := never_sown(*sides):
+        return told[0] if found.lacking == "nnx" else told[1]
     if turns := longer(a, x, b) if found.lacking == "nnx" else longer(b, y, a):
         places = turns if found.lacking == "nnx" else turns[::-1]
         more, less = ("Linen", "NNX") if found.lacking == "nnx" else ("NNX", "Linen")
