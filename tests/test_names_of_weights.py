@@ -1,4 +1,4 @@
-"""Weights are paired as they are named: of `res_0/skip` too, and those that a port does not use."""
+"""Weights are paired as they are named: of `res_0/skip`, those that a port leaves, or takes twice."""
 
 import functools
 
@@ -86,3 +86,72 @@ def test_an_exchange_is_told_where_the_module_around_is_named_alike():
     assert found.verdict == "different"
     assert found.remark == "equal if skip and res were exchanged"
     assert "self.skip(h), self.res(h)" in found.divergence.nnx.source
+
+
+class Cross(nn.Module):
+    @nn.compact
+    def __call__(self, q, kv):
+        a, b = nn.LayerNorm(name="norm_q")(q), nn.LayerNorm(name="norm_kv")(kv)
+        heads = nn.MultiHeadDotProductAttention(2, qkv_features=D, name="attention")
+        return q + heads(a, b)
+
+
+class Perceiver(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        start = self.param("latents", nn.initializers.normal(), (3, D))
+        latents = jnp.tile(start[None], (B, 1, 1))
+        cross, process = Cross(name="cross"), Cross(name="process")
+        for _ in range(2):
+            latents = cross(latents, x)
+            latents = process(latents, latents)
+        query = self.param("query", nn.initializers.normal(), (1, 1, D))
+        return Cross(name="decode")(jnp.tile(query, (B, 1, 1)), latents)
+
+
+class Read(nnx.Module):
+    def __init__(self, is_right, rngs):
+        self.norm_q, self.norm_kv = nnx.LayerNorm(D, rngs=rngs), nnx.LayerNorm(D, rngs=rngs)
+        self.query, self.key, self.value, self.out = (nnx.Linear(D, D, rngs=rngs) for _ in range(4))
+        self.is_right = is_right
+
+    def attend(self, q, kv):
+        heads = [each.reshape(*each.shape[:2], 2, -1) for each in (q, self.key(kv), self.value(kv))]
+        mixed = nnx.dot_product_attention(*heads)
+        return self.out(mixed.reshape(q.shape))
+
+    def __call__(self, q, kv):
+        a = self.norm_q(q)
+        b = self.norm_kv(kv) if self.is_right else self.norm_q(kv)
+        return q + self.attend(self.query(a), b)
+
+
+class PortOfPerceiver(nnx.Module):
+    def __init__(self, is_right, rngs):
+        start = nnx.initializers.normal()
+        self.latents = nnx.Param(start(rngs.params(), (1, 3, D)))
+        self.query = nnx.Param(start(rngs.params(), (D,)))
+        self.cross, self.process, self.decode = (Read(is_right, rngs) for _ in range(3))
+
+    def __call__(self, x):
+        latents = jnp.repeat(self.latents[...], B, axis=0)
+        for _ in range(2):
+            latents = self.cross(latents, x)
+            latents = self.process(latents, latents)
+        return self.decode(jnp.tile(self.query[...], (B, 1, 1)), latents)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_norm_of_two_inputs_is_one_and_the_other_is_named(is_right):
+    port = functools.partial(PortOfPerceiver, is_right)
+    found = verify(Pair(Perceiver(), lambda rngs: port(rngs), X), ("structure", "forward"), samples=1)
+    names = {row["linen"]: row["nnx"] for row in found.rows}
+    for layer in ("cross", "process", "decode"):
+        for norm in ("norm_q", "norm_kv"):
+            assert names[f"params/{layer}/{norm}/scale"] == f"params/{layer}/{norm}/scale"
+    if is_right:
+        assert found.verdict in ("equal", "close")
+        return
+    assert found.verdict == "different"
+    assert 'nn.LayerNorm(name="norm_kv")' in found.divergence.linen.source
+    assert found.divergence.nnx.source.startswith("b = self.norm_kv(kv) if")
