@@ -41,6 +41,6 @@ def reason(x: Node, y: Node) -> str:
 
 
 def _compared(key: str, first: Any, second: Any) -> str:
-    if re.search("\n| at 0x", f"{first}{second}"):
-        return f"another {key}"  # a program within the program, a function
+    if re.search("\n| at 0x|DimensionNumbers", f"{first}{second}"):
+        return f"another {key}"  # a program within the program, a function, what each axis is
     return f"{key}={first} in Linen, {second} in NNX"

@@ -34,6 +34,7 @@ from shared.verification.locate.statement import (
     statement,
 )
 from shared.verification.locate.turns import longer
+from shared.verification.locate.twice import called_twice
 
 
 def describe(
@@ -63,9 +64,11 @@ def describe(
     if found.kind == "order":
         return _other_order(both, found)
     x, y = functions or (found.linen, found.nnx)
+    if told := called_twice(both, x):
+        return told
     if drawn := drawn_otherwise(both, x, y):
         return drawn_apart(both, *drawn)
-    places = _place(x, found.linen_next), _place(y, found.nnx_next)
+    places = _place(a, x, found.linen_next), _place(b, y, found.nnx_next)
     if taken := _where_taken(a, x, b, y, found):
         return apart(a, x, b, y, taken[0] or places[0], taken[1] or places[1])
     if all(place not in calls(node)[-1:] for node, place in zip((x, y), places, strict=True)):
@@ -73,9 +76,10 @@ def describe(
     return apart(a, x, b, y, *places)
 
 
-def _place(node: Node, behind: Node | None) -> Place | None:
-    # What is made of no value of the model, as positions are, is wrong where it is made.
-    return statement(node, None if is_made_of_constants(node) else behind)
+def _place(side: Side, node: Node, behind: Node | None) -> Place | None:
+    # What is made of weights and positions alone is wrong where it is made.
+    given = all(arg in side.fixed or arg in side.of_weights for arg, _ in node.args)
+    return statement(node, None if given else behind)
 
 
 def _where_taken(

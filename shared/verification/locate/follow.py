@@ -167,6 +167,8 @@ def _between(both: Both, one: Value, other: Value, u: Node | None, v: Node | Non
         return Parting("lacks", p, more[0], "linen", u, v, source=more[1])
     if alike:
         return _at(both, p, q)
+    if p in both.a.fixed and q in both.b.fixed:
+        return Parting("operation", p, q, "", u, v)  # two ways to make a mask: it is another one
     x, y = _first_of_one_value(both, p, q) or (_first(both.a, p), _first(both.b, q))
     are_others = (x, y) != (p, q) and both.is_one_operation(x, y)
     if are_others and any(both.same(*pair) for pair in both.operands(x, y)):
@@ -184,7 +186,7 @@ def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | Non
     takers: dict[Node, Node] = {}
     for v in _lacking(both.b, q):
         for arg, _ in v.args:
-            if not (is_start(arg) or arg in both.b.of_weights or arg in both.b.numbers):
+            if not (is_start(arg) or arg in both.b.of_weights or arg in both.b.fixed):
                 made = not_reshaped(arg)
                 takers[made] = min(v, takers.get(made, v), key=lambda node: node.number)
     found = [
@@ -199,7 +201,9 @@ def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | Non
 
 def _first(side: Side, node: Node) -> Node:
     """The first operation that the other program lacks on the way to `node`."""
-    return min(_lacking(side, node), key=lambda each: each.number, default=node)
+    # A mask may be made in another way: what is done with values tells more.
+    order = [(each in side.fixed, each.number, each) for each in _lacking(side, node)]
+    return min(order, default=(False, 0, node))[-1]
 
 
 def _lacking(side: Side, node: Node) -> Iterator[Node]:
@@ -211,6 +215,7 @@ def _lacking(side: Side, node: Node) -> Iterator[Node]:
         seen.add(here)
         todo += [arg for arg, _ in here.args]
         if here not in side.of_weights and all(
-            side.is_known(arg) or arg in side.of_weights for arg, _ in here.args
+            side.is_known(arg) or arg in side.of_weights or arg in side.fixed
+            for arg, _ in here.args
         ):
             yield here

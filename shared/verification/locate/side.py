@@ -20,6 +20,7 @@ class Side:
       twin: for each value the same value of the other program.
       settled: names of values that are known to be as they should.
       of_weights: weights, and what is only one of them: reshaped, cast.
+      fixed: what neither inputs nor weights have a say in: positions, a causal mask.
       name_of: the name of each value, equal for equal values of both programs.
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
@@ -41,6 +42,7 @@ class Side:
         self.users: dict[Node, list[Node]] = collections.defaultdict(list)
         self.numbers: set[Node] = set()
         self.of_weights: set[Node] = set(graph.views)
+        self.fixed: set[Node] = set()
         self.by_name: dict[int, Node] = {}
         self.count = collections.Counter(
             name_of[node] for node in graph.nodes if not only_reshapes(node)
@@ -61,6 +63,8 @@ class Side:
             sources = [arg for arg, _ in node.args if arg.op != "constant"]
             if len(sources) == 1 and sources[0] in self.of_weights:
                 self.of_weights.add(node)
+            if node.op == "constant" or not (is_start(node) or set(sources) - self.fixed):
+                self.fixed.add(node)
             single = all(aval.size == 1 for aval in node.avals)
             if single and all(arg.op == "constant" or arg in self.numbers for arg, _ in node.args):
                 self.numbers.add(node)
