@@ -1,4 +1,4 @@
-"""Weights are paired as they are named: of `res_0/skip`, those that a port leaves, or takes twice."""
+"""Weights are paired as they are named: of `res_0/skip` too, unused ones, those taken twice."""
 
 import functools
 
@@ -144,7 +144,9 @@ class PortOfPerceiver(nnx.Module):
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_norm_of_two_inputs_is_one_and_the_other_is_named(is_right):
     port = functools.partial(PortOfPerceiver, is_right)
-    found = verify(Pair(Perceiver(), lambda rngs: port(rngs), X), ("structure", "forward"), samples=1)
+    found = verify(
+        Pair(Perceiver(), lambda rngs: port(rngs), X), ("structure", "forward"), samples=1
+    )
     names = {row["linen"]: row["nnx"] for row in found.rows}
     for layer in ("cross", "process", "decode"):
         for norm in ("norm_q", "norm_kv"):

@@ -1,4 +1,4 @@
-"""Relative positions that NumPy computes while a model is traced: where rows of a table are taken."""
+"""Relative positions that NumPy computes as a model is traced: where rows of a table are taken."""
 
 import functools
 
@@ -50,7 +50,7 @@ class Window(nnx.Module):
         return jnp.einsum("qkh->hqk", self.table[...][flat])
 
     def __call__(self, x):
-        heads = x.shape[:-1] + (H, D // H)
+        heads = (*x.shape[:-1], H, D // H)
         q, k, v = (each.reshape(heads) for each in jnp.split(self.qkv(x), 3, axis=-1))
         scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q, k) / np.sqrt(D // H)
         scores = scores + self.bias()

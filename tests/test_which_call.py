@@ -115,3 +115,44 @@ def test_an_input_that_one_side_takes_is_named_where_it_is_taken():
     )
     assert said.divergence.linen.source == "below = total(above * 0 + 1.0)"
     assert said.divergence.nnx.source == "below = total(mask)"
+
+
+class Towers(nn.Module):
+    @nn.compact
+    def __call__(self, a, b):
+        tower = nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(D)], name="tower")
+        left = tower(a)
+        right = tower(b)
+        return nn.softmax(left @ right.T)
+
+
+class Tower(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.second = nnx.Linear(D, 6, rngs=rngs), nnx.Linear(6, D, rngs=rngs)
+
+    def __call__(self, x):
+        h = nnx.relu(self.first(x))
+        return self.second(h)
+
+
+class PortOfTowers(nnx.Module):
+    def __init__(self, second, rngs):
+        self.tower, self.second = Tower(rngs), second
+
+    def __call__(self, a, b):
+        one = self.tower(a)
+        other = self.tower(self.second(a, b))
+        return nnx.softmax(jnp.einsum("id,jd->ij", one, other))
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_function_that_is_called_twice_with_one_value_is_named_at_the_second_call(is_right):
+    inputs = (jax.ShapeDtypeStruct((5, D), "float32"),) * 2
+    second = (lambda a, b: b) if is_right else (lambda a, b: a)
+    said = verify(Pair(Towers(), lambda rngs: PortOfTowers(second, rngs), inputs), samples=1)
+    if is_right:
+        assert said.verdict in PASSES
+        return
+    assert said.verdict == "different"
+    assert said.divergence.linen.source == "right = tower(b)"
+    assert said.divergence.nnx.source == "other = self.tower(self.second(a, b))"

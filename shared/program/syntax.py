@@ -4,7 +4,6 @@ import ast
 import functools
 import linecache
 
-
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 

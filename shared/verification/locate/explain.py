@@ -16,7 +16,7 @@ from shared.program.view import View
 from shared.report.result import Divergence
 from shared.verification.locate.apart import apart
 from shared.verification.locate.both import Both
-from shared.verification.locate.follow import Parting, part
+from shared.verification.locate.follow import Parting, lacking, part
 from shared.verification.locate.layers import skipped_layer
 from shared.verification.locate.lifted import other_axes
 from shared.verification.locate.never_sown import never_sown
@@ -31,6 +31,7 @@ from shared.verification.locate.statement import (
     calls,
     gap,
     gap_in_rest,
+    loops_around,
     statement,
 )
 from shared.verification.locate.turns import longer
@@ -64,8 +65,9 @@ def describe(
     if found.kind == "order":
         return _other_order(both, found)
     x, y = functions or (found.linen, found.nnx)
-    if told := called_twice(both, x):
-        return told
+    for each in lacking(a, x):
+        if told := called_twice(both, each):
+            return told
     if drawn := drawn_otherwise(both, x, y):
         return drawn_apart(both, *drawn)
     places = _place(a, x, found.linen_next), _place(b, y, found.nnx_next)
@@ -123,8 +125,8 @@ def _lacks(a: Side, b: Side, found: Parting, counterpart: Mapping[View, View]) -
     # A helper may reshape what it is given.
     source = found.source and not_reshaped(found.source)
     sides = (a, x, found.source, b) if found.lacking == "nnx" else (b, y, found.source, a)
-    if told := never_sown(*sides):
-        return told[0] if found.lacking == "nnx" else told[1]
+    if lost := never_sown(*sides):
+        return lost[0] if found.lacking == "nnx" else lost[1]
     if turns := longer(a, x, b) if found.lacking == "nnx" else longer(b, y, a):
         places = turns if found.lacking == "nnx" else turns[::-1]
         more, less = ("Linen", "NNX") if found.lacking == "nnx" else ("NNX", "Linen")
@@ -154,7 +156,25 @@ def _gap(
     of_weights = depends_on_weights(side.graph, source)
     combination = None if of_weights else _combination(side, source)
     in_rest = None if of_weights else gap_in_rest(having, having_source, source, combination)
-    return in_rest or gap(having, having_next, having_source, lacking_next, source)
+    return (
+        _last_turn(having, having_source, source)
+        or in_rest
+        or gap(having, having_next, having_source, lacking_next, source)
+    )
+
+
+def _last_turn(having: Node, having_source: Node | None, source: Node) -> Place | None:
+    """The loop whose last turn makes `source`, where the other program takes the same step again.
+
+    One statement makes `having` of `having_source`, as the loop makes `source` of what was before.
+    """
+    source = not_reshaped(source)
+    lines = calls(source)[-1:]
+    turns = [arg for arg, _ in source.args if arg.op == source.op and calls(arg)[-1:] == lines]
+    if not turns or source.op != having.op or calls(having)[-1:] != calls(having_source)[-1:]:
+        return None
+    loops = loops_around(lines[0])
+    return Place(lines[0].file, loops[0], lines[0].function) if loops else None
 
 
 def _combination(side: Side, source: Node) -> Node | None:

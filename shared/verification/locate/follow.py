@@ -184,14 +184,14 @@ def _differ_in_constants(both: Both, p: Node, q: Node) -> bool:
 def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | None:
     """The first operations that the other lacks, of those that take the same value."""
     takers: dict[Node, Node] = {}
-    for v in _lacking(both.b, q):
+    for v in lacking(both.b, q):
         for arg, _ in v.args:
             if not (is_start(arg) or arg in both.b.of_weights or arg in both.b.fixed):
                 made = not_reshaped(arg)
                 takers[made] = min(v, takers.get(made, v), key=lambda node: node.number)
     found = [
         (u, takers[not_reshaped(twin)])
-        for u in _lacking(both.a, p)
+        for u in lacking(both.a, p)
         for arg, _ in u.args
         if (twin := both.b.by_name.get(both.a.name_of[arg], both.a.twin.get(arg)))
         and not_reshaped(twin) in takers
@@ -202,11 +202,12 @@ def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | Non
 def _first(side: Side, node: Node) -> Node:
     """The first operation that the other program lacks on the way to `node`."""
     # A mask may be made in another way: what is done with values tells more.
-    order = [(each in side.fixed, each.number, each) for each in _lacking(side, node)]
+    order = [(each in side.fixed, each.number, each) for each in lacking(side, node)]
     return min(order, default=(False, 0, node))[-1]
 
 
-def _lacking(side: Side, node: Node) -> Iterator[Node]:
+def lacking(side: Side, node: Node) -> Iterator[Node]:
+    """What the other program lacks on the way to `node` and is computed of what it has."""
     seen, todo = set(), [node]
     while todo:
         here = todo.pop()

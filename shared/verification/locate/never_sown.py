@@ -26,12 +26,12 @@ def never_sown(
     if node.op not in ("add", "add_any") or len(terms) != 1:
         return None
     made = _made_in_layer(terms[0], node)
-    sown = made and _next_sow(made)
+    sown = _next_sow(made) if made else None
     if made is None or sown is None:
         return None
     there = _last_in_common(having, made, lacking)
     here = spot(having, made, sown)
-    other = there and spot(lacking, there, _next_sow(there))
+    other = spot(lacking, there, _next_sow(there)) if there else None
     words = f"sows {operation_of(made)}"
     return (
         Divergence(f"Linen {words}, NNX does not", here, other),

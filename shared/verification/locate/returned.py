@@ -1,4 +1,4 @@
-"""Which statement makes what a model returns and no operation computes: a loss that is never one."""
+"""Which statement makes what is returned and no operation computes: a loss that is none."""
 
 import ast
 import dataclasses
@@ -16,31 +16,38 @@ from shared.verification.ported import Ported
 
 def with_returned(found: Divergence | None, ported: Ported) -> Divergence | None:
     """`found`, with the statement that makes a constant on a side that has no line for it."""
+    if found is None or (found.linen and found.nnx):
+        return found
+    linen, nnx = (_constant_of(ported, side) for side in (0, 1))
+    return dataclasses.replace(found, linen=found.linen or linen, nnx=found.nnx or nnx)
+
+
+def _constant_of(ported: Ported, side: int) -> Spot | None:
+    """The first output that is a constant in one program, and none in the other."""
     outputs = [dict(zip(p.outputs, p.graph.outputs, strict=True)) for p in ported.programs]
-    for side, name in enumerate(("linen", "nnx")):
-        if found is None or getattr(found, name) is not None:
-            continue
-        constants = [
-            path
-            for path, (node, _) in outputs[side].items()
-            if node.op == "constant" and outputs[1 - side].get(path, (node, 0))[0].op != "constant"
-        ]
-        graph = ported.programs[side].graph
-        place = _returned_at(graph, constants[0]) if constants else None
-        if place:
-            made = operation_of(outputs[side][constants[0]][0])
-            spot = Spot(place.file, place.line, place.source, made, (), "")
-            found = dataclasses.replace(found, **{name: spot})
-    return found
+    for path, (node, _) in outputs[side].items():
+        other = outputs[1 - side].get(path)
+        if node.op == "constant" and other and other[0].op != "constant":
+            place = _returned_at(ported.programs[side].graph, path)
+            op = operation_of(node)
+            return Spot(place.file, place.line, place.source, op, (), "") if place else None
+    return None
 
 
 def _returned_at(graph: Graph, name: str) -> Place | None:
     """The last assignment of the one variable that is returned as `name`, else the `return`."""
     called = next((lines[0] for node in graph.nodes if (lines := calls(node))), None)
-    functions = functions_around(called.file, called.line) if called else []
-    if called is None or not functions:
+    if called is None:
         return None
-    function = functions[0]
+    is_lambda = called.function.endswith("<lambda>")
+    functions = [
+        each
+        for each in functions_around(called.file, called.line)
+        if isinstance(each, ast.Lambda) == is_lambda
+    ]
+    if not functions:
+        return None
+    function = functions[-1]
     if isinstance(function, ast.Lambda):
         return Place(called.file, function.body.lineno, called.function)
     own = list(_own_statements(function))
