@@ -137,3 +137,33 @@ def test_a_loop_that_leaves_out_its_last_turn_is_named(count):
         return
     line = 'y = jnp.einsum("btef,efd,bte->btd", h, down, weights)'
     assert_named(said, line, "for i in range(self.count):")
+
+
+class Biased(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        far = -0.5 * jnp.abs(jnp.arange(T)[:, None] - jnp.arange(T)[None, :])
+        scores = nn.Dense(D, name="query")(x) @ x.swapaxes(1, 2)
+        scores = scores + far
+        return nn.Dense(3, name="out")(nn.softmax(scores) @ x)
+
+
+class PortOfBiased(nnx.Module):
+    def __init__(self, rngs, slope=0.5):
+        self.query, self.out = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
+        self.slope = slope
+
+    def __call__(self, x):
+        at = np.arange(T)
+        scores = jnp.einsum("bqd,bkd->bqk", self.query(x), x)
+        scores = scores - self.slope * np.abs(np.subtract.outer(at, at))
+        return self.out(nnx.softmax(scores) @ x)
+
+
+def test_numbers_that_change_nothing_are_named_where_they_are_added():
+    assert verified(Biased(), PortOfBiased).verdict in PASSES
+    assert_named(
+        verified(Biased(), lambda rngs: PortOfBiased(rngs, slope=0.0)),
+        "scores = scores + far",
+        "scores = scores - self.slope * np.abs(np.subtract.outer(at, at))",
+    )
