@@ -1,5 +1,7 @@
 """Masks and positions may be made in many ways: what differs in them is named, not that."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,31 +141,48 @@ def test_a_loop_that_leaves_out_its_last_turn_is_named(count):
     assert_named(said, line, "for i in range(self.count):")
 
 
-class Biased(nn.Module):
+def of_groups(groups):
+    """A mask for each window: positions of one group see each other."""
+    groups = np.asarray(groups)
+    return np.where(groups[:, :, None] == groups[:, None, :], 0.0, -100.0).astype(np.float32)
+
+
+WINDOWS = [[0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
+
+
+class Windowed(nn.Module):
+    """Attention in windows, each of them an example of its own."""
+
     @nn.compact
     def __call__(self, x):
-        far = -0.5 * jnp.abs(jnp.arange(T)[:, None] - jnp.arange(T)[None, :])
-        scores = nn.Dense(D, name="query")(x) @ x.swapaxes(1, 2)
-        scores = scores + far
-        return nn.Dense(3, name="out")(nn.softmax(scores) @ x)
+        q, k = (nn.Dense(D, name=name)(x.reshape(-1, T, D)) for name in ("query", "key"))
+        scores = (q * D**-0.5) @ k.swapaxes(1, 2)
+        scores = scores + self.param("bias", nn.initializers.normal(), (T, T))
+        scores = scores.reshape(-1, len(WINDOWS), T, T) + of_groups(WINDOWS)
+        mixed = nn.softmax(scores.reshape(-1, T, T)) @ x.reshape(-1, T, D)
+        return nn.Dense(3, name="out")(mixed.reshape(x.shape))
 
 
-class PortOfBiased(nnx.Module):
-    def __init__(self, rngs, slope=0.5):
-        self.query, self.out = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
-        self.slope = slope
+class PortOfWindowed(nnx.Module):
+    def __init__(self, rngs, windows=WINDOWS):
+        self.query, self.key = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+        self.out, self.bias = nnx.Linear(D, 3, rngs=rngs), nnx.Param(jnp.zeros((T, T)))
+        self.windows = windows
 
     def __call__(self, x):
-        at = np.arange(T)
-        scores = jnp.einsum("bqd,bkd->bqk", self.query(x), x)
-        scores = scores - self.slope * np.abs(np.subtract.outer(at, at))
-        return self.out(nnx.softmax(scores) @ x)
+        scores = jnp.einsum("bwqd,bwkd->bwqk", self.query(x), self.key(x)) / np.sqrt(D)
+        scores = scores + self.bias
+        scores = scores + of_groups(self.windows)
+        return self.out(jnp.einsum("bwqk,bwkd->bwqd", nnx.softmax(scores), x))
 
 
 def test_numbers_that_change_nothing_are_named_where_they_are_added():
-    assert verified(Biased(), PortOfBiased).verdict in PASSES
+    inputs = (jax.ShapeDtypeStruct((B, len(WINDOWS), T, D), "float32"),)
+    right = verify(Pair(Windowed(), PortOfWindowed, inputs), CHECKS, samples=1)
+    assert right.verdict in PASSES
+    port = functools.partial(PortOfWindowed, windows=np.zeros((2, T)))
     assert_named(
-        verified(Biased(), lambda rngs: PortOfBiased(rngs, slope=0.0)),
-        "scores = scores + far",
-        "scores = scores - self.slope * np.abs(np.subtract.outer(at, at))",
+        verify(Pair(Windowed(), lambda rngs: port(rngs), inputs), CHECKS, samples=1),
+        "scores = scores.reshape(-1, len(WINDOWS), T, T) + of_groups(WINDOWS)",
+        "scores = scores + of_groups(self.windows)",
     )
