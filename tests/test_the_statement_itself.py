@@ -256,3 +256,34 @@ def test_of_complex_numbers_it_is_told_which_are_the_same():
     )
     assert right.verdict in PASSES
     assert_named(wrong, "mixed = waves.real", "mixed = waves.imag")
+
+
+class Grouped(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(D)(x)
+        h = nn.GroupNorm(num_groups=2, use_scale=False, use_bias=False)(h.reshape(-1, D))
+        return nn.Dense(3)(h)
+
+
+class GroupedByHand(nnx.Module):
+    def __init__(self, epsilon, rngs):
+        self.first, self.out = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
+        self.epsilon = epsilon
+
+    def __call__(self, x):
+        h = self.first(x).reshape(B, T, 2, -1)
+        mean = jnp.mean(h, axis=-1, keepdims=True)
+        variance = jnp.var(h, axis=-1, keepdims=True)
+        h = (h - mean) * jax.lax.rsqrt(variance + self.epsilon)
+        return self.out(h.reshape(-1, D))
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-5])
+def test_the_epsilon_of_a_norm_that_is_written_by_hand(epsilon):
+    said = found(Grouped(), lambda rngs: GroupedByHand(epsilon, rngs))
+    if epsilon == 1e-6:
+        assert said.verdict in PASSES
+        return
+    assert said.divergence.reason == "add: 1e-06 in Linen, 1e-05 in NNX"
+    assert_named(said, "h = nn.GroupNorm(", "h = (h - mean) * jax.lax.rsqrt(variance + ")

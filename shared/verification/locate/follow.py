@@ -10,6 +10,7 @@ from shared.verification.locate.both import COUNTED, Both
 from shared.verification.locate.left_out import left_out
 from shared.verification.locate.order import other_order
 from shared.verification.locate.side import Side
+from shared.verification.locate.values import is_guard
 
 # How many operations in step are enough to believe that the programs are together; how many are
 # looked at behind the place where they part.
@@ -50,6 +51,10 @@ def part(both: Both, parted: Sequence[tuple[Value, Value]]) -> Parting:
     """The first difference on the way to the outputs `parted`."""
     together = _together(both, parted)
     found = _at(both, *together) if together else _between(both, *parted[0], None, None)
+    guards = [pair for pair in both.a.suspects if is_guard(pair[0]) and is_guard(pair[1])]
+    x, y = min(guards, key=lambda pair: pair[0].number, default=(None, None))
+    if x and y and (found.linen_next is None or x.number <= found.linen_next.number):
+        return Parting("operation", x, y, linen_next=x, nnx_next=y)
     lacks = found.kind == "lacks"
     x, y = (found.linen_next, found.nnx_next) if lacks else (found.linen, found.nnx)
     if x and y and (moved := other_order(both, x, y)):

@@ -101,7 +101,8 @@ class Side:
         twins = [self.twin[arg] for arg, _ in node.args if arg in self.twin]
         if is_guard(node):
             # What an epsilon is added to may have been bounded or reshaped before, by one of both.
-            twins += [y for arg, _ in node.args for y in _near(self.marks[arg][0], tables)]
+            spread = [_not_spread(arg) for arg, _ in node.args]
+            twins += [y for arg in spread for y in _near(self.marks[arg][0], tables)]
         kin = [user for twin in twins for user in other.users[twin]]
         found = [user for user in kin if self._conflict(node, user, other)]
         return [(node, self._used_alike(node, found, other))] if found else []
@@ -159,10 +160,15 @@ class Side:
         constants = [(a, b) for a, b in pairs if a.op == b.op == "constant"]
         others = [(a, b) for a, b in pairs if not a.op == b.op == "constant"]
         return (
-            all(self.name_of[a] == other.name_of[b] or self.is_near(a, b, other) for a, b in others)
+            all(self._are_one(a, b, other) for a, b in others)
             and bool(others)
             and not all(same_constant(a, b) for a, b in constants)
         )
+
+    def _are_one(self, a: Node, b: Node, other: "Side") -> bool:
+        if self.name_of[a] == other.name_of[b] or self.is_near(a, b, other):
+            return True
+        return self.is_near(_not_spread(a), _not_spread(b), other)
 
     def is_near(self, a: Node, b: Node, other: "Side") -> bool:
         pairs = zip(self.marks[a], other.marks[b], strict=False)
@@ -188,3 +194,10 @@ class Side:
 def _near(mark: Any, tables: Mapping[Any, ValueTable]) -> list[Node]:
     """The values in `tables` that are what `mark` is of."""
     return tables[mark[0]].near(mark[1]) if mark is not None and mark[0] in tables else []
+
+
+def _not_spread(node: Node) -> Node:
+    """What a value repeats: a variance for each number that it is of."""
+    while node.op == "broadcast_in_dim" or only_reshapes(node):
+        node = node.args[0][0]
+    return node
