@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import nnx
 
 from shared import Pair, verify
+from shared.weights.names import likenesses
 
 B, T, D, BLOCKS = 2, 6, 4, 3
 X = (jax.ShapeDtypeStruct((B, T, D), "float32"),)
@@ -157,3 +158,15 @@ def test_a_norm_of_two_inputs_is_one_and_the_other_is_named(is_right):
     assert found.verdict == "different"
     assert 'nn.LayerNorm(name="norm_kv")' in found.divergence.linen.source
     assert found.divergence.nnx.source.startswith("b = self.norm_kv(kv) if")
+
+
+def test_numbers_that_are_of_no_layer_make_no_likeness():
+    """Flax numbers the norms of a model by itself, whatever the block."""
+    linen = [*(f"params/RMSNorm_{i}/scale" for i in (1, 2, 3)), "params/final/scale"]
+    nnx = [f"params/{name}/scale" for name in ("blocks/0/b", "blocks/1/a", "blocks/1/b", "last")]
+    alike = likenesses(linen, [path.replace("blocks/", "blocks/norm_") for path in nnx])
+    assert {alike[i, k] for i in range(3) for k in range(3)} == {alike[0, 0]}
+    assert alike[0, 0] > 0
+    layers = [f"params/layer_{i}/{name}/scale" for i in (0, 1) for name in ("a", "b")]
+    alike = likenesses(layers, layers)
+    assert alike[0, 0] > alike[0, 2]

@@ -67,14 +67,18 @@ def similarity(a: str, b: str) -> float:
 def likenesses(linen: Sequence[str], nnx: Sequence[str]) -> dict[tuple[int, int], float]:
     """{(of `linen`, of `nnx`): how much two paths share that tells them from others of their side}.
 
-    Above 0 where they share a word that others have not; the layer alone makes no likeness.
+    Above 0 where they share a word that others have not; the layer alone makes no likeness, and
+    counts where both sides number the same layers: `RMSNorm_2` is of no layer 2.
     """
     own = [[words(path) for path in side] for side in (linen, nnx)]
     telling = [[each - frozenset.intersection(*side) for each in side] for side in own]
+    layers = [[numbers(path)[:1] for path in side] for side in (linen, nnx)]
+    are_layers = set(layers[0]) == set(layers[1])
     return {
-        (i, j): len(one & other) / len(one | other) + 0.01 * (numbers(a)[:1] == numbers(b)[:1])
+        (i, j): len(one & other) / len(one | other)
+        + 0.01 * (are_layers and layers[0][i] == layers[1][j])
         if one & other
         else 0.0
-        for i, (a, one) in enumerate(zip(linen, telling[0], strict=True))
-        for j, (b, other) in enumerate(zip(nnx, telling[1], strict=True))
+        for i, one in enumerate(telling[0])
+        for j, other in enumerate(telling[1])
     }
