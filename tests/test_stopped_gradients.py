@@ -112,3 +112,41 @@ def test_what_a_softmax_stops_is_not_blamed():
     found = checked(nothing)
     assert found.divergence.reason == "Linen stops the gradient, NNX does not"
     assert found.divergence.linen.source.startswith("one, other = dense(x[0]), stop_gradient(")
+
+
+class Predicting(nn.Module):
+    """Each side predicts the other, by which no gradient goes."""
+
+    @nn.compact
+    def __call__(self, x):
+        tower, predictor = nn.Dense(D, name="tower"), nn.Dense(D, name="predictor")
+        a, b = tower(x[0]), tower(x[1])
+        p, q = predictor(a), predictor(b)
+        towards = jnp.sum(jnp.tanh(p) * stop_gradient(b))
+        return towards + jnp.sum(jnp.tanh(q) * stop_gradient(a)) + jnp.sum(a * b)
+
+
+class PortOfPredicting(nnx.Module):
+    def __init__(self, rngs, stop):
+        self.tower, self.predictor = nnx.Linear(3, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+        self.stop = stop
+
+    def __call__(self, x):
+        a, b = self.tower(x[0]), self.tower(x[1])
+        p = self.predictor(self.stop(a))
+        q = self.predictor(b)
+        one = jnp.einsum("bd,bd->", jnp.tanh(p), stop_gradient(b))
+        other = jnp.einsum("bd,bd->", jnp.tanh(q), stop_gradient(a))
+        return one + other + jnp.einsum("bd,bd->", a, b)
+
+
+@pytest.mark.parametrize("stop", [nothing, stop_gradient])
+def test_a_value_that_is_stopped_for_one_that_takes_it_is_named_there(stop):
+    pair = Pair(Predicting(), lambda rngs: PortOfPredicting(rngs, stop), X)
+    found = verify(pair, ("forward", "gradients"), samples=1)
+    if stop is nothing:
+        assert found.verdict in PASSES
+        return
+    assert found.divergence.reason == "NNX stops the gradient, Linen does not"
+    assert found.divergence.linen.source == "p, q = predictor(a), predictor(b)"
+    assert found.divergence.nnx.source == "p = self.predictor(self.stop(a))"

@@ -4,6 +4,7 @@ from typing import Any
 
 from shared.program.canonical import not_reshaped, only_reshapes
 from shared.program.graph import Node, has_gradient
+from shared.program.jax_programs import FLAT
 from shared.program.source import Place
 from shared.report.result import Divergence
 from shared.verification.locate.apart import apart
@@ -39,6 +40,12 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
             spot(a, found[0]),
             spot(b, found[1], _not_stopped(b, found[1], a, found[0])),
         )
+    if found := _stopped_for_one(b, a):
+        what = "NNX stops the gradient, Linen does not"
+        return Divergence(what, spot(a, found[1]), spot(b, found[0]))
+    if found := _stopped_for_one(a, b):
+        what = "Linen stops the gradient, NNX does not"
+        return Divergence(what, spot(a, found[0]), spot(b, found[1]))
     if found := _led_around(a, b):
         what = "Linen leads the gradient around a value, NNX does not"
         return Divergence(what, spot(a, found[0]), spot(b, found[1]))
@@ -66,6 +73,30 @@ def _stops(side: Side, marks: list[Any]) -> bool:
     stops = [n for n in side.graph.nodes if n.op == "stop_gradient" and n in side.compared]
     pairs = [(marks[0], side.marks[node][0]) for node in stops]
     return any(one and other and side.near_marks(one, other) for one, other in pairs)
+
+
+def _stopped_for_one(side: Side, other: Side) -> tuple[Node, Node] | None:
+    """A stop of a value that is stopped elsewhere too, and what takes the value as it is there."""
+    here, there = _with_gradient(side), _with_gradient(other)
+    for stop in side.graph.nodes:
+        if stop.op != "stop_gradient" or stop not in side.compared:
+            continue
+        stopped = side.twin.get(not_reshaped(stop.args[0][0]))
+        for taker in side.users[stop]:
+            twin = side.twin.get(taker)
+            if stopped and taker in here and twin in there and twin.op == taker.op:
+                if any(not_reshaped(arg) is not_reshaped(stopped) for arg, _ in twin.args):
+                    return stop, twin
+    return None
+
+
+def _with_gradient(side: Side) -> set[Node]:
+    """What a gradient of the outputs reaches."""
+    found = {node for node, _ in side.graph.outputs}
+    for node in reversed(side.graph.nodes):
+        if node in found and node.op not in FLAT:
+            found.update(arg for arg, _ in node.args)
+    return found
 
 
 def _led_around(side: Side, other: Side) -> tuple[Node, Node] | None:
