@@ -276,3 +276,35 @@ def test_where_the_precision_is_another_is_said_of_what_is_close():
     assert wide.verdict == "close"
     assert wide.remark.startswith("NNX computes integer_pow in float32, Linen in bfloat16: ")
     assert wide.remark.endswith(": x = nnx.gelu(h.astype(jnp.float32) if wide else h)")
+
+
+class Scored(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        q, k = (nn.Dense(F, use_bias=False, dtype=HALF, name=name)(x) for name in ("q", "k"))
+        scores = jnp.einsum("qd,kd->qk", q, k, preferred_element_type=jnp.float32)
+        scores = scores * 4.0
+        return nn.softmax(scores).astype(HALF) @ x.astype(HALF)
+
+
+class PortOfScored(nnx.Module):
+    def __init__(self, rngs):
+        kinds = {"use_bias": False, "dtype": HALF, "rngs": rngs}
+        self.q, self.k = nnx.Linear(F, F, **kinds), nnx.Linear(F, F, **kinds)
+
+    def __call__(self, x, preferred=None):
+        scores = jnp.einsum("qd,kd->qk", self.q(x), self.k(x), preferred_element_type=preferred)
+        scores = scores * 4.0
+        return nnx.softmax(scores).astype(HALF) @ x.astype(HALF)
+
+
+def test_a_product_that_is_rounded_is_named_and_not_what_it_is_rounded_with():
+    x = (jax.ShapeDtypeStruct((6, F), "float32"),)
+    pair = Pair(Scored(), PortOfScored, x, nnx_kwargs={"preferred": jnp.float32})
+    checks = ("structure", "forward")
+    assert verify(pair, checks, samples=1).verdict in PASSES
+    found = verify(dataclasses.replace(pair, nnx_kwargs={}), checks, samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.reason == "dot_general float32 in Linen, bfloat16 in NNX"
+    assert found.divergence.linen.source.startswith('scores = jnp.einsum("qd,kd->qk", q, k, ')
+    assert found.divergence.nnx.source.startswith('scores = jnp.einsum("qd,kd->qk", self.q(x)')

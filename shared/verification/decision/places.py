@@ -6,6 +6,7 @@ from shared.program.graph import Value
 from shared.report.result import Divergence
 from shared.verification.limits import Limits
 from shared.verification.locate import locate
+from shared.verification.locate.result_types import computed_in_other_types
 from shared.verification.outputs import values_of
 from shared.verification.ported import Ported
 from shared.verification.programs import Program
@@ -38,6 +39,10 @@ def locate_in(
         # Where one of both rounds more, constants do as well: that is no place of its own.
         if without and (ported.are_narrow or not without.is_near):
             return without
+        graphs = programs[0].graph, programs[1].graph
+        values = ported.values(0, graphs[0], exact), ported.values(1, graphs[1], exact)
+        if without is None and (rounded := computed_in_other_types(graphs, values)):
+            return rounded
     return locate(ported, programs, numbers, outputs, settled, stops) or without
 
 

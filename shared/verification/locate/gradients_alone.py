@@ -84,9 +84,10 @@ def _stopped_for_one(side: Side, other: Side) -> tuple[Node, Node] | None:
         stopped = side.twin.get(not_reshaped(stop.args[0][0]))
         for taker in side.users[stop]:
             twin = side.twin.get(taker)
-            if stopped and taker in here and twin in there and twin.op == taker.op:
-                if any(not_reshaped(arg) is not_reshaped(stopped) for arg, _ in twin.args):
-                    return stop, twin
+            if not (stopped and taker in here and twin in there and twin.op == taker.op):
+                continue
+            if any(not_reshaped(arg) is not_reshaped(stopped) for arg, _ in twin.args):
+                return stop, twin
     return None
 
 

@@ -1,10 +1,12 @@
-"""Where the results of two programs come to have other types: a product that stays in float32."""
+"""Where two programs compute in other types: a product that stays in float32, one that does not."""
 
 import difflib
 
+from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, is_start
 from shared.program.source import users_place
 from shared.report.result import Divergence, Spot
+from shared.verification.locate.rounding import in_other_precision
 from shared.verification.locate.spot import layers_of, operation_of
 from shared.verification.ported import Ported
 from shared.verification.programs import is_output
@@ -42,6 +44,22 @@ def result_types_apart(ported: Ported) -> Divergence | None:
             reason = f"{x.op} {_dtype(x, 0)} in Linen, {there}{_dtype(y, 0)} in NNX"
             return Divergence(reason, _spot(x), _spot(y))
     return None
+
+
+def computed_in_other_types(
+    graphs: tuple[Graph, Graph], exact: tuple[Values, Values]
+) -> Divergence | None:
+    """The first operation of both that has another type, where rounding is all that differs.
+
+    Args:
+      graphs: of Linen and of NNX.
+      exact: their values where no cast rounds.
+    """
+    found = in_other_precision(graphs[0], exact[0], graphs[1], exact[1])
+    if found is None:
+        return None
+    reason = f"{found[0].op} {_dtype(found[0], 0)} in Linen, {_dtype(found[1], 0)} in NNX"
+    return Divergence(reason, _spot(found[0]), _spot(found[1]))
 
 
 def _dtype(node: Node, which: int) -> str:
