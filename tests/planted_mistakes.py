@@ -231,7 +231,6 @@ LINES_MISSED = {
     (RNN, "gates in another order"): "cut for the fused LSTM, weights say what the split said",
     (RNN, "carry not updated"): "what stays zero is named where it is passed in",
     (RNN, "gate lost"): "the gate's weights are lost with it: they are named in Linen",
-    (HALF, "float32 cast lost"): "the next statement is named: rounding shows where it matters",
     (HALF, "missing update"): "the statement that reads the count is named, not the one before",
     (LOOP, "start of a loop"): "the layer in front is dead: the loop's own is taken for it",
 }

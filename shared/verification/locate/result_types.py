@@ -11,6 +11,8 @@ from shared.verification.locate.spot import layers_of, operation_of
 from shared.verification.ported import Ported
 from shared.verification.programs import is_output
 
+_CAST = "convert_element_type"
+
 
 def result_types_apart(ported: Ported) -> Divergence | None:
     """The first operation of both whose results are of other types, where outputs are.
@@ -40,9 +42,7 @@ def result_types_apart(ported: Ported) -> Divergence | None:
     pairs = [(linen[i + n], nnx[k + n]) for i, k, size in blocks for n in range(size)]
     for x, y in [*pairs, *((one, other) for (one, _), (other, _) in apart)]:
         if _dtype(x, 0) != _dtype(y, 0):
-            there = "" if x.op == y.op else f"{y.op} "
-            reason = f"{x.op} {_dtype(x, 0)} in Linen, {there}{_dtype(y, 0)} in NNX"
-            return Divergence(reason, _spot(x), _spot(y))
+            return _apart(x, y)
     return None
 
 
@@ -58,8 +58,24 @@ def computed_in_other_types(
     found = in_other_precision(graphs[0], exact[0], graphs[1], exact[1])
     if found is None:
         return None
-    reason = f"{found[0].op} {_dtype(found[0], 0)} in Linen, {_dtype(found[1], 0)} in NNX"
-    return Divergence(reason, _spot(found[0]), _spot(found[1]))
+    return _apart(*(_cast_before(*found) or found))
+
+
+def _apart(x: Node, y: Node) -> Divergence:
+    there = "" if x.op == y.op else f"{y.op} "
+    reason = f"{x.op} {_dtype(x, 0)} in Linen, {there}{_dtype(y, 0)} in NNX"
+    return Divergence(reason, _spot(x), _spot(y))
+
+
+def _cast_before(x: Node, y: Node) -> tuple[Node, Node] | None:
+    """A cast of what is given to one of two operations, and where the other has none."""
+    for (p, i), (q, k) in zip(x.args, y.args, strict=False):
+        if _dtype(p, i) != _dtype(q, k):
+            if p.op == _CAST:
+                return p, q
+            if q.op == _CAST:
+                return x, q
+    return None
 
 
 def _dtype(node: Node, which: int) -> str:
@@ -73,9 +89,7 @@ def _leading_to(graph: Graph, outputs: set[Node]) -> list[Node]:
         if node in needed:
             needed.update(arg for arg, _ in node.args)
     return [
-        node
-        for node in graph.nodes
-        if node in needed and not is_start(node) and node.op != "convert_element_type"
+        node for node in graph.nodes if node in needed and not is_start(node) and node.op != _CAST
     ]
 
 
