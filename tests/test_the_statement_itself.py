@@ -287,3 +287,107 @@ def test_the_epsilon_of_a_norm_that_is_written_by_hand(epsilon):
         return
     assert said.divergence.reason == "add: 1e-06 in Linen, 1e-05 in NNX"
     assert_named(said, "h = nn.GroupNorm(", "h = (h - mean) * jax.lax.rsqrt(variance + ")
+
+
+class Stateful(nn.Module):
+    """A block that returns what it has seen too."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.LayerNorm()(x)
+        y = nn.Dense(D, name="mix")(jnp.tanh(y))
+        return x + y, jnp.max(y, axis=1)
+
+
+class StatefulBlocks(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x, first = Stateful()(x)
+        x, second = Stateful()(x)
+        return nn.Dense(3)(nn.LayerNorm()(x)), first + second
+
+
+class PortOfStateful(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.mix = nnx.LayerNorm(D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+
+    def __call__(self, x):
+        h = self.norm(x)
+        out = self.mix(nnx.tanh(h))
+        return self.residual(x, out), out.max(axis=1)
+
+    def residual(self, x, out):
+        return x + out
+
+
+class WithoutResidual(PortOfStateful):
+    def __call__(self, x):
+        h = self.norm(x)
+        out = self.mix(nnx.tanh(h))
+        return out, out.max(axis=1)
+
+
+class PortOfStatefulBlocks(nnx.Module):
+    def __init__(self, block, rngs):
+        self.blocks = nnx.List([block(rngs) for _ in range(2)])
+        self.norm, self.head = nnx.LayerNorm(D, rngs=rngs), nnx.Linear(D, 3, rngs=rngs)
+
+    def __call__(self, x):
+        state = 0.0
+        for block in self.blocks:
+            x, seen = block(x)
+            state = state + seen
+        x = self.norm(x)
+        return self.head(x), state
+
+
+def test_a_residual_that_is_lost_in_the_return_of_several():
+    right, wrong = (
+        found(StatefulBlocks(), lambda rngs, block=block: PortOfStatefulBlocks(block, rngs))
+        for block in (PortOfStateful, WithoutResidual)
+    )
+    assert right.verdict in PASSES
+    assert_named(wrong, "return x + y, jnp.max(y, axis=1)", "return out, out.max(axis=1)")
+
+
+class Tagger(nn.Module):
+    @nn.compact
+    def __call__(self, x, lengths):
+        x = nn.Dense(D, name="embed")(x)
+        there = nn.RNN(nn.SimpleCell(D), name="there")
+        back = nn.RNN(nn.SimpleCell(D), reverse=True, keep_order=True, name="back")
+        y = jnp.concatenate([there(x, seq_lengths=lengths), back(x, seq_lengths=lengths)], axis=-1)
+        return nn.Dense(3)(nn.LayerNorm()(y))
+
+
+class ThereAndBack(nnx.Module):
+    def __init__(self, reverse, rngs):
+        self.there = nnx.RNN(nnx.SimpleCell(D, D, rngs=rngs), rngs=rngs)
+        cell = nnx.SimpleCell(D, D, rngs=rngs)
+        self.back = nnx.RNN(cell, reverse=reverse, keep_order=True, rngs=rngs)
+
+    def __call__(self, x, lengths):
+        there = self.there(x, seq_lengths=lengths)
+        back = self.back(x, seq_lengths=lengths)
+        return jnp.concatenate([there, back], axis=-1)
+
+
+class PortOfTagger(nnx.Module):
+    def __init__(self, reverse, rngs):
+        self.embed, self.encoder = nnx.Linear(D, D, rngs=rngs), ThereAndBack(reverse, rngs)
+        self.norm, self.head = nnx.LayerNorm(2 * D, rngs=rngs), nnx.Linear(2 * D, 3, rngs=rngs)
+
+    def __call__(self, x, lengths):
+        h = self.norm(self.encoder(self.embed(x), lengths))
+        return self.head(h)
+
+
+@pytest.mark.parametrize("reverse", [True, False])
+def test_a_direction_that_is_lost_in_a_function_that_the_input_is_handed_to(reverse):
+    said = found(
+        Tagger(), lambda rngs: PortOfTagger(reverse, rngs), (*X, np.array([3, 5], np.int32))
+    )
+    if reverse:
+        assert said.verdict in PASSES
+        return
+    assert_named(said, "y = jnp.concatenate(", "back = self.back(x, seq_lengths=lengths)")

@@ -4,6 +4,8 @@ import ast
 import functools
 import linecache
 
+# Statements that have no statements in them.
+_SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -27,12 +29,26 @@ def lines_of(file: str, kinds: tuple[type[ast.AST], ...]) -> list[tuple[int, int
     return sorted(found, key=lambda lines: (lines[0], -lines[1]))
 
 
+def is_returned(file: str, line: int) -> bool:
+    """Whether a line of a source is in a `return`."""
+    return any(first <= line <= last for first, last in lines_of(file, (ast.Return,)))
+
+
+def return_behind(file: str, line: int) -> int | None:
+    """The line where a `return` begins that is the next statement behind that of a line."""
+    around = [lines for lines in lines_of(file, _SIMPLE) if lines[0] <= line <= lines[1]]
+    end = around[-1][1] if around else line
+    following = min(
+        (lines for lines in lines_of(file, (ast.stmt,)) if lines[0] > end), default=None
+    )
+    return following[0] if following in lines_of(file, (ast.Return,)) else None
+
+
 def are_one_statement(file: str, line: int, other: int) -> bool:
     """Whether two lines of a source are in one statement that has no statements in it."""
-    simple = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
     return any(
         first <= min(line, other) and max(line, other) <= last
-        for first, last in lines_of(file, simple)
+        for first, last in lines_of(file, _SIMPLE)
     )
 
 

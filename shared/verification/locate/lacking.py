@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from shared.program.canonical import not_reshaped, only_reshapes
 from shared.program.graph import Node, depends_on_weights, is_made_of_constants
 from shared.program.source import Place
+from shared.program.syntax import is_returned, return_behind
 from shared.program.view import View
 from shared.report.result import Divergence
 from shared.verification.locate.follow import Parting
@@ -59,11 +60,21 @@ def _gap(
     of_weights = depends_on_weights(side.graph, source)
     combination = None if of_weights else _combination(side, source)
     in_rest = None if of_weights else gap_in_rest(having, having_source, source, combination)
-    return (
-        _last_turn(having, having_source, source)
-        or in_rest
-        or gap(having, having_next, having_source, lacking_next, source)
+    if place := _last_turn(having, having_source, source) or in_rest:
+        return place
+    place = gap(having, having_next, having_source, lacking_next, source)
+    return _in_the_return(having, place, source) or place
+
+
+def _in_the_return(having: Node, place: Place | None, source: Node) -> Place | None:
+    """The `return` behind what makes `source`, where the other program does more in its own."""
+    here, makers = calls(having)[-1:], calls(source)[-1:]
+    if not here or place is None or place not in makers:
+        return None
+    line = (
+        return_behind(place.file, place.line) if is_returned(here[0].file, here[0].line) else None
     )
+    return Place(place.file, line, place.function) if line else None
 
 
 def _adds_nothing(side: Side, having: Node, source: Node) -> Node | None:

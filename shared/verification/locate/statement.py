@@ -85,7 +85,8 @@ def gap(
     place = max(len(behind) - len(there) + level, 0)
     before = calls(having_source)
     if len(makers) <= place or meeting(makers, behind) < place:
-        if makers and _is_in_function(before, here, level):
+        apart = here[level].line != there[level].line
+        if makers and apart and _is_in_function(before, here, level):
             return makers[meeting(makers, behind)]  # it is handed down through more calls here
         return behind[place]
     alone = len(before) <= level or before[level].line != here[level].line
