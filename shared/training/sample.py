@@ -1,6 +1,7 @@
 """Text out of a model: each token drawn from the logits of the one before."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from shared.interface import Implementation
 TEMPERATURE = 0.8
 
 
+# Compiled once for all runs in this process that are alike.
+@functools.partial(jax.jit, static_argnames=("implementation", "case", "seed"))
 def sample(
     implementation: Implementation,
     case: Case,
@@ -42,21 +45,17 @@ def sample(
         options=tuple({**dict(case.options), "deterministic": True}.items()),
     )
 
-    @jax.jit
-    def run(params, prompts):
-        def next_token(carry, place):
-            cache, token, key = carry
-            variables = {"params": params, "cache": cache}
-            logits, updates = implementation.apply(decode, variables, token, place)
-            key, own = jax.random.split(key)
-            drawn = jax.random.categorical(own, logits / TEMPERATURE)
-            given = jnp.take(prompts, jnp.minimum(place + 1, num_given - 1), axis=1)[:, None]
-            following = jnp.where(place + 1 < num_given, given, drawn)
-            return (updates["cache"], following, key), token
+    def next_token(carry, place):
+        cache, token, key = carry
+        variables = {"params": params, "cache": cache}
+        logits, updates = implementation.apply(decode, variables, token, place)
+        key, own = jax.random.split(key)
+        drawn = jax.random.categorical(own, logits / TEMPERATURE)
+        given = jnp.take(prompts, jnp.minimum(place + 1, num_given - 1), axis=1)[:, None]
+        following = jnp.where(place + 1 < num_given, given, drawn)
+        return (updates["cache"], following, key), token
 
-        cache = implementation.init(decode, 0)["cache"]
-        start = cache, prompts[:, :1], jax.random.key(seed)
-        _, tokens = lax.scan(next_token, start, jnp.arange(length))
-        return tokens[..., 0].T
-
-    return run(params, prompts)
+    cache = implementation.init(decode, 0)["cache"]
+    start = cache, prompts[:, :1], jax.random.key(seed)
+    _, tokens = lax.scan(next_token, start, jnp.arange(length))
+    return tokens[..., 0].T
