@@ -89,7 +89,7 @@ def test_an_operation_knows_its_line_and_column():
 
     closed = jax.make_jaxpr(double)(1.0)
     first, second = (
-        next(f for f in jax_programs.frames(eqn.source_info) if f[0] == __file__)
+        next(f for f in jax_programs.frames(eqn.source_info.traceback) if f[0] == __file__)
         for eqn in closed.jaxpr.eqns
     )
     lines, start = inspect.getsourcelines(double)

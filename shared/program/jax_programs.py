@@ -173,16 +173,15 @@ def programs_in(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
 Frame = tuple[str, int, str, int]
 
 
-def frames(source_info: Any) -> list[Frame]:
+def frames(traceback: Any) -> list[Frame]:
     """(file, line, function, column) of the calls that an equation comes from, innermost first.
 
     Of an equation in a program that another equation calls, those up to that call.
     """
-    if source_info.traceback is None:
+    if traceback is None:
         return []
     return [
-        _frame(code, instruction)
-        for code, instruction in zip(*source_info.traceback.raw_frames(), strict=True)
+        _frame(code, instruction) for code, instruction in zip(*traceback.raw_frames(), strict=True)
     ]
 
 

@@ -78,7 +78,13 @@ Stack = tuple[Place, ...]
 
 def places(source_info: Any) -> Stack:
     """The call stack of an equation, innermost first, without lines of JAX and ours."""
-    found = map(_place, frames(source_info))
+    return _places(source_info.traceback)
+
+
+# Equations of a gradient, or of each turn of a loop, come from the same lines as the model's own.
+@functools.lru_cache(maxsize=2**14)
+def _places(traceback: Any) -> Stack:
+    found = map(_place, frames(traceback))
     return tuple(place for place in found if place is not None)
 
 
