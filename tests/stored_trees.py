@@ -125,8 +125,8 @@ class LinenState(train_state.TrainState):
 def linen_state(model, optimizer, num_steps=2):
     """A TrainState after some steps, so that no moment is zero."""
     features = getattr(model, "features", FEATURES)
-    x = jax.random.normal(jax.random.key(1), (4, features))
-    variables = model.init(jax.random.key(0), x)
+    rng = np.random.default_rng(0)
+    variables = model.init(jax.random.key(0), np.ones((4, features), np.float32))
     state = LinenState.create(
         apply_fn=model.apply,
         params=variables["params"],
@@ -134,11 +134,10 @@ def linen_state(model, optimizer, num_steps=2):
         tx=optimizer,
         key=jax.random.key(3),
     )
-    for step in range(num_steps):
-        grads = jax.tree.map(
-            lambda p, s=step: jax.random.normal(jax.random.key(s), p.shape), state.params
-        )
-        state = state.apply_gradients(grads=grads)
+    step = jax.jit(lambda state, grads: state.apply_gradients(grads=grads))
+    for _ in range(num_steps):
+        grads = jax.tree.map(lambda p: rng.standard_normal(p.shape, p.dtype), state.params)
+        state = step(state, grads)
     return state.replace(step=jax.numpy.int32(state.step))
 
 
