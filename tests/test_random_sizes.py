@@ -85,7 +85,13 @@ def test_init(linen, nnx, name, sizes, seed):
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [
-        pytest.param(small(case), jnp.dtype(dtype), id=f"{case.name}-{dtype}")
+        # With the other tests of its case: the weights are found once.
+        pytest.param(
+            small(case),
+            jnp.dtype(dtype),
+            id=f"{case.name}-{dtype}",
+            marks=pytest.mark.xdist_group(case.name),
+        )
         for case in CASES.values()
         for dtype in case.dtypes
     ],
