@@ -74,6 +74,12 @@ def of_the_exercise():
     return bench(subject_of_case(case), SHORTEST, names=names_of(pure_case(case)))
 
 
+@functools.cache
+def measured(name):
+    """A case is measured once."""
+    return of_the_exercise() if name == "shared" else bench(small(name), SHORTEST)
+
+
 def said(found):
     """What is said of the programs, without the form to use and the noise."""
     of_this_run = ("use ", "two equal programs", OWN_STATE)
@@ -87,7 +93,7 @@ def said(found):
     "name", ["shared", "batch_norm", "decode", "dropout", "while_loop", "layer_list"]
 )
 def test_a_case_is_measured_and_its_programs_take_the_same(name):
-    found = of_the_exercise() if name == "shared" else bench(small(name), SHORTEST)
+    found = measured(name)
     columns = {"linen", "nnx", "jax"}
     rows = {row.name: row for row in found.implementations}
     assert rows["forward"].values.keys() == columns
@@ -297,7 +303,7 @@ def test_more_work_and_a_slower_call_are_said():
 
 @pytest.mark.thorough
 def test_a_module_with_state_of_its_own_is_told_who_keeps_it():
-    assert OWN_STATE in bench(small("batch_norm"), SHORTEST).advice
+    assert OWN_STATE in measured("batch_norm").advice
     assert OWN_STATE not in bench(small("reversed"), SHORTEST).advice
 
 
