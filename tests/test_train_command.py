@@ -116,14 +116,3 @@ def test_a_text_that_is_not_utf_8_is_told_with_its_byte(capsys, tmp_path):
     path.write_bytes(b"a" * 500 + "\u00e9".encode("latin-1"))
     assert main(["train", "--impl=nnx", f"--text={path}"]) == 3
     assert "byte 500 (0xe9) is not UTF-8" in capsys.readouterr().err
-
-
-# In a group of many tests, which is begun before single ones: it takes a minute.
-@pytest.mark.xdist_group("transformer")
-@pytest.mark.optimized
-@pytest.mark.thorough
-def test_the_default_run_predicts_better_than_a_trigram(capsys):
-    assert main(["train", "--impl=nnx", "--format=json"]) == 0
-    start, *_, last, _ = map(json.loads, capsys.readouterr().out.splitlines())
-    assert last["step"] == start["config"]["steps"]
-    assert last["validation"] < start["counted"]["trigram"] < start["counted"]["bigram"]
