@@ -191,37 +191,46 @@ def _first_of_one_value(both: Both, p: Node, q: Node) -> tuple[Node, Node] | Non
     takers: dict[Node, Node] = {}
     for v in lacking(both.b, q):
         for arg, _ in v.args:
-            if not (is_start(arg) or arg in both.b.of_weights or arg in both.b.fixed):
-                made = not_reshaped(arg)
+            if not (is_start(arg) or arg in both.b.of_weights or arg in both.b.numbers):
+                made = _not_cast(arg)
                 takers[made] = min(v, takers.get(made, v), key=lambda node: node.number)
     found = [
-        (u, takers[not_reshaped(twin)])
+        (u, takers[_not_cast(twin)])
         for u in lacking(both.a, p)
-        for arg, _ in u.args
+        for each, _ in u.args
+        for arg in (each, _not_cast(each))
         if (twin := both.b.by_name.get(both.a.name_of[arg], both.a.twin.get(arg)))
-        and not_reshaped(twin) in takers
+        and _not_cast(twin) in takers
     ]
     return min(found, key=lambda pair: pair[0].number, default=None)
 
 
+def _not_cast(node: Node) -> Node:
+    node = not_reshaped(node)
+    while node.op == "convert_element_type":
+        node = not_reshaped(node.args[0][0])
+    return node
+
+
 def _first(side: Side, node: Node) -> Node:
     """The first operation that the other program lacks on the way to `node`."""
-    # A mask may be made in another way: what is done with values tells more.
-    order = [(each in side.fixed, each.number, each) for each in lacking(side, node)]
-    return min(order, default=(False, 0, node))[-1]
+    return min(lacking(side, node), key=lambda each: each.number, default=node)
 
 
 def lacking(side: Side, node: Node) -> Iterator[Node]:
     """What the other program lacks on the way to `node` and is computed of what it has."""
+
+    def is_known(each: Node) -> bool:
+        return side.is_known(each) or each in side.held
+
     seen, todo = set(), [node]
     while todo:
         here = todo.pop()
-        if here in seen or side.is_known(here):
+        if here in seen or is_known(here):
             continue
         seen.add(here)
         todo += [arg for arg, _ in here.args]
         if here not in side.of_weights and all(
-            side.is_known(arg) or arg in side.of_weights or arg in side.fixed
-            for arg, _ in here.args
+            is_known(arg) or arg in side.of_weights for arg, _ in here.args
         ):
             yield here

@@ -16,6 +16,7 @@ from shared.verification.locate.side import Side
 from shared.verification.locate.spot import operation_of, spot
 from shared.verification.locate.statement import calls, gap, gap_in_rest, loops_around, statement
 from shared.verification.locate.turns import longer
+from shared.verification.locate.values import same_in_place, size_of
 
 
 def what_one_lacks(
@@ -79,8 +80,14 @@ def _in_the_return(having: Node, place: Place | None, source: Node) -> Place | N
 
 def _adds_nothing(side: Side, having: Node, source: Node) -> Node | None:
     """What does to `source` what the other program does, with numbers that change nothing."""
-    users = (user for user in side.users[source] if user.op == having.op)
-    return next((user for user in users if side.is_near(user, source, side)), None)
+    users = (
+        user
+        for user in side.users[source]
+        if user.op == having.op or any(arg in side.fixed for arg, _ in user.args)
+    )
+    value = side.values[source][0]
+    size = size_of(value)
+    return next((u for u in users if same_in_place(side.values[u][0], value, size)), None)
 
 
 def _last_turn(having: Node, having_source: Node | None, source: Node) -> Place | None:

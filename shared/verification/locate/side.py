@@ -9,7 +9,14 @@ import numpy as np
 from shared.program.canonical import only_reshapes
 from shared.program.evaluate import Values
 from shared.program.graph import Graph, Node, Value, is_start
-from shared.verification.locate.values import SAME, ValueTable, is_guard, mark_of, same_constant
+from shared.verification.locate.values import (
+    SAME,
+    ValueTable,
+    is_guard,
+    is_key,
+    mark_of,
+    same_constant,
+)
 
 
 class Side:
@@ -21,6 +28,7 @@ class Side:
       settled: names of values that are known to be as they should.
       of_weights: weights, and what is only one of them: reshaped, cast.
       fixed: what neither inputs nor weights have a say in: positions, a causal mask.
+      held: of these the numbers that the other program has too, perhaps of another dtype.
       name_of: the name of each value, equal for equal values of both programs.
       suspects: operations on the same operands, but for a constant, with other values.
       conflicts: values that only a constant tells from those of the other program.
@@ -43,6 +51,7 @@ class Side:
         self.numbers: set[Node] = set()
         self.of_weights: set[Node] = set(graph.views)
         self.fixed: set[Node] = set()
+        self.held: set[Node] = set()
         self.by_name: dict[int, Node] = {}
         self.count = collections.Counter(
             name_of[node] for node in graph.nodes if not only_reshapes(node)
@@ -82,6 +91,8 @@ class Side:
                 if mark is not None and not is_start(node):
                     rows[mark[0]].append((node, mark[1]))
         tables = {kind: ValueTable(each) for kind, each in rows.items()}
+        numbers = {other._numbers_in(node) for node in other.fixed} - {None}
+        self.held = {node for node in self.fixed if self._numbers_in(node) in numbers}
         for node in self.graph.nodes:
             if self.name_of[node] in other.by_name:
                 self.twin[node] = other.by_name[self.name_of[node]]
@@ -94,6 +105,13 @@ class Side:
                     self._choose(node, found[0], other)
                 else:
                     self.suspects += self._other_constants(node, other, tables)
+
+    def _numbers_in(self, node: Node) -> Any:
+        value = self.values[node][0]
+        if is_key(value) or np.size(value) < 2:
+            return None
+        numbers = np.squeeze(np.asarray(value))
+        return numbers.shape, numbers.astype(complex).tobytes()
 
     def _other_constants(
         self, node: Node, other: "Side", tables: Mapping[Any, ValueTable]
