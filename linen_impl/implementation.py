@@ -30,14 +30,9 @@ def init(case: Case, seed: int, init: Init = "linen") -> Variables:
 
 def apply(case: Case, variables: Variables, *inputs: jax.Array) -> tuple[Any, Updates]:
     """The outputs and updates of `case`. See `shared.interface`."""
-    check_same_shapes(shapes(case.params_case), variables)
+    expected = jax.eval_shape(lambda: init(case.params_case, seed=0))
+    check_same_shapes(expected, variables)
     return call(case, variables, *inputs)
-
-
-@functools.cache  # it runs all of the Python of an init
-def shapes(case: Case) -> Variables:
-    """What `init` makes, as shapes and dtypes."""
-    return jax.eval_shape(lambda: init(case, seed=0))
 
 
 def call(case: Case, variables: Variables, *inputs: jax.Array) -> tuple[Any, Updates]:
