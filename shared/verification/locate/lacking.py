@@ -80,10 +80,11 @@ def _in_the_return(having: Node, place: Place | None, source: Node) -> Place | N
 
 def _adds_nothing(side: Side, having: Node, source: Node) -> Node | None:
     """What does to `source` what the other program does, with numbers that change nothing."""
+    adds_numbers = is_made_of_constants(having)
     users = (
         user
         for user in side.users[source]
-        if user.op == having.op or any(arg in side.fixed for arg, _ in user.args)
+        if user.op == having.op or (adds_numbers and any(arg in side.fixed for arg, _ in user.args))
     )
     value = side.values[source][0]
     size = size_of(value)
