@@ -84,6 +84,7 @@ def _adds_nothing(side: Side, having: Node, source: Node) -> Node | None:
     users = (
         user
         for user in side.users[source]
+        if user.avals
         if user.op == having.op or (adds_numbers and any(arg in side.fixed for arg, _ in user.args))
     )
     value = side.values[source][0]

@@ -107,10 +107,11 @@ class Side:
                     self.suspects += self._other_constants(node, other, tables)
 
     def _numbers_in(self, node: Node) -> Any:
-        value = self.values[node][0]
-        if is_key(value) or np.size(value) < 2:
+        """What tells an array of numbers from others, whatever its dtype; None of anything else."""
+        results = self.values[node]
+        if len(results) != 1 or is_key(results[0]) or np.size(results[0]) < 2:
             return None
-        numbers = np.squeeze(np.asarray(value))
+        numbers = np.squeeze(np.asarray(results[0]))
         return numbers.shape, numbers.astype(complex).tobytes()
 
     def _other_constants(
