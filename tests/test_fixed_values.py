@@ -131,6 +131,7 @@ class ListOfExperts(nnx.Module):
         return x + y
 
 
+@pytest.mark.quick("2")
 @pytest.mark.parametrize("count", [E, E - 1])
 def test_a_loop_that_leaves_out_its_last_turn_is_named(count):
     said = verified(Experts(), lambda rngs: ListOfExperts(count, rngs))

@@ -96,6 +96,7 @@ def test_losses_that_are_returned_pass():
     assert verified(losses).verdict in PASSES
 
 
+@pytest.mark.quick("another kind")
 @pytest.mark.parametrize(
     ("nnx_call", "line"),
     [

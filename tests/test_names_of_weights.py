@@ -142,6 +142,7 @@ class PortOfPerceiver(nnx.Module):
         return self.decode(jnp.tile(self.query[...], (B, 1, 1)), latents)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_norm_of_two_inputs_is_one_and_the_other_is_named(is_right):
     port = functools.partial(PortOfPerceiver, is_right)

@@ -78,6 +78,7 @@ def test_a_table_that_is_taken_by_the_same_positions_passes():
     assert verify(windows(by_rows), samples=1).verdict in PASSES
 
 
+@pytest.mark.quick("the other sign")
 @pytest.mark.parametrize("name", WRONG_POSITIONS)
 def test_positions_that_are_others_are_named_where_they_take_rows(name):
     found = verify(windows(WRONG_POSITIONS[name]), ("structure", "forward"), samples=1)
@@ -143,6 +144,7 @@ class PortOfBucketed(nnx.Module):
         return x
 
 
+@pytest.mark.quick("5")
 @pytest.mark.parametrize("longest", [16, 5])
 def test_numbers_that_are_made_in_a_layer_are_named_in_it(longest):
     port = functools.partial(PortOfBucketed, longest)

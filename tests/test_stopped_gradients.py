@@ -140,6 +140,7 @@ class PortOfPredicting(nnx.Module):
         return one + other + jnp.einsum("bd,bd->", a, b)
 
 
+@pytest.mark.quick("stop_gradient")
 @pytest.mark.parametrize("stop", [nothing, stop_gradient])
 def test_a_value_that_is_stopped_for_one_that_takes_it_is_named_there(stop):
     pair = Pair(Predicting(), lambda rngs: PortOfPredicting(rngs, stop), X)

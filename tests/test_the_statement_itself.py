@@ -279,6 +279,7 @@ class GroupedByHand(nnx.Module):
         return self.out(h.reshape(-1, D))
 
 
+@pytest.mark.quick("1e-05")
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-5])
 def test_the_epsilon_of_a_norm_that_is_written_by_hand(epsilon):
     said = found(Grouped(), lambda rngs: GroupedByHand(epsilon, rngs))
@@ -382,6 +383,7 @@ class PortOfTagger(nnx.Module):
         return self.head(h)
 
 
+@pytest.mark.quick("False")
 @pytest.mark.parametrize("reverse", [True, False])
 def test_a_direction_that_is_lost_in_a_function_that_the_input_is_handed_to(reverse):
     said = found(

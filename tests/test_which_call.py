@@ -145,6 +145,7 @@ class PortOfTowers(nnx.Module):
         return nnx.softmax(jnp.einsum("id,jd->ij", one, other))
 
 
+@pytest.mark.quick("False")
 @pytest.mark.parametrize("is_right", [True, False])
 def test_a_function_that_is_called_twice_with_one_value_is_named_at_the_second_call(is_right):
     inputs = (jax.ShapeDtypeStruct((5, D), "float32"),) * 2
