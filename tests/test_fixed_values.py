@@ -142,6 +142,33 @@ def test_a_loop_that_leaves_out_its_last_turn_is_named(count):
     assert_named(said, line, "for i in range(self.count):")
 
 
+class Summed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for i in range(E):
+            x = x + nn.Dense(D, name=f"dense_{i}")(jnp.tanh(x))
+        x = x + self.param("shift", nn.initializers.normal(), (T, D))
+        return nn.Dense(3, name="out")(x)
+
+
+class Unshifted(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(D, D, rngs=rngs) for _ in range(E)])
+        self.shift, self.out = nnx.Param(jnp.zeros((T, D))), nnx.Linear(D, 3, rngs=rngs)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = x + layer(jnp.tanh(x))
+        return self.out(x)
+
+
+def test_what_is_lost_behind_a_loop_is_no_turn_of_it():
+    said = verified(Summed(), Unshifted)
+    assert said.verdict == "different"
+    assert said.divergence.linen.source.startswith('x = x + self.param("shift"')
+    assert "for layer in" not in said.divergence.nnx.source
+
+
 def of_groups(groups):
     """A mask for each window: positions of one group see each other."""
     groups = np.asarray(groups)

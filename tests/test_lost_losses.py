@@ -147,3 +147,33 @@ def test_a_branch_that_is_lost_is_no_loss():
     assert found.verdict == "different"
     assert "sows" not in found.divergence.reason
     assert found.divergence.nnx.source == "return x * 0.5"
+
+
+class Seen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Dense(D)(nn.tanh(x))
+        self.sow("intermediates", "seen", y)
+        return y
+
+
+class Beside(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(D, name="first")(x)
+        return x * 0.5 + Seen(name="layer")(x)
+
+
+class PortOfBeside(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.layer = nnx.Linear(D, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.first(x)
+        return x * 0.5
+
+
+def test_what_a_sum_calls_is_no_loss_that_its_layer_sows():
+    found = verify(Pair(Beside(), PortOfBeside, X), CHECKS, samples=1)
+    assert found.verdict == "different"
+    assert "sows" not in found.divergence.reason

@@ -151,3 +151,34 @@ def test_a_value_that_is_stopped_for_one_that_takes_it_is_named_there(stop):
     assert found.divergence.reason == "NNX stops the gradient, Linen does not"
     assert found.divergence.linen.source == "p, q = predictor(a), predictor(b)"
     assert found.divergence.nnx.source == "p = self.predictor(self.stop(a))"
+
+
+class Watched(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        tower = nn.Dense(D, name="tower")
+        a, b = tower(x[0]), tower(x[1])
+        seen = stop_gradient(jnp.tanh(b))
+        p = nn.Dense(D, name="predictor")(a)
+        still = stop_gradient(a) * stop_gradient(b)
+        return jnp.sum(seen * a) + jnp.sum(seen * p) + jnp.sum(p * still)
+
+
+class PortOfWatched(nnx.Module):
+    """Stops in front of a tanh, once, what Linen stops behind it: that is the same."""
+
+    def __init__(self, rngs):
+        self.tower, self.predictor = nnx.Linear(3, D, rngs=rngs), nnx.Linear(D, D, rngs=rngs)
+
+    def __call__(self, x):
+        a, b = self.tower(x[0]), self.tower(x[1])
+        seen, again = jnp.tanh(stop_gradient(b)), stop_gradient(jnp.tanh(b))
+        p = self.predictor(stop_gradient(a))
+        still = stop_gradient(a) * stop_gradient(b)
+        return jnp.sum(seen * a) + jnp.sum(again * p) + jnp.sum(p * still)
+
+
+def test_a_stop_in_front_of_what_is_stopped_is_not_blamed():
+    found = verify(Pair(Watched(), PortOfWatched, X), ("forward", "gradients"), samples=1)
+    assert found.verdict == "different"
+    assert found.divergence.nnx.source == "p = self.predictor(stop_gradient(a))"

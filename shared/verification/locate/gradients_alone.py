@@ -40,18 +40,16 @@ def only_in_gradients(a: Side, b: Side) -> Divergence | None:
             spot(a, found[0]),
             spot(b, found[1], _not_stopped(b, found[1], a, found[0])),
         )
-    if found := _stopped_for_one(b, a):
-        what = "NNX stops the gradient, Linen does not"
-        return Divergence(what, spot(a, found[1]), spot(b, found[0]))
-    if found := _stopped_for_one(a, b):
-        what = "Linen stops the gradient, NNX does not"
-        return Divergence(what, spot(a, found[0]), spot(b, found[1]))
-    if found := _led_around(a, b):
-        what = "Linen leads the gradient around a value, NNX does not"
-        return Divergence(what, spot(a, found[0]), spot(b, found[1]))
-    if found := _led_around(b, a):
-        what = "NNX leads the gradient around a value, Linen does not"
-        return Divergence(what, spot(a, found[1]), spot(b, found[0]))
+    for does, which in (
+        ("stops the gradient", _stopped_for_one),
+        ("leads the gradient around a value", _led_around),
+    ):
+        if found := which(b, a):
+            what = f"NNX {does}, Linen does not"
+            return Divergence(what, spot(a, found[1]), spot(b, found[0]))
+        if found := which(a, b):
+            what = f"Linen {does}, NNX does not"
+            return Divergence(what, spot(a, found[0]), spot(b, found[1]))
     if a.suspects:
         x, y = min(a.suspects, key=lambda pair: pair[0].number)
         return apart(a, x, b, y)
@@ -77,14 +75,14 @@ def _stops(side: Side, marks: list[Any]) -> bool:
 
 def _stopped_for_one(side: Side, other: Side) -> tuple[Node, Node] | None:
     """A stop of a value that is stopped elsewhere too, and what takes the value as it is there."""
-    here, there = _with_gradient(side), _with_gradient(other)
+    there = _with_gradient(other)
     for stop in side.graph.nodes:
         if stop.op != "stop_gradient" or stop not in side.compared:
             continue
         stopped = side.twin.get(not_reshaped(stop.args[0][0]))
         for taker in side.users[stop]:
             twin = side.twin.get(taker)
-            if not (stopped and taker in here and twin in there and twin.op == taker.op):
+            if not (stopped and twin in there and twin.op == taker.op):
                 continue
             if any(not_reshaped(arg) is not_reshaped(stopped) for arg, _ in twin.args):
                 return stop, twin
